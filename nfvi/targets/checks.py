@@ -1,0 +1,137 @@
+"""What a log-density must satisfy: probe points, agreement of two ways to evaluate it, value and gradient checks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from nfvi.errors import TargetError
+
+__all__ = ["USER_ERRORS", "agree", "check_values", "isolated", "probe_points", "shape_text"]
+
+Evaluate = Callable[[Tensor], Tensor]
+
+# What a function that is handed an input it was not written for raises. Anything else
+# (KeyboardInterrupt, MemoryError, a library's own exceptions) is not ours to interpret.
+USER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+# Two evaluation orders of one sum differ by rounding; a wrong batching differs by whole terms.
+_RTOL = {torch.float64: 1e-6, torch.float32: 1e-3}
+
+
+def shape_text(shape: tuple[int, ...] | torch.Size) -> str:
+    """A shape as users write it: ``(2,)``, ``()``."""
+    return str(tuple(shape))
+
+
+def probe_points(n: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Points (n, dim), the same at every call, spread like a standard normal.
+
+    They come from a generator of their own, so that the global random state stays as it is.
+    """
+    generator = torch.Generator(device="cpu").manual_seed(20)
+    points = torch.randn(n, dim, generator=generator, dtype=torch.float64, device="cpu")
+    return points.to(dtype=dtype, device=device)
+
+
+@contextmanager
+def isolated(device: torch.device) -> Iterator[None]:
+    """Gradients on, warnings silent, and torch's random state put back on leaving."""
+    forked = [] if device.type == "cpu" else [device]
+    kind = "cuda" if device.type == "cpu" else device.type
+    with (
+        torch.random.fork_rng(devices=forked, device_type=kind),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def agree(a: Tensor, b: Tensor) -> bool:
+    """Whether two evaluations of the same log-densities differ by no more than rounding."""
+    tolerance = max(_RTOL.get(a.dtype, 0.05), _RTOL.get(b.dtype, 0.05))
+    wide = torch.float64 if a.device.type != "mps" else torch.float32
+    return torch.allclose(a.to(wide), b.to(wide), rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def check_values(evaluate: Evaluate, points: Tensor, name: str) -> torch.dtype:
+    """Check dtype, finiteness and gradient of a log-density at points (n, d).
+
+    Returns:
+        The dtype of the values: that of the points, or a wider one which the caller may narrow.
+
+    Raises:
+        TargetError: the values are of a narrower dtype than the points, NaN or +inf somewhere,
+            finite nowhere, or have no finite gradient.
+    """
+    leaf = points.detach().clone().requires_grad_()
+    values = evaluate(leaf)
+    _check_dtype(values, points, name)
+    _check_finite(values.detach(), points, name)
+    _check_gradient(values, leaf, name)
+    return values.dtype
+
+
+def _check_dtype(values: Tensor, points: Tensor, name: str) -> None:
+    if not values.is_floating_point():
+        raise TargetError(f"{name!r} returned {values.dtype}; a log-density is a real number")
+    if torch.finfo(values.dtype).bits < torch.finfo(points.dtype).bits:
+        raise TargetError(
+            f"{name!r} was given z in {points.dtype} and returned {values.dtype}, which loses "
+            "precision; build constants inside it with dtype=z.dtype"
+        )
+
+
+def _check_finite(values: Tensor, points: Tensor, name: str) -> None:
+    bad = values.isnan() | (values == torch.inf)
+    if bad.any():
+        i = int(bad.nonzero()[0])
+        raise TargetError(
+            f"{name!r} is {values[i].item()} at z = {_point_text(points[i])}; it must be finite, "
+            "or -inf outside the support"
+        )
+    if not values.isfinite().any():
+        raise TargetError(
+            f"{name!r} is -inf at every point tried, {_point_text(points[0])} among them; "
+            "its support must cover part of a standard normal: shift, scale or transform z"
+        )
+
+
+def _check_gradient(values: Tensor, leaf: Tensor, name: str) -> None:
+    finite = values.detach().isfinite()
+    total = values[finite].sum()
+    gradient = None
+    if total.requires_grad:
+        (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
+    if gradient is None:
+        raise TargetError(
+            f"{name!r} has no gradient with respect to z: it does not depend on z, or leaves torch "
+            "on the way (numpy, math, .item(), .detach(), torch.tensor(z)); use torch functions"
+        )
+    bad = ~gradient[finite].isfinite().all(-1)
+    if bad.any():
+        i = int(bad.nonzero()[0])
+        raise TargetError(
+            f"the gradient of {name!r} is {_point_text(gradient[finite][i])} at "
+            f"z = {_point_text(leaf.detach()[finite][i])}, where its value is finite; "
+            "look for sqrt, norm, pow or where with a branch that is not finite there"
+        )
+
+
+def _point_text(point: Tensor) -> str:
+    shown = ", ".join(f"{x:.4g}" for x in point[:4].tolist())
+    return f"({shown}{', ...' if len(point) > 4 else ''})"
