@@ -1,0 +1,74 @@
+"""Pages written from the package itself: the table of flows and the list of public names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import nfvi
+from nfvi.flows.registry import FlowSpec, lookup, names
+
+FAST = {
+    "both": "both",
+    "sampling": "sampling (z → x)",
+    "density": "density (x → z)",
+}
+
+
+def _row(spec: FlowSpec) -> str:
+    options = ", ".join(f"`{o.name}={o.default!r}`" for o in spec.options.values()) or "none"
+    aliases = ", ".join(f"`{alias}`" for alias in spec.aliases) or "none"
+    cells = [f"`{spec.name}`", spec.help, options, FAST[spec.cls.fast], aliases]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def flows_table() -> str:
+    """The registered flows as a Markdown table."""
+    specs = {lookup(name).name: lookup(name) for name in names()}
+    head = "| name | map | options, with defaults | direction in closed form | other names |"
+    return "\n".join([head, "|---|---|---|---|---|", *map(_row, specs.values())]) + "\n"
+
+
+def _directive(name: str, value: object) -> str:
+    options = ""
+    if inspect.isclass(value):
+        kind, options = "autoclass", "\n:members:\n:show-inheritance:"
+    elif inspect.ismodule(value):
+        kind, options = "automodule", "\n:members:"
+    else:
+        kind = "autofunction" if callable(value) else "autodata"
+    return f"```{{eval-rst}}\n.. {kind}:: nfvi.{name}{options}\n```\n".replace("\n:", "\n   :")
+
+
+def api_page() -> str:
+    """Every public name of ``nfvi``, under the title of the module that it comes from."""
+    sections: dict[str, list[str]] = {}
+    for name in nfvi.__all__:
+        value = getattr(nfvi, name)
+        if not name.startswith("__"):
+            sections.setdefault(getattr(value, "__module__", "nfvi"), []).append(name)
+    text = ""
+    for module, members in sections.items():
+        title = (inspect.getdoc(importlib.import_module(module)) or module).splitlines()[0]
+        text += f"## {title.rstrip('.')}\n\n"
+        text += "\n".join(_directive(name, getattr(nfvi, name)) for name in members) + "\n"
+    return text
+
+
+def write(app: Sphinx) -> None:
+    """Write both pages under docs/_generated, unless they are there with the same text."""
+    folder = Path(app.srcdir) / "_generated"
+    folder.mkdir(exist_ok=True)
+    for file, text in {"flows.md": flows_table(), "api.md": api_page()}.items():
+        path = folder / file
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Have Sphinx write the pages before it reads any."""
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,133 @@
+"""The package as a whole: what it installs, what it imports, which way its imports go."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import models
+import nfvi
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = [
+    module.name
+    for package in (nfvi, models)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
+FLOORS = [
+    {"errors"},
+    {"flows", "targets"},
+    {"formula", "mcmc"},
+    {"guide"},
+    {"training", "diagnostics"},
+    {"fit"},
+    {"inference", "compare"},
+    {"plots"},
+    {"cli"},
+]
+FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+IMPORT_NAMES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn"}
+
+
+def imports(folder: str) -> Iterator[tuple[Path, str]]:
+    """Each file under ``folder`` with each module that it imports, wherever in the file."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from ((path, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module == "nfvi":
+                yield from ((path, f"nfvi.{alias.name}") for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield path, node.module
+
+
+def declared(requirements: list[str]) -> set[str]:
+    """The import names of a list of requirements."""
+    names = [re.match(r"[\w-]+", requirement).group() for requirement in requirements]
+    return {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}
+
+
+def public(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """The functions and classes that a module defines, and the methods of those classes."""
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(value) or inspect.isclass(value):
+            yield name, value
+        if inspect.isclass(value):
+            own = [m for m in vars(value) if not m.startswith("_")]
+            methods = ((m, getattr(value, m)) for m in own)
+            yield from ((f"{name}.{m}", v) for m, v in methods if inspect.isroutine(v))
+
+
+def test_version_is_the_installed_one():
+    assert nfvi.__version__ == importlib.metadata.version("nfvi") == PROJECT["version"]
+
+
+def test_imports_go_down():
+    upward = []
+    for path, module in imports("nfvi"):
+        here = FLOOR.get(path.relative_to(ROOT / "nfvi").with_suffix("").parts[0])
+        there = FLOOR.get(module.removeprefix("nfvi.").split(".")[0])
+        if module.startswith("nfvi.") and here is not None and (there or 0) > here:
+            upward.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not upward
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("nfvi", ["arviz", "plots", "tensorboard"]), ("models", ["models"])]
+)
+def test_every_import_is_a_declared_dependency(folder, extras):
+    allowed = declared(PROJECT["dependencies"]) | {"nfvi", folder} | sys.stdlib_module_names
+    for extra in extras:
+        allowed |= declared(PROJECT["optional-dependencies"][extra])
+    missing = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path, module in imports(folder)
+        if module.split(".")[0] not in allowed
+    }
+    assert not missing
+
+
+def test_import_leaves_matplotlib_alone():
+    code = "import nfvi, sys; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_are_there():
+    assert not [name for name in nfvi.__all__ if not hasattr(nfvi, name)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_things_have_docstrings(name):
+    module = importlib.import_module(name)
+    assert inspect.getdoc(module)
+    assert not [thing for thing, value in public(module) if not inspect.getdoc(value)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_wheel_holds_the_package_alone(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert tops == {"nfvi", f"nfvi-{PROJECT['version']}.dist-info"}
