@@ -1,0 +1,1 @@
+"""Variational inference with normalizing flows from a formula, on PyTorch and Pyro."""

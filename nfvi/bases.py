@@ -1,0 +1,134 @@
+"""Base distributions of a guide: independent coordinates with zero location and unit scale."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.flows import Option
+from nfvi.formula import parse_call
+
+__all__ = ["BASES", "Base", "Laplace", "Normal", "StudentT", "make_base"]
+
+
+class Base(ABC):
+    """A distribution on R^d with independent, identically distributed coordinates."""
+
+    @abstractmethod
+    def sample(
+        self,
+        shape: tuple[int, ...],
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draws of the given shape (\\*, d); the generator must live on ``device``."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density at z (\\*, d), summed over coordinates: (\\*)."""
+
+
+@dataclass(frozen=True)
+class Normal(Base):
+    """Standard normal coordinates."""
+
+    def sample(
+        self,
+        shape: tuple[int, ...],
+        *,
+        generator: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=dtype, device=device)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * (z * z).sum(-1) - 0.5 * math.log(2 * math.pi) * z.shape[-1]
+
+    def __str__(self) -> str:
+        return "normal"
+
+
+@dataclass(frozen=True)
+class Laplace(Base):
+    """Coordinates with density exp(−|z|) / 2: tails heavier than the normal's."""
+
+    def sample(
+        self,
+        shape: tuple[int, ...],
+        *,
+        generator: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> Tensor:
+        draw = torch.empty(shape, dtype=dtype, device=device).exponential_(generator=generator)
+        sign = torch.rand(shape, generator=generator, dtype=dtype, device=device) < 0.5
+        return torch.where(sign, -draw, draw)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -z.abs().sum(-1) - math.log(2) * z.shape[-1]
+
+    def __str__(self) -> str:
+        return "laplace"
+
+
+@dataclass(frozen=True)
+class StudentT(Base):
+    """Student-t coordinates with ``df`` > 0 degrees of freedom: polynomial tails."""
+
+    df: float = 5.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.df, bool) or not isinstance(self.df, (int, float)) or not self.df > 0:
+            raise ValueError(f"df={self.df!r}: the degrees of freedom must be a number above 0")
+
+    def sample(
+        self,
+        shape: tuple[int, ...],
+        *,
+        generator: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> Tensor:
+        normal = torch.randn(shape, generator=generator, dtype=dtype, device=device)
+        gamma = torch._standard_gamma(torch.full_like(normal, self.df / 2), generator=generator)
+        # A gamma draw can underflow to 0 for small df, and the quotient would be infinite.
+        return normal * (self.df / 2 / gamma.clamp_min(torch.finfo(normal.dtype).tiny)).sqrt()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        half = (self.df + 1) / 2
+        constant = math.lgamma(half) - math.lgamma(self.df / 2) - 0.5 * math.log(self.df * math.pi)
+        return (constant - half * (z * z / self.df).log1p()).sum(-1)
+
+    def __str__(self) -> str:
+        return f"studentt(df={self.df:g})"
+
+
+BASES: dict[str, type[Base]] = {"normal": Normal, "laplace": Laplace, "studentt": StudentT}
+
+_OPTIONS = {
+    name: {field.name: Option(field.name, field.default, float) for field in fields(cls)}
+    for name, cls in BASES.items()
+}
+
+
+def make_base(base: str | Base) -> Base:
+    """The base that a text such as ``"normal"`` or ``"studentt(df=5)"`` names.
+
+    Raises:
+        FormulaError: no such base, option or value; the message shows the place.
+    """
+    if isinstance(base, Base):
+        return base
+    call = parse_call(base, "base", _OPTIONS)
+    try:
+        return BASES[call.name](**call.kwargs)
+    except ValueError as error:
+        raise call.wrong(str(error)) from error

@@ -1,0 +1,29 @@
+"""The exceptions of nfvi, each a subclass of the built-in that a caller would expect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["FitError", "FormulaError", "TargetError"]
+
+
+class FormulaError(ValueError):
+    """A formula or base that cannot be read or built; the message shows the place with a caret."""
+
+
+class TargetError(ValueError):
+    """A target that cannot be used: wrong shape, not finite, not differentiable, discrete sites."""
+
+
+class FitError(RuntimeError):
+    """A fit that cannot go on.
+
+    Args:
+        message: what happened, at which step, in which flow and parameter, and what to try.
+        guide: the guide with the last parameters whose loss and gradient were finite, or ``None``
+            when there were none.
+    """
+
+    def __init__(self, message: str, guide: Any = None) -> None:
+        super().__init__(message)
+        self.guide = guide

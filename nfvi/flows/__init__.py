@@ -1,0 +1,18 @@
+"""The flow families; importing this package enters them in the registry."""
+
+from nfvi.flows import affine, householder, planar, radial
+from nfvi.flows.base import Flow
+from nfvi.flows.registry import FlowSpec, Option, lookup, names, register
+
+__all__ = [
+    "Flow",
+    "FlowSpec",
+    "Option",
+    "affine",
+    "householder",
+    "lookup",
+    "names",
+    "planar",
+    "radial",
+    "register",
+]

@@ -1,0 +1,65 @@
+"""Element-wise affine flows: a shift and a positive scale."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from nfvi.flows.base import Flow
+from nfvi.flows.registry import register
+
+__all__ = ["INVERSE_SOFTPLUS_1", "Loc", "Scale"]
+
+INVERSE_SOFTPLUS_1 = math.log(math.expm1(1.0))
+"""The value whose softplus is 1: where a positive parameter starts when it should be 1."""
+
+
+@register("loc", help="z + μ")
+class Loc(Flow):
+    """Shift: f(z) = z + μ, log|det| = 0.
+
+    Args:
+        dim: d. μ (d) starts at ``jitter`` times standard normal draws; see :class:`Flow` for the
+            other arguments.
+    """
+
+    def __init__(self, dim: int, **common: Any) -> None:
+        super().__init__(dim, **common)
+        self.loc = nn.Parameter(self._jitter * self._noise(dim))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z + self.loc, z.new_zeros(z.shape[:-1])
+
+    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x - self.loc, x.new_zeros(x.shape[:-1])
+
+
+@register("scale", help="σ ⊙ z, σ = softplus(ρ)")
+class Scale(Flow):
+    """Positive scale: f(z) = σ ⊙ z with σ = softplus(ρ), log|det| = Σ log σ.
+
+    Args:
+        dim: d. ρ (d) starts where σ = 1, moved by ``jitter`` times standard normal draws; see
+            :class:`Flow` for the other arguments.
+    """
+
+    def __init__(self, dim: int, **common: Any) -> None:
+        super().__init__(dim, **common)
+        self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise(dim))
+
+    def _sigma(self) -> Tensor:
+        # softplus(ρ) underflows to 0 for ρ < -104 in float32; a positive floor keeps log σ and
+        # 1/σ finite.
+        return softplus(self.rho).clamp_min(torch.finfo(self.rho.dtype).tiny)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        sigma = self._sigma()
+        return z * sigma, sigma.log().sum().expand(z.shape[:-1])
+
+    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        sigma = self._sigma()
+        return x / sigma, -sigma.log().sum().expand(x.shape[:-1])

@@ -1,0 +1,119 @@
+"""The contract of a flow, an invertible map from base to target that knows its log-determinant."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Flow"]
+
+
+class Flow(nn.Module, ABC):
+    """An invertible map x = f(z) on R^d with its log-determinant; direction base -> target.
+
+    Args:
+        dim: d, the dimension, at least ``min_dim``.
+        jitter: standard deviation of the random perturbation of the identity that the parameters
+            start from; 0 starts at the identity where the family contains it.
+        generator: source of that perturbation; ``None`` draws from torch's default generator.
+        dtype: of the parameters; default ``torch.get_default_dtype()``.
+        device: of the parameters; default the CPU.
+
+    Raises:
+        ValueError: ``dim`` is below ``min_dim`` or not an integer.
+    """
+
+    fast: ClassVar[Literal["both", "sampling", "density"]] = "both"
+    """The direction that has a closed form; the other is solved numerically or in sequence."""
+    min_dim: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        jitter: float = 0.01,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(dim, int) or dim < self.min_dim:
+            raise ValueError(
+                f"dim={dim!r}: {type(self).__name__} needs an integer of at least {self.min_dim}"
+            )
+        self.dim = dim
+        self._jitter = jitter
+        self._generator = generator
+        self._kind = {"dtype": dtype or torch.get_default_dtype(), "device": device}
+
+    def _noise(self, *shape: int) -> Tensor:
+        """Standard normal draws for an initial value, from the generator given at construction."""
+        # Drawn on the generator's own device and moved, so that a seed means the same start
+        # on CPU and CUDA.
+        device = self._generator.device if self._generator is not None else "cpu"
+        noise = torch.randn(shape, generator=self._generator, dtype=torch.float64, device=device)
+        return noise.to(**self._kind)  # type: ignore[call-overload,no-any-return]
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map base to target.
+
+        Args:
+            z: points (\\*, d).
+
+        Returns:
+            x = f(z) (\\*, d) and log|det df/dz| (\\*).
+        """
+
+    @abstractmethod
+    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map target to base, with exact gradients with respect to x and the parameters.
+
+        Args:
+            x: points (\\*, d).
+            z: f⁻¹(x) (\\*, d) when it is known, as for a sample just pushed forward; a flow
+                without a closed-form inverse then skips its root find.
+
+        Returns:
+            z = f⁻¹(x) (\\*, d) and log|det df⁻¹/dx| (\\*).
+        """
+
+    @classmethod
+    def forward_run(cls, flows: Sequence[Flow], z: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply a run of consecutive layers of this family, first one first.
+
+        A family overrides this where a whole run is cheaper than its layers one by one.
+        """
+        total = None
+        for flow in flows:
+            z, ladj = flow(z)
+            total = ladj if total is None else total + ladj
+        return z, total if total is not None else z.new_zeros(z.shape[:-1])
+
+    @classmethod
+    def inverse_run(
+        cls, flows: Sequence[Flow], x: Tensor, z: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Undo a run of layers, last one first; ``z`` is the known input of the first layer."""
+        known = cls._inputs(flows, z)
+        total = None
+        for flow, preimage in zip(reversed(flows), reversed(known), strict=True):
+            x, ladj = flow.inverse(x, preimage)
+            total = ladj if total is None else total + ladj
+        return x, total if total is not None else x.new_zeros(x.shape[:-1])
+
+    @classmethod
+    def _inputs(cls, flows: Sequence[Flow], z: Tensor | None) -> list[Tensor | None]:
+        """The known input of each layer; all ``None`` where the inverse has a closed form."""
+        if z is None or cls.fast == "both":
+            return [None] * len(flows)
+        inputs: list[Tensor | None] = []
+        with torch.no_grad():
+            for flow in flows:
+                inputs.append(z)
+                z = flow(z)[0]
+        return inputs

@@ -1,0 +1,177 @@
+"""The guide: a base distribution pushed through the flows of a formula."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from nfvi.bases import Base, make_base
+from nfvi.flows import Flow
+from nfvi.formula import Formula
+
+__all__ = ["FlowDistribution", "Guide"]
+
+
+class Guide(nn.Module):
+    """The distribution of x = f_K(⋯ f_1(z)) for z from the base; log q(x) = log q₀(z) − Σ ladj_k.
+
+    Args:
+        formula: text such as ``"planar*8"`` or a :class:`Formula`.
+        dim: d.
+        base: ``"normal"``, ``"laplace"``, ``"studentt(df=5)"`` or a :class:`Base`.
+        jitter: standard deviation of the start around the identity; ``None`` leaves each flow
+            its own default.
+        generator: source of that start; ``None`` draws from torch's default generator.
+        dtype: default ``torch.get_default_dtype()``.
+        device: default the CPU.
+
+    Raises:
+        FormulaError: the formula or base cannot be read, or a flow cannot have this dimension.
+
+    Example:
+        >>> guide = Guide("scale-loc", dim=2, generator=torch.Generator().manual_seed(0))
+        >>> guide.log_prob(guide.sample(3)).shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        formula: str | Formula,
+        dim: int,
+        *,
+        base: str | Base = "normal",
+        jitter: float | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.formula = Formula.parse(formula)
+        self.dim = dim
+        self.base = make_base(base)
+        flows = self.formula.build(
+            dim, jitter=jitter, generator=generator, dtype=dtype, device=device
+        )
+        self.flows = nn.ModuleList(flows)
+        # Consecutive layers of one family run together: (class, first, last + 1).
+        self._runs: list[tuple[type[Flow], int, int]] = []
+        for cls, run in groupby(flows, type):
+            start = self._runs[-1][2] if self._runs else 0
+            self._runs.append((cls, start, start + len(list(run))))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """That of the parameters."""
+        return next(self.parameters()).device
+
+    def tracked_names(self) -> dict[str, str]:
+        """What a tracker calls each parameter, ``u_0, w_0, …``, by its name in the state dict."""
+        return {
+            f"flows.{i}.{name}": f"{name}_{i}"
+            for i, flow in enumerate(self.flows)
+            for name, _ in flow.named_parameters()
+        }
+
+    def transform(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Push base points z (\\*, d) through the flows: x (\\*, d) and log|det dx/dz| (\\*)."""
+        total: Tensor | None = None
+        for cls, flows in self._each_run():
+            z, ladj = cls.forward_run(flows, z)
+            total = ladj if total is None else total + ladj
+        return z, _known(total)
+
+    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pull points x (\\*, d) back: z (\\*, d) and log|det dz/dx| (\\*).
+
+        Args:
+            x: points (\\*, d).
+            z: the base points that x came from, if they are known; no root find runs then.
+        """
+        runs = list(self._each_run())
+        inputs: list[Tensor | None] = [None] * len(runs)
+        if z is not None:
+            with torch.no_grad():
+                for i, (cls, flows) in enumerate(runs):
+                    inputs[i] = z
+                    z = cls.forward_run(flows, z)[0] if i + 1 < len(runs) else None
+        total: Tensor | None = None
+        for (cls, flows), known in zip(reversed(runs), reversed(inputs), strict=True):
+            x, ladj = cls.inverse_run(flows, x, known)
+            total = ladj if total is None else total + ladj
+        return x, _known(total)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """x (\\*, d) and log q(x) (\\*) for base points z (\\*, d)."""
+        x, ladj = self.transform(z)
+        return x, self.base.log_prob(z) - ladj
+
+    def log_prob(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """log q(x) (\\*) at points x (\\*, d); ``z`` as for :meth:`inverse`."""
+        z, ladj = self.inverse(x, z)
+        return self.base.log_prob(z) + ladj
+
+    def base_sample(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
+        """Base draws (\\*shape, d) in the guide's dtype and on its device."""
+        return self.base.sample(
+            (*shape, self.dim), generator=generator, dtype=self.dtype, device=self.device
+        )
+
+    def rsample_and_log_prob(
+        self, n: int, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """n draws x (n, d), differentiable in the parameters, and log q(x) (n)."""
+        x, log_q = self(self.base_sample(n, generator=generator))
+        return x, log_q
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n draws x (n, d)."""
+        return self.transform(self.base_sample(n, generator=generator))[0]
+
+    def distribution(self) -> FlowDistribution:
+        """The guide as a ``torch.distributions.Distribution`` over vectors of length d."""
+        return FlowDistribution(self)
+
+    def _each_run(self) -> Iterator[tuple[type[Flow], list[Flow]]]:
+        flows: list[Flow] = list(self.flows)  # type: ignore[arg-type]
+        return ((cls, flows[start:stop]) for cls, start, stop in self._runs)
+
+
+class FlowDistribution(Distribution):
+    """A guide as a torch distribution: event shape (d,), batch shape (), reparametrised draws.
+
+    Draws come from torch's default generator, as for every torch distribution.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, guide: Guide, validate_args: bool | None = None) -> None:
+        self.guide = guide
+        super().__init__(event_shape=torch.Size([guide.dim]), validate_args=validate_args)
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws (\\*sample_shape, d), differentiable in the guide's parameters."""
+        return self.guide.transform(self.guide.base_sample(*sample_shape))[0]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log q(value) (\\*) for points (\\*, d)."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self.guide.log_prob(value)
+
+
+def _known(total: Tensor | None) -> Tensor:
+    if total is None:
+        raise ValueError("a guide needs at least one flow")
+    return total

@@ -1,0 +1,58 @@
+"""What a target is: an unnormalised log-density on unconstrained space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from nfvi.errors import TargetError
+
+__all__ = ["Target"]
+
+
+class Target(ABC):
+    """An unnormalised log-density log p(z) on R^d, with the map to what the user calls the sites.
+
+    Attributes:
+        dim: d, the dimension of the unconstrained space.
+        name: how tables and figures call it.
+        log_normalizer: log ∫ exp(log p(z)) dz where it is known, else ``None``.
+        named: whether the sites are those of a model; ``Fit.sample`` then returns a dict.
+    """
+
+    dim: int
+    name: str
+    log_normalizer: float | None = None
+    named: bool = False
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density at a batch of points z (n, d): (n,), differentiable, up to a constant."""
+
+    @abstractmethod
+    def constrain(self, z: Tensor) -> dict[str, Tensor]:
+        """The sites, by name, at a batch of points z (n, d): each (n, \\*event)."""
+
+    @property
+    def has_sampler(self) -> bool:
+        """Whether :meth:`sample` gives exact draws."""
+        return False
+
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Exact independent draws (n, d).
+
+        Raises:
+            TargetError: this target has no exact sampler.
+        """
+        raise TargetError(
+            f"target {self.name!r} has no exact sampler; use nuts(target) for draws from it"
+        )
