@@ -1,1 +1,40 @@
 """Variational inference with normalizing flows from a formula, on PyTorch and Pyro."""
+
+from importlib.metadata import version
+
+from nfvi.compare import Comparison, compare
+from nfvi.errors import FitError, FormulaError, TargetError
+from nfvi.fit import Fit
+from nfvi.formula import Formula
+from nfvi.guide import Guide
+from nfvi.inference import NFVI
+from nfvi.mcmc import hmc, nuts
+from nfvi.mcmc_run import MCMCRun
+from nfvi.targets import LogDensity, Target, as_target, log_density
+from nfvi.training.callbacks import ProgressBar
+from nfvi.training.state import Callback, Stop, TrainState
+
+__version__ = version("nfvi")
+
+__all__ = [
+    "NFVI",
+    "Callback",
+    "Comparison",
+    "Fit",
+    "FitError",
+    "Formula",
+    "FormulaError",
+    "Guide",
+    "LogDensity",
+    "MCMCRun",
+    "ProgressBar",
+    "Stop",
+    "Target",
+    "TargetError",
+    "TrainState",
+    "as_target",
+    "compare",
+    "hmc",
+    "log_density",
+    "nuts",
+]

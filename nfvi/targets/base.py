@@ -20,16 +20,28 @@ class Target(ABC):
         name: how tables and figures call it.
         log_normalizer: log ∫ exp(log p(z)) dz where it is known, else ``None``.
         named: whether the sites are those of a model; ``Fit.sample`` then returns a dict.
+        batching: ``"loop"`` where a batch is evaluated point by point, which is slow.
     """
 
     dim: int
     name: str
     log_normalizer: float | None = None
     named: bool = False
+    batching: str = "batch"
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density at a batch of points z (n, d): (n,), differentiable, up to a constant."""
+
+    def check(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Try the target out before a long run; a target that can find faults raises here.
+
+        Raises:
+            TargetError: it cannot be used in this dtype or on this device.
+        """
+        return None
 
     @abstractmethod
     def constrain(self, z: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,86 @@
+"""A fit as a file and back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nfvi.diagnostics import Diagnostics
+from nfvi.errors import FitError, TargetError
+from nfvi.files import read_file, write_file
+from nfvi.guide import Guide
+from nfvi.targets import Target, as_target
+from nfvi.training.history import History
+from nfvi.training.restarts import Restart
+
+if TYPE_CHECKING:
+    from nfvi.fit import Fit
+
+__all__ = ["load_fit", "save_fit"]
+
+
+def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
+    """Write a fit; see :meth:`nfvi.Fit.save`."""
+    tensors = {f"guide.{name}": value for name, value in fit.guide.state_dict().items()}
+    tensors |= {f"history.{name}": value for name, value in fit.history.state_dict().items()}
+    values = {
+        "settings": fit.settings,
+        "stopped": fit.stopped,
+        "wall_time": fit.wall_time,
+        "gradient_evaluations": fit.gradient_evaluations,
+        "restarts": [asdict(restart) for restart in fit.restarts],
+        "diagnostics": fit.diagnostics.as_dict(),
+    }
+    write_file(path, "fit", tensors, values)
+
+
+def load_fit(
+    path: str | os.PathLike[str], target: Any, map_location: torch.device | str | None
+) -> dict[str, Any]:
+    """The arguments of :class:`nfvi.Fit` from a file; see :meth:`nfvi.Fit.load`."""
+    tensors, values = read_file(path, "fit", map_location)
+    try:
+        settings = values["settings"]
+        guide = Guide(
+            settings["formula"],
+            settings["dim"],
+            base=settings["base"],
+            generator=torch.Generator().manual_seed(0),
+            dtype=getattr(torch, settings["dtype"]),
+            device=map_location,
+        )
+        guide.load_state_dict(_under("guide.", tensors))
+        history = History()
+        history.load_state_dict(_under("history.", tensors))
+        found: dict[str, Any] = {
+            "guide": guide,
+            "history": history,
+            "restarts": tuple(Restart(**restart) for restart in values["restarts"]),
+            "settings": settings,
+            "stopped": values["stopped"],
+            "wall_time": values["wall_time"],
+            "gradient_evaluations": values["gradient_evaluations"],
+            "diagnostics": Diagnostics(**values["diagnostics"]),
+        }
+    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error
+    return {**found, "target": _target(target, settings)}
+
+
+def _target(target: Any, settings: dict[str, Any]) -> Target | None:
+    if target is None:
+        return None
+    bare = not isinstance(target, Target) and not settings["named"]
+    made = as_target(target, dim=settings["dim"] if bare else None)
+    if made.dim != settings["dim"]:
+        raise TargetError(
+            f"this fit has dim={settings['dim']}, and target {made.name!r} has dim={made.dim}"
+        )
+    return made
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

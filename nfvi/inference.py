@@ -1,0 +1,252 @@
+"""NFVI, the face of the package: a formula that can be fitted to a target."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from nfvi.bases import Base, make_base
+from nfvi.checks import check_whole
+from nfvi.errors import TargetError
+from nfvi.files import read_file
+from nfvi.fit import Fit
+from nfvi.formula import Formula
+from nfvi.guide import Guide
+from nfvi.targets import Target, as_target
+from nfvi.training.callbacks import with_progress
+from nfvi.training.loop import Trainer
+from nfvi.training.optimizers import OptimizerSpec
+from nfvi.training.setup import (
+    N_MC,
+    STEPS,
+    Plan,
+    build_trainer,
+    default_restarts,
+    tempering_lengths,
+)
+from nfvi.training.state import CallbackLike
+
+__all__ = ["NFVI"]
+
+
+class NFVI:
+    """Normalizing-flow variational inference: a formula becomes a guide, and is fitted.
+
+    Args:
+        formula: the flows, first one next to the base: ``"scale-loc"``, ``"planar*8"``,
+            ``"(planar*2-radial)*3"``.
+        base: ``"normal"``, ``"laplace"``, ``"studentt(df=5)"`` or a :class:`~nfvi.bases.Base`.
+        jitter: standard deviation of the random start around the identity; ``None`` leaves each
+            flow its own default.
+        seed: fixes everything random in a fit; ``None`` takes a new one, kept as ``fit.seed``.
+        dtype: of the guide; default that of the target if it has one, else
+            ``torch.get_default_dtype()``.
+        device: of the guide; default the CPU.
+
+    Raises:
+        FormulaError: formula or base cannot be read; the message shows the place.
+        ValueError: seed, jitter or dtype is out of range.
+
+    Example:
+        >>> fit = NFVI("scale-loc", seed=1).fit(lambda z: -(z**2).sum(-1) / 2, dim=2, steps=200)
+        >>> fit.sample(1000).shape
+        torch.Size([1000, 2])
+    """
+
+    def __init__(
+        self,
+        formula: str | Formula = "scale-loc",
+        *,
+        base: str | Base = "normal",
+        jitter: float | None = None,
+        seed: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.formula = Formula.parse(formula)
+        self.base = make_base(base)
+        if jitter is not None and not 0 <= jitter < float("inf"):
+            raise ValueError(f"jitter must be a number of at least 0, got {jitter!r}")
+        if seed is not None:
+            check_whole("seed", seed, 0, 2**63 - 1)
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"dtype must be a floating-point torch dtype, got {dtype}")
+        self.jitter, self.seed, self.dtype = jitter, seed, dtype
+        self.device = torch.device(device if device is not None else "cpu")
+        self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+
+    def __repr__(self) -> str:
+        return f"NFVI({str(self.formula)!r}, base={str(self.base)!r})"
+
+    @classmethod
+    def resume(
+        cls, path: str | os.PathLike[str], *, device: torch.device | str | None = None
+    ) -> NFVI:
+        """Go on with a fit that was stopped, from the last file of a :class:`~nfvi.Checkpoint`.
+
+        ``NFVI.resume(path).fit(target)`` takes the same target and callbacks as the fit that
+        wrote the file (a file holds no code) and ends bit for bit where that one would have.
+
+        Args:
+            path: the checkpoint.
+            device: where to go on; default the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            FitError: the file is truncated, not a checkpoint of nfvi, or of a newer version.
+        """
+        tensors, values = read_file(path, "checkpoint", device)
+        nfvi = cls(
+            values["formula"],
+            base=values["base"],
+            seed=values["seed"],
+            dtype=getattr(torch, values["dtype"]),
+            device=device,
+        )
+        nfvi._checkpoint = tensors, values
+        return nfvi
+
+    def fit(
+        self,
+        target: Any,
+        *args: Any,
+        dim: int | None = None,
+        steps: int | None = None,
+        n_mc: int | None = None,
+        restarts: int | None = None,
+        anneal: bool | float | Sequence[float] | None = None,
+        gradient: Literal["path", "total"] = "path",
+        optimizer: OptimizerSpec = None,
+        lr: float | None = None,
+        callbacks: Sequence[CallbackLike] = (),
+        progress: bool | None = None,
+    ) -> Fit:
+        """Fit the guide to a target by maximising the ELBO.
+
+        Args:
+            target: a :class:`~nfvi.Target`, a log-density as a function of z (n, d) with
+                ``dim=``, or a Pyro model.
+            args: the arguments of a Pyro model.
+            dim: d, for a bare log-density.
+            steps: optimiser steps; default 5 000.
+            n_mc: draws a step for each restart; default 256.
+            restarts: independent fits run side by side, of which the one with the highest final
+                ELBO is kept; default 4, or 1 for more than 25 000 parameters, a target that is
+                evaluated draw by draw, or an optimiser that may mix restarts.
+            anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
+                restarts, or one for each; ``True`` is 0.3 and ``False`` is 0. Default 0.3 for
+                every other restart, the first included, and 0 for the rest: tempering finds
+                modes but costs accuracy on some targets, and the ELBO decides.
+            gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`.
+            optimizer: a ``torch.optim`` class, or a function from a list of parameters to an
+                optimiser; default Adam.
+            lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
+                0); default 0.02 for Adam, the class's own for another optimiser.
+            callbacks: called after every step with a
+                :class:`~nfvi.training.state.TrainState`; one that returns :class:`~nfvi.Stop`
+                ends the fit.
+            progress: whether to show a progress bar; default in a terminal or notebook only.
+
+        Returns:
+            The fit; after Ctrl-C, the fit so far.
+
+        Raises:
+            TargetError: the target cannot be used.
+            FormulaError: a flow cannot have the target's dimension.
+            ValueError, TypeError: an argument is wrong; nothing has been run then.
+            FitError: every restart was dropped; ``error.guide`` is the last good guide.
+        """
+        started = time.perf_counter()
+        target = as_target(target, *args, dim=dim)
+        target.check(self._dtype(target), self.device)
+        _check_callbacks(callbacks)
+        given = {"steps": steps, "n_mc": n_mc, "restarts": restarts, "anneal": anneal, "lr": lr}
+        if self._checkpoint is not None:
+            trainer = self._resumed(target, given, gradient, optimizer)
+        else:
+            trainer = self._fresh(target, given, gradient, optimizer)
+        return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
+
+    def _fresh(
+        self, target: Target, given: dict[str, Any], gradient: Any, optimizer: OptimizerSpec
+    ) -> Trainer:
+        steps = STEPS if given["steps"] is None else given["steps"]
+        check_whole("steps", steps, 1)
+        restarts = given["restarts"]
+        if restarts is None:
+            trial = self._guide(target, torch.Generator().manual_seed(0))
+            restarts = default_restarts(trial, target, optimizer)
+        check_whole("restarts", restarts, 1)
+        plan = Plan(
+            steps=steps,
+            n_mc=N_MC if given["n_mc"] is None else given["n_mc"],
+            lengths=tempering_lengths(given["anneal"], restarts, steps),
+            gradient=gradient,
+            lr=given["lr"],
+            seed=secrets.randbits(48) if self.seed is None else self.seed,
+        )
+        return self._trainer(target, plan, optimizer)
+
+    def _resumed(
+        self, target: Target, given: dict[str, Any], gradient: str, optimizer: OptimizerSpec
+    ) -> Trainer:
+        if self._checkpoint is None:
+            raise ValueError("nothing to resume from")
+        tensors, values = self._checkpoint
+        refused = [name for name, value in given.items() if value is not None]
+        refused += ["gradient"] if gradient not in ("path", values["gradient"]) else []
+        if refused:
+            raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit()")
+        if target.dim != values["dim"]:
+            raise TargetError(
+                f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
+                f" {target.name!r} has dim={target.dim}; resume with the same target"
+            )
+        trainer = self._trainer(target, Plan.from_dict(values), optimizer)
+        if type(trainer.optimizer).__name__ != values["optimizer"]:
+            raise ValueError(
+                f"the checkpoint was written with optimizer={values['optimizer']}; pass the same"
+                " optimizer= to fit()"
+            )
+        trainer.restore(tensors, values)
+        return trainer
+
+    def _trainer(self, target: Target, plan: Plan, optimizer: OptimizerSpec) -> Trainer:
+        settings = {
+            "formula": str(self.formula),
+            "base": str(self.base),
+            "dtype": str(self._dtype(target)).removeprefix("torch."),
+            "dim": target.dim,
+            "target": target.name,
+            "named": target.named,
+        }
+        return build_trainer(
+            lambda generator: self._guide(target, generator), target, plan, optimizer, settings
+        )
+
+    def _guide(self, target: Target, generator: torch.Generator) -> Guide:
+        return Guide(
+            self.formula,
+            target.dim,
+            base=self.base,
+            jitter=self.jitter,
+            generator=generator,
+            dtype=self._dtype(target),
+            device=self.device,
+        )
+
+    def _dtype(self, target: Target) -> torch.dtype:
+        return self.dtype or getattr(target, "dtype", None) or torch.get_default_dtype()
+
+
+def _check_callbacks(callbacks: Sequence[CallbackLike]) -> None:
+    for callback in callbacks:
+        if not callable(callback) or isinstance(callback, type):
+            raise TypeError(
+                f"callbacks= must hold functions of the state or callback objects, got {callback!r}"
+            )

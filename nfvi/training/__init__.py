@@ -1,0 +1,1 @@
+"""Objectives, the fitting loop, its schedules and callbacks."""

@@ -1,0 +1,49 @@
+"""A progress bar with the ELBO and the length of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nfvi.progress import progress_bar, progress_wanted
+from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
+
+__all__ = ["ProgressBar", "with_progress"]
+
+
+class ProgressBar(Callback):
+    """Shows step, speed, and the ELBO (nats) and gradient length of the best restart.
+
+    Args:
+        every: steps between updates of the numbers.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+        self._bar: Any = None
+
+    def open(self, state: TrainState) -> None:
+        self._bar = progress_bar(state.steps - state.step, "fit")
+
+    def __call__(self, state: TrainState) -> Stop | None:
+        self._bar.update()
+        if state.step % self.every == 0:
+            best = state.best
+            elbo = float(state.history.last("elbo", self.every)[:, best].nanmean())
+            norm = float(state.history.last("grad_norm", 1)[0, best])
+            self._bar.set_postfix(elbo=f"{elbo:.3f}", gradient=f"{norm:.2g}", refresh=False)
+        return None
+
+    def close(self, state: TrainState) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def with_progress(
+    callbacks: Sequence[CallbackLike], progress: bool | None
+) -> tuple[CallbackLike, ...]:
+    """The callbacks, and a progress bar if one is wanted and none is among them."""
+    has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    return (
+        (*callbacks, ProgressBar()) if progress_wanted(progress) and not has_bar else (*callbacks,)
+    )

@@ -1,0 +1,74 @@
+"""What keeps one bad gradient from spoiling a fit: finite check, clipping, dropping."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["Guard"]
+
+CLIP = 10.0
+DECAY = 0.99
+PATIENCE = 100
+
+
+class Guard:
+    """Checks and clips the gradient of each restart.
+
+    A gradient longer than 10 times its running root-mean-square length (decay 0.99) is scaled
+    back to that. A step whose loss or gradient is not finite is skipped for that restart and
+    counted; after 100 in a row the restart is dropped.
+
+    Args:
+        like: the parameters (R, P), for shape, dtype and device.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.mean_square = like.new_zeros(like.shape[0])
+        self.weight = like.new_zeros(like.shape[0])
+        self.alive = like.new_ones(like.shape[0], dtype=torch.bool)
+        self.skipped = like.new_zeros(like.shape[0], dtype=torch.int64)
+        self.in_a_row = torch.zeros_like(self.skipped)
+
+    def __call__(self, loss: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Clip ``gradient`` (R, P) in place, and set it to 0 where the step must be skipped.
+
+        Returns:
+            Which restarts may step (R), and the length of each gradient before clipping (R).
+        """
+        norm = torch.linalg.vector_norm(gradient, dim=1)
+        good = torch.isfinite(norm) & torch.isfinite(loss) & self.alive
+        mean_square = self.mean_square / self.weight.clamp_min(1 - DECAY)
+        limit = torch.where(self.weight > 0, CLIP * mean_square.sqrt(), torch.inf)
+        factor = (limit / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
+        if bool(good.all()):
+            gradient.mul_(factor.unsqueeze(1))
+            self.in_a_row.zero_()
+        else:
+            scaled = gradient * factor.unsqueeze(1)
+            gradient.copy_(torch.where(good.unsqueeze(1), scaled, 0.0))
+            self._count(good)
+        self._remember(torch.minimum(norm, limit), good)
+        return good, norm
+
+    def _remember(self, norm: Tensor, good: Tensor) -> None:
+        rate = torch.where(good, 1 - DECAY, 0.0).to(norm.dtype)
+        square = torch.where(good, norm * norm, 0.0)
+        self.mean_square = torch.lerp(self.mean_square, square, rate)
+        self.weight = torch.lerp(self.weight, torch.ones_like(rate), rate)
+
+    def _count(self, good: Tensor) -> None:
+        bad = self.alive & ~good
+        self.skipped += bad
+        self.in_a_row = torch.where(bad, self.in_a_row + 1, 0)
+        self.alive &= self.in_a_row < PATIENCE
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that the next call depends on."""
+        names = ("mean_square", "weight", "alive", "skipped", "in_a_row")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up the state of another guard."""
+        for name, value in state.items():
+            setattr(self, name, value.to(getattr(self, name).device))

@@ -1,0 +1,101 @@
+"""From what the user calls an optimiser to one that drives a matrix of restarts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, optim
+
+__all__ = ["OptimizerSpec", "make_optimizer", "row_wise"]
+
+OptimizerSpec: TypeAlias = type[optim.Optimizer] | Callable[[list[Tensor]], optim.Optimizer] | None
+
+LEARNING_RATE = 0.02
+BETAS = (0.9, 0.99)
+
+_ROW_WISE = (
+    optim.Adam,
+    optim.AdamW,
+    optim.Adamax,
+    optim.NAdam,
+    optim.RAdam,
+    optim.RMSprop,
+    optim.Adagrad,
+    optim.Adadelta,
+    optim.SGD,
+    optim.ASGD,
+    optim.Rprop,
+)
+_BY_MATRIX = ("Muon", "Adafactor", "SparseAdam")
+
+
+def row_wise(optimizer: OptimizerSpec) -> bool:
+    """Whether an optimiser is known to treat each entry, and so each restart, by itself."""
+    if optimizer is None:
+        return True
+    return inspect.isclass(optimizer) and issubclass(optimizer, _ROW_WISE)
+
+
+def make_optimizer(spec: OptimizerSpec, parameters: Tensor, lr: float | None) -> optim.Optimizer:
+    """The optimiser for one leaf tensor (R, P).
+
+    Args:
+        spec: ``None`` for Adam with (β₁, β₂) = (0.9, 0.99) and learning rate 0.02, a
+            ``torch.optim`` class, or a function from a list of parameters to an optimiser.
+        parameters: the leaf tensor.
+        lr: learning rate at the top of the schedule; ``None`` for the class's own default.
+
+    Raises:
+        TypeError: ``spec`` is none of these, or does not return an optimiser.
+        ValueError: ``lr`` is given beside a function, which sets its own; or the optimiser
+            works on matrices or sparse gradients and has no meaning for a vector of parameters.
+    """
+    if spec is None:
+        optimizer: Any = optim.Adam([parameters], lr=lr or LEARNING_RATE, betas=BETAS, fused=True)
+    elif inspect.isclass(spec) and issubclass(spec, optim.Optimizer):
+        options: dict[str, Any] = {} if lr is None else {"lr": lr}
+        optimizer = spec([parameters], **options)  # type: ignore[arg-type]
+    elif callable(spec) and not inspect.isclass(spec):
+        if lr is not None:
+            raise ValueError(f"lr={lr!r} beside an optimizer function: set it inside the function")
+        optimizer = spec([parameters])
+    else:
+        raise TypeError(f"optimizer={spec!r}: give a torch.optim class or a function of parameters")
+    if not isinstance(optimizer, optim.Optimizer):
+        raise TypeError(f"optimizer= returned {type(optimizer).__name__}, not a torch optimizer")
+    if type(optimizer).__name__ in _BY_MATRIX:
+        raise ValueError(
+            f"optimizer={type(optimizer).__name__} needs matrices or sparse gradients, and the"
+            " parameters of a guide are one dense vector; try torch.optim.Adam"
+        )
+    if parameters.shape[0] > 1 and not isinstance(optimizer, _ROW_WISE):
+        raise ValueError(
+            f"optimizer={type(optimizer).__name__} may mix the restarts of one fit; pass restarts=1"
+        )
+    return optimizer
+
+
+def keep_rows(optimizer: optim.Optimizer, parameters: Tensor) -> Callable[[Tensor], None]:
+    """Remember parameters and optimiser state; the function returned puts chosen rows back.
+
+    The function takes a mask (R) that is true for the rows that may keep the step.
+    """
+    state = {
+        key: value.clone()
+        for key, value in optimizer.state.get(parameters, {}).items()
+        if isinstance(value, Tensor) and value.shape == parameters.shape
+    }
+    before = parameters.detach().clone()
+
+    @torch.no_grad()
+    def restore(good: Tensor) -> None:
+        mask = good.unsqueeze(1)
+        parameters.copy_(torch.where(mask, parameters, before))
+        for key, value in optimizer.state[parameters].items():
+            if isinstance(value, Tensor) and value.shape == parameters.shape:
+                value.copy_(torch.where(mask, value, state.get(key, torch.zeros_like(value))))
+
+    return restore

@@ -1,0 +1,78 @@
+"""Learning rate and tempering as functions of the step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["LearningRate", "Tempering"]
+
+WARMUP = 50
+REVIVAL = 0.3
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Factors for the learning rate: linear warm-up, then cosine decay to 0, in cycles.
+
+    The first cycle rises to 1; each later one, added by :meth:`extend`, to 0.3, since it starts
+    from a fit that is good already.
+
+    Args:
+        cycles: (steps, peak) of each cycle.
+
+    Reference:
+        Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017.
+    """
+
+    cycles: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def over(cls, steps: int) -> LearningRate:
+        """One cycle of so many steps."""
+        return cls(((steps, 1.0),))
+
+    @property
+    def steps(self) -> int:
+        """The length of all cycles."""
+        return sum(length for length, _ in self.cycles)
+
+    def extend(self, steps: int) -> LearningRate:
+        """The same with one more cycle at the end."""
+        return LearningRate((*self.cycles, (steps, REVIVAL)))
+
+    def __call__(self, step: int) -> float:
+        """The factor for a step, counted from 0; 0 after the end."""
+        for length, peak in self.cycles:
+            if step < length:
+                warmup = min(WARMUP, max(length // 10, 1))
+                rise = min(1.0, (step + 1) / warmup)
+                return peak * rise * 0.5 * (1 + math.cos(math.pi * step / length))
+            step -= length
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Tempering:
+    """β of each restart: rises in a straight line from 0.01 to 1, and stays there.
+
+    Args:
+        lengths: steps that the rise takes for each restart; 0 for β = 1 from the start.
+
+    Reference:
+        Rezende and Mohamed, Variational inference with normalizing flows, 2015, equation 20.
+    """
+
+    lengths: tuple[int, ...]
+    start: float = 0.01
+
+    def __call__(self, step: int, like: Tensor) -> Tensor:
+        """β (R) for a step, counted from 0, in the dtype and on the device of ``like``."""
+        values = [
+            1.0 if step >= length else self.start + (1 - self.start) * step / length
+            for length in self.lengths
+        ]
+        return torch.tensor(values, dtype=like.dtype, device=like.device)

@@ -1,0 +1,165 @@
+"""From the arguments of a fit to a trainer that is ready to run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from nfvi.checks import check_positive, check_whole
+from nfvi.guide import Guide
+from nfvi.targets import Target
+from nfvi.training.ensemble import Ensemble
+from nfvi.training.history import History
+from nfvi.training.loop import Trainer
+from nfvi.training.objectives import ReverseKL
+from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
+from nfvi.training.schedule import LearningRate, Tempering
+
+__all__ = ["Plan", "build_trainer", "default_restarts", "tempering_lengths", "trainer_of_guide"]
+
+STEPS = 5_000
+N_MC = 256
+RESTARTS = 4
+ANNEAL = 0.3
+CHEAP_PARAMETERS = 25_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arguments of a fit after checks and defaults; JSON-able, and kept in checkpoints.
+
+    Attributes:
+        steps: optimiser steps.
+        n_mc: draws a step for each restart.
+        lengths: steps for which each restart is tempered.
+        gradient: ``"path"`` or ``"total"``.
+        lr: learning rate at the top of the schedule, or ``None`` for the optimiser's own.
+        seed: of everything random.
+    """
+
+    steps: int
+    n_mc: int
+    lengths: tuple[int, ...]
+    gradient: Literal["path", "total"]
+    lr: float | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps, 1)
+        check_whole("n_mc", self.n_mc, 2)
+        if self.lr is not None:
+            check_positive("lr", self.lr)
+        if self.gradient not in ("path", "total"):
+            raise ValueError(f'gradient must be "path" or "total", got {self.gradient!r}')
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name -> value, for a JSON header."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Plan:
+        """The plan that :meth:`as_dict` wrote, among other values."""
+        chosen = {name: values[name] for name in cls.__dataclass_fields__}
+        return cls(**{**chosen, "lengths": tuple(chosen["lengths"])})
+
+
+def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> int:
+    """4 where restarts cost little, else 1: many parameters, a target that is evaluated draw by
+    draw, or an optimiser that may mix them.
+    """
+    parameters = sum(p.numel() for p in guide.parameters())
+    draw_by_draw = target.batching == "loop"
+    cheap = parameters <= CHEAP_PARAMETERS and not draw_by_draw and row_wise(optimizer)
+    return RESTARTS if cheap else 1
+
+
+def tempering_lengths(
+    anneal: bool | float | Sequence[float] | None, restarts: int, steps: int
+) -> tuple[int, ...]:
+    """Steps for which each restart is tempered, from the ``anneal`` argument.
+
+    Raises:
+        ValueError: a fraction outside [0, 1], or not one for each restart.
+    """
+    if anneal is None:
+        fractions: list[float] = [ANNEAL if i % 2 == 0 else 0.0 for i in range(restarts)]
+    elif isinstance(anneal, bool):
+        fractions = [ANNEAL if anneal else 0.0] * restarts
+    elif isinstance(anneal, int | float):
+        fractions = [float(anneal)] * restarts
+    else:
+        fractions = [float(a) for a in anneal]
+        if len(fractions) != restarts:
+            raise ValueError(
+                f"anneal has {len(fractions)} fractions for restarts={restarts}; give one number,"
+                " or one for each restart"
+            )
+    if not all(0 <= fraction <= 1 for fraction in fractions):
+        raise ValueError(f"anneal must be fractions of the steps from 0 to 1, got {anneal!r}")
+    return tuple(round(fraction * steps) for fraction in fractions)
+
+
+def build_trainer(
+    make_guide: Callable[[torch.Generator], Guide],
+    target: Target,
+    plan: Plan,
+    optimizer: OptimizerSpec,
+    settings: dict[str, Any],
+) -> Trainer:
+    """A trainer at step 0, with every random choice fixed by ``plan.seed``.
+
+    Args:
+        make_guide: a new guide that starts from the given generator.
+        target: the log-density.
+        plan: the arguments.
+        optimizer: as for ``NFVI.fit``.
+        settings: JSON-able values kept in checkpoints beside the plan.
+    """
+    start = torch.Generator().manual_seed(plan.seed)
+    ensemble = Ensemble([make_guide(start) for _ in plan.lengths])
+    # A second stream, so that the noise of step 1 does not depend on how guides are started.
+    noise = torch.Generator(ensemble.flat.device)
+    noise.manual_seed(int(torch.randint(2**62, (), generator=start)))
+    return Trainer(
+        ensemble,
+        target,
+        ReverseKL(plan.n_mc, plan.gradient),
+        make_optimizer(optimizer, ensemble.flat, plan.lr),
+        LearningRate.over(plan.steps),
+        Tempering(plan.lengths),
+        noise,
+        {**settings, **plan.as_dict()},
+    )
+
+
+def trainer_of_guide(
+    guide: Guide, target: Target, settings: dict[str, Any], history: History
+) -> Trainer:
+    """A trainer with one restart that goes on from a fitted guide with a new optimiser.
+
+    Args:
+        guide: where to start; it is copied.
+        target: the log-density.
+        settings: those of the fit that made the guide.
+        history: its record, with one restart; the new steps are added to it.
+    """
+    plan = Plan.from_dict({**settings, "lengths": (0,)})
+    ensemble = Ensemble([copy.deepcopy(guide).requires_grad_(True)])
+    # Another stream than that of the first fit, whose place in it is not known.
+    noise = torch.Generator(ensemble.flat.device).manual_seed(plan.seed + len(history))
+    trainer = Trainer(
+        ensemble,
+        target,
+        ReverseKL(plan.n_mc, plan.gradient),
+        make_optimizer(None, ensemble.flat, plan.lr),
+        LearningRate.over(len(history)),
+        Tempering(plan.lengths),
+        noise,
+        {**settings, **plan.as_dict()},
+    )
+    trainer.history = history
+    return trainer

@@ -1,0 +1,127 @@
+"""What a callback sees of a running fit, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nfvi.training.history import History
+    from nfvi.training.loop import Trainer
+
+__all__ = ["Callback", "Stop", "TrainState"]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The answer of a callback that ends the fit; ``reason`` is shown by ``print(fit)``."""
+
+    reason: str
+
+
+class Callback:
+    """Base of the callbacks that come with nfvi; a plain function of the state will do as well.
+
+    The loop calls :meth:`open` before the first step, the callback itself after every step and
+    :meth:`close` at the end, also after an error.
+    """
+
+    def open(self, state: TrainState) -> None:
+        """Called once before the first step."""
+
+    def __call__(self, state: TrainState) -> Stop | None:
+        """Called after every step."""
+        return None
+
+    def close(self, state: TrainState) -> None:
+        """Called once after the last step."""
+
+    def groups(self, step: int) -> int:
+        """Into how many groups of draws the gradient of this step should be split; 0 for none."""
+        return 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold so that a resumed callback goes on as if never stopped."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up the state from a checkpoint."""
+
+
+CallbackLike: TypeAlias = Callback | Callable[["TrainState"], Any]
+
+
+class TrainState:
+    """The fit after a step. R is the number of restarts; tensors are detached views, so clone
+    what is to be kept.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    @property
+    def step(self) -> int:
+        """Steps done, from 1."""
+        return self._trainer.step
+
+    @property
+    def steps(self) -> int:
+        """Steps planned."""
+        return self._trainer.schedule.steps
+
+    @property
+    def history(self) -> History:
+        """Loss, ELBO, its error, gradient length and β of every step up to this one."""
+        return self._trainer.history
+
+    @property
+    def loss(self) -> Tensor:
+        """E[log q − β log p] of this step (R)."""
+        return self.history.last("loss", 1)[0]
+
+    @property
+    def elbo(self) -> Tensor:
+        """E[log p − log q] of this step's draws (R), before the update."""
+        return self.history.last("elbo", 1)[0]
+
+    @property
+    def beta(self) -> Tensor:
+        """β of this step (R)."""
+        return self.history.last("beta", 1)[0]
+
+    @property
+    def alive(self) -> Tensor:
+        """Which restarts have not been dropped (R)."""
+        return self._trainer.guard.alive
+
+    @property
+    def best(self) -> int:
+        """The restart with the highest ELBO, averaged over the last 50 steps."""
+        elbo = self.history.last("elbo", 50).nanmean(0)
+        return int(torch.where(self.alive & elbo.isfinite(), elbo, -torch.inf).argmax())
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Parameters after the update, by tracked name (``u_0``, …): each (R, \\*shape)."""
+        return self._trainer.ensemble.named(self._trainer.ensemble.flat.detach())
+
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients that the update used, after clipping: each (R, \\*shape)."""
+        return self._trainer.ensemble.named(self._trainer.gradient)
+
+    @property
+    def group_gradients(self) -> dict[str, Tensor] | None:
+        """The gradient of each group of draws, (G, R, \\*shape), where :meth:`Callback.groups`
+        asked for it; before clipping, and with the plain gradient as mean.
+        """
+        groups = self._trainer.group_gradients
+        return None if groups is None else self._trainer.ensemble.named(groups)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON-able settings from which ``NFVI.resume`` goes on bit for bit."""
+        return self._trainer.snapshot()
