@@ -7,17 +7,19 @@ from typing import Any
 from nfvi.errors import TargetError
 from nfvi.targets.base import Target
 from nfvi.targets.log_density import LogDensity, log_density
+from nfvi.targets.pyro_target import PyroTarget
 
-__all__ = ["LogDensity", "Target", "as_target", "log_density"]
+__all__ = ["LogDensity", "PyroTarget", "Target", "as_target", "log_density"]
 
 
 def as_target(target: Any, *args: Any, dim: int | None = None) -> Target:
     """Make a :class:`Target` of what the user hands to a fit or a sampler.
 
     Args:
-        target: a :class:`Target`, which is returned as it is, or a function of z with ``dim=``.
-        args: the arguments of a model.
-        dim: the dimension, for a bare log-density.
+        target: a :class:`Target`, which is returned as it is; a function log p(z), with ``dim=``;
+            or a Pyro model, with its arguments.
+        args: the arguments of a Pyro model.
+        dim: d, for a function log p(z).
 
     Raises:
         TargetError: target is none of these, or an argument does not go with it.
@@ -30,10 +32,14 @@ def as_target(target: Any, *args: Any, dim: int | None = None) -> Target:
         return target
     if not callable(target):
         raise TargetError(
-            f"a target is a function, a Pyro model or a Target; got {type(target).__name__}"
+            "a target is a function log p(z) with dim=, a Pyro model or a Target; got "
+            f"{type(target).__name__}"
         )
     if dim is None:
-        raise TargetError("a log-density needs dim=, its number of dimensions")
+        return PyroTarget(target, *args)
     if args:
-        raise TargetError("dim= is for a log-density, which takes no model arguments; drop one")
+        raise TargetError(
+            "dim= is for a function log p(z), and a Pyro model finds its own dimension; "
+            "leave out dim= or the model's arguments"
+        )
     return LogDensity(target, dim)

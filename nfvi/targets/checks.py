@@ -1,9 +1,9 @@
-"""What a log-density must satisfy: probe points, agreement of two ways to evaluate it, value and gradient checks."""
+"""What a log-density must satisfy: probe points, agreement, checks of value and gradient."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,7 +11,15 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 
-__all__ = ["USER_ERRORS", "agree", "check_values", "isolated", "probe_points", "shape_text"]
+__all__ = [
+    "USER_ERRORS",
+    "agree",
+    "check_values",
+    "fixed_randomness",
+    "isolated",
+    "probe_points",
+    "shape_text",
+]
 
 Evaluate = Callable[[Tensor], Tensor]
 
@@ -31,9 +39,10 @@ USER_ERRORS = (
 _RTOL = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
-def shape_text(shape: tuple[int, ...] | torch.Size) -> str:
-    """A shape as users write it: ``(2,)``, ``()``."""
-    return str(tuple(shape))
+def shape_text(shape: Iterable[int | str]) -> str:
+    """A shape as users write it: ``(2,)``, ``(n, 3)``, ``()``."""
+    words = [str(size) for size in shape]
+    return f"({words[0]},)" if len(words) == 1 else f"({', '.join(words)})"
 
 
 def probe_points(n: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -47,12 +56,21 @@ def probe_points(n: int, dim: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 @contextmanager
-def isolated(device: torch.device) -> Iterator[None]:
-    """Gradients on, warnings silent, and torch's random state put back on leaving."""
-    forked = [] if device.type == "cpu" else [device]
-    kind = "cuda" if device.type == "cpu" else device.type
+def fixed_randomness(seed: int = 0) -> Iterator[None]:
+    """Torch's random state set by a seed, and put back on leaving."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+@contextmanager
+def isolated(seed: int = 0) -> Iterator[None]:
+    """For a trial run: random state fixed and put back, gradients on, warnings silent."""
     with (
-        torch.random.fork_rng(devices=forked, device_type=kind),
+        fixed_randomness(seed),
         torch.inference_mode(False),
         torch.enable_grad(),
         warnings.catch_warnings(),

@@ -143,10 +143,11 @@ class LogDensity(Target):
         device = torch.device(device) if device is not None else torch.get_default_device()
         # As many points as dimensions would let a function of one point pass for one of a batch.
         points = probe_points(3 if self.dim == 2 else 2, self.dim, dtype, device)
-        with isolated(device):
+        with isolated():
             raw, batching, reason = find_batching(self.fn, points, self.name, self._batched)
             evaluate = self._signed(raw)
             returned = check_values(evaluate, points, self.name)
+        self.batching = batching
         if batching == "loop":
             self._warn_of_loop(reason)
         self._evaluators[dtype, points.device] = (

@@ -1,0 +1,53 @@
+"""Einstein summation of tensors of logs, as a backend of opt_einsum.
+
+Pyro's own (``pyro.ops.einsum.torch_log``) has a log that vmap does not know, and gives −inf where
+two terms peak so far apart that the exponentials of both vanish. This one takes no exponential
+outside of ``logsumexp``.
+"""
+
+from __future__ import annotations
+
+from pyro.ops.einsum.util import Tensordot
+from torch import Tensor
+
+__all__ = ["einsum", "tensordot", "transpose"]
+
+
+def transpose(a: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The tensor with its axes in another order."""
+    return a.permute(axes)
+
+
+def einsum(equation: str, *operands: Tensor) -> Tensor:
+    """log Σ exp of the sum of the operands, over the letters that the output lacks.
+
+    Args:
+        equation: such as ``"ij,jk->ik"``.
+        operands: tensors of logs, an axis for each letter.
+
+    Example:
+        >>> einsum("ij,j->i", torch.zeros(2, 3), torch.zeros(3)).exp()
+        tensor([3.0000, 3.0000])
+    """
+    inputs, output = equation.split("->")
+    summed = sorted(set(inputs) - set(output) - {","})
+    order = output + "".join(summed)
+    terms = [
+        _align(operand, letters, order)
+        for operand, letters in zip(operands, inputs.split(","), strict=True)
+    ]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total.logsumexp(list(range(len(output), len(order)))) if summed else total.clone()
+
+
+tensordot = Tensordot(einsum)
+
+
+def _align(operand: Tensor, letters: str, order: str) -> Tensor:
+    """The operand with an axis for each letter of the order, of length 1 where it has none."""
+    present = [letter for letter in order if letter in letters]
+    operand = operand.permute([letters.index(letter) for letter in present])
+    sizes = dict(zip(present, operand.shape, strict=True))
+    return operand.reshape([sizes.get(letter, 1) for letter in order])

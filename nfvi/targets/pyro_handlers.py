@@ -1,0 +1,256 @@
+"""Effect handlers that run a Pyro model with given values and add up its log-density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.subsample_messenger import _Subsample
+from torch import Tensor
+
+from nfvi.errors import TargetError
+
+__all__ = [
+    "Collect",
+    "Fixed",
+    "Joint",
+    "Message",
+    "Prototype",
+    "Values",
+    "in_density",
+    "is_deterministic",
+    "is_discrete",
+    "is_enumerated",
+    "is_latent",
+]
+
+Message = Any  # Pyro's Message is a TypedDict whose fields are mostly optional.
+Values = Mapping[str, Tensor]
+
+
+def is_deterministic(site: Message) -> bool:
+    """Whether a site was written by ``pyro.deterministic``."""
+    return site["type"] == "sample" and bool(site["infer"].get("_deterministic"))
+
+
+def is_latent(site: Message) -> bool:
+    """Whether a site has a value to infer: not observed, and not the indices of a plate."""
+    return (
+        site["type"] == "sample"
+        and not site["is_observed"]
+        and not isinstance(site["fn"], _Subsample)
+    )
+
+
+def is_discrete(site: Message) -> bool:
+    """Whether a site's values are set apart from one another."""
+    return bool(getattr(site["fn"].support, "is_discrete", False))
+
+
+def is_enumerated(site: Message) -> bool:
+    """Whether a site is marked to be summed out."""
+    return is_latent(site) and site["infer"].get("enumerate") == "parallel" and is_discrete(site)
+
+
+def in_density(site: Message) -> bool:
+    """Whether a site has a term in the log-density."""
+    return (
+        site["type"] == "sample"
+        and not isinstance(site["fn"], _Subsample)
+        and not is_deterministic(site)
+    )
+
+
+class _Outermost(Messenger):
+    """A handler that hides the model from those around it, and keeps the parameter store as it is.
+
+    Args:
+        params: the value of each ``pyro.param``.
+        subsamples: the indices of each plate that draws its own.
+    """
+
+    def __init__(self, params: Values, subsamples: Values) -> None:
+        super().__init__()
+        self.params = params
+        self.subsamples = subsamples
+
+    def _process_message(self, msg: Message) -> None:
+        super()._process_message(msg)
+        msg["stop"] = True
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if isinstance(msg["fn"], _Subsample):
+            if msg["value"] is None:
+                msg["value"] = self.subsamples.get(msg["name"])
+        elif not msg["is_observed"] and msg["value"] is None:
+            self._latent(msg)
+
+    def _pyro_param(self, msg: Message) -> None:
+        value = self.params[msg["name"]]
+        # A plate that subsamples a parameter looks for the one it came from.
+        value._pyro_unconstrained_param = value  # type: ignore[attr-defined]
+        msg["value"] = value
+
+    def _latent(self, msg: Message) -> None:
+        raise NotImplementedError
+
+
+class Prototype(_Outermost):
+    """Puts each latent site at a feasible point and writes down parameters and subsamples.
+
+    Args:
+        place: ``place(site) -> value`` for a continuous latent site; ``None`` leaves it to Pyro.
+        indices: ``indices(site) -> (B,)`` for a plate that draws B of its N indices at random.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[Message], Tensor | None],
+        indices: Callable[[Message], Tensor],
+    ) -> None:
+        super().__init__({}, {})
+        self.params: dict[str, Tensor] = {}
+        self.subsamples: dict[str, Tensor] = {}
+        self.sizes: dict[str, int] = {}
+        self._place = place
+        self._indices = indices
+
+    def _pyro_sample(self, msg: Message) -> None:
+        fn = msg["fn"]
+        if (
+            isinstance(fn, _Subsample)
+            and msg["value"] is None
+            and fn.subsample_size is not None
+            and fn.subsample_size < fn.size
+        ):
+            self.subsamples[msg["name"]] = self._indices(msg)
+            self.sizes[msg["name"]] = fn.size
+        super()._pyro_sample(msg)
+
+    def _pyro_param(self, msg: Message) -> None:
+        self.params[msg["name"]] = _parameter(msg)
+        super()._pyro_param(msg)
+
+    def _latent(self, msg: Message) -> None:
+        msg["value"] = self._place(msg)
+
+
+class Fixed(_Outermost):
+    """Gives each latent site the value it is to have.
+
+    Args:
+        values: of the continuous latent sites.
+        params: the value of each ``pyro.param``.
+        subsamples: the indices of each plate that draws its own.
+        choices: values of the discrete ones; those without are left to Pyro.
+    """
+
+    def __init__(
+        self, values: Values, params: Values, subsamples: Values, choices: Values | None = None
+    ) -> None:
+        super().__init__(params, subsamples)
+        self.values = values
+        self.choices = choices or {}
+
+    def _latent(self, msg: Message) -> None:
+        name = msg["name"]
+        if name in self.values:
+            msg["value"] = self.values[name]
+        elif not is_enumerated(msg):
+            raise TargetError(
+                f"site {name!r} appears in some runs of the model and not in others; the sites "
+                "must be the same whatever their values"
+            )
+        elif name not in self.choices:
+            return
+        else:
+            msg["value"] = self.choices[name]
+        msg["done"] = True
+
+
+class Joint(Fixed):
+    """Adds up the log-density of all sites, scaled and masked as the model says.
+
+    Args:
+        values: as in ``Fixed``, as all others.
+        params: likewise.
+        subsamples: likewise.
+        choices: likewise.
+        batch_dims: ``None`` for values of one point. Else the values hold n points, of which each
+            site's log-density has one on the axis left of its last ``batch_dims`` ones.
+
+    Attributes:
+        total: the sum, () or (n,).
+    """
+
+    def __init__(
+        self,
+        values: Values,
+        params: Values,
+        subsamples: Values,
+        choices: Values | None = None,
+        *,
+        batch_dims: int | None = None,
+    ) -> None:
+        super().__init__(values, params, subsamples, choices)
+        self.total: Tensor | float = 0.0
+        self._batch_dims = batch_dims
+        self._seen = 0
+
+    def _latent(self, msg: Message) -> None:
+        super()._latent(msg)
+        self._seen += msg["name"] in self.values
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        if in_density(msg):
+            self._add(msg, msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"]))
+
+    def _add(self, msg: Message, log_prob: Tensor) -> None:
+        log_prob = scale_and_mask(log_prob, msg["scale"], msg["mask"])
+        if self._batch_dims is None or log_prob.dim() <= self._batch_dims:
+            self.total = self.total + log_prob.sum()
+        else:
+            self.total = self.total + log_prob.flatten(1).sum(1)
+
+    def result(self) -> Tensor:
+        """The sum, once the model has run.
+
+        Raises:
+            TargetError: a latent site did not appear in this run.
+        """
+        if self._seen != len(self.values):
+            raise TargetError(
+                f"the latent sites {', '.join(self.values)} do not all appear in every run of the "
+                "model; the sites must be the same whatever their values"
+            )
+        return torch.as_tensor(self.total)
+
+
+class Collect(Fixed):
+    """Writes down the values of the ``pyro.deterministic`` sites; arguments as in ``Fixed``."""
+
+    def __init__(
+        self, values: Values, params: Values, subsamples: Values, choices: Values | None = None
+    ) -> None:
+        super().__init__(values, params, subsamples, choices)
+        self.found: dict[str, Tensor] = {}
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        if is_deterministic(msg):
+            self.found[msg["name"]] = msg["value"]
+
+
+def _parameter(msg: Message) -> Tensor:
+    """The value of a ``pyro.param`` statement: the stored one, else the one it starts from."""
+    name, store = msg["name"], pyro.get_param_store()
+    if name in store:
+        return store[name].detach()
+    if len(msg["args"]) < 2:
+        raise TargetError(f"pyro.param({name!r}) has neither a stored nor an initial value")
+    start = msg["args"][1]
+    value: Tensor = start() if callable(start) else start
+    return value.detach().clone()

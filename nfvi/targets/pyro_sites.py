@@ -1,0 +1,105 @@
+"""The latent sites of a Pyro model: shapes, places in the vector z, and maps to their supports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Transform
+
+from nfvi.errors import TargetError
+from nfvi.targets.checks import shape_text
+
+__all__ = ["Site", "constrain_sites", "unconstrain_sites"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A continuous latent site and its place in the unconstrained vector z (d,).
+
+    Attributes:
+        name: as in the model.
+        shape: of its value, batch and event together.
+        unconstrained_shape: of the numbers that its value is made from.
+        start: index in z of the first of them.
+        stop: index in z after the last.
+        event_dim: how many of the last axes of the value are one event.
+        transform: from unconstrained to constrained values; ``None`` is the identity.
+        dtype: what the model itself draws the site in.
+    """
+
+    name: str
+    shape: torch.Size
+    unconstrained_shape: torch.Size
+    start: int
+    stop: int
+    event_dim: int
+    transform: Transform | None
+    dtype: torch.dtype
+
+    @property
+    def size(self) -> int:
+        """How many numbers of z the site takes."""
+        return self.stop - self.start
+
+    def constrain(self, flat: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Values (n, \\*shape) from z (n, size), and log|det| (n,) of the map, None for 0."""
+        z = flat.reshape(-1, *self.unconstrained_shape)
+        if self.transform is None:
+            return z, None
+        value = self.transform(z)
+        ladj = self.transform.log_abs_det_jacobian(z, value)
+        return value, ladj.flatten(1).sum(1) if ladj.dim() > 1 else ladj
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        """z (n, size) from values (n, \\*shape).
+
+        Raises:
+            TargetError: a value is outside the support, or on its edge.
+        """
+        z = value if self.transform is None else self.transform.inv(value)
+        flat = z.reshape(len(value), self.size)
+        back, _ = self.constrain(flat)
+        close = torch.isclose(back, value, rtol=1e-3, atol=1e-5).all()
+        if not (flat.isfinite().all() and close):
+            raise TargetError(f"site {self.name!r}: a value is outside its support, or on its edge")
+        return flat
+
+
+def constrain_sites(
+    sites: Mapping[str, Site], z: Tensor
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Values (n, \\*shape) of all sites from z (n, d), and log|det| (n,) of the map, None for 0."""
+    total: Tensor | None = None
+    values = {}
+    parts = z.split([site.size for site in sites.values()], dim=1)
+    for (name, site), part in zip(sites.items(), parts, strict=True):
+        values[name], ladj = site.constrain(part)
+        if ladj is not None:
+            total = ladj if total is None else total + ladj
+    return values, total
+
+
+def unconstrain_sites(sites: Mapping[str, Site], values: Mapping[str, Tensor]) -> Tensor:
+    """z (n, d) from values (n, \\*shape) of all sites, or z (d,) from values without n.
+
+    Raises:
+        TargetError: a site is missing, of another shape, or has a value outside its support.
+    """
+    missing = [name for name in sites if name not in values]
+    if missing:
+        raise TargetError(f"no value for the sites {', '.join(missing)}")
+    first = next(iter(sites.values()))
+    lead = values[first.name].shape[: values[first.name].dim() - len(first.shape)]
+    parts = []
+    for name, site in sites.items():
+        value = values[name]
+        if len(lead) > 1 or value.shape != lead + site.shape:
+            raise TargetError(
+                f"site {name!r} takes values of shape {shape_text(site.shape)}, or n of them in "
+                f"{shape_text(('n', *site.shape))}; got {shape_text(value.shape)}"
+            )
+        parts.append(site.unconstrain(value.reshape(-1, *site.shape)))
+    return torch.cat(parts, dim=1).reshape(*lead, -1)
