@@ -123,9 +123,6 @@ def compare(
         ValueError: the sides differ in dimension or sites, or a side has no target, or draws is out
             of range.
         TypeError: a side is nothing that can be compared.
-
-    Example:
-        >>> print(compare(fit, nuts(pot1)))  # doctest: +SKIP
     """
     n = _number_of_draws(fit, run, draws)
     if seed is not None:

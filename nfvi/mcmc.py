@@ -210,12 +210,8 @@ def _together(
 ) -> MCMCRun:
     interrupted = len(chains) < plan.chains or not chains[-1].complete
     if interrupted:
-        draws = len(chains[-1].draws)
-        warnings.warn(
-            f"interrupted: {len(chains)} of {plan.chains} chains kept, of {draws} draws each",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        kept = f"{len(chains)} of {plan.chains} chains kept, of {len(chains[0].draws)} draws each"
+        warnings.warn(f"interrupted: {kept}", RuntimeWarning, stacklevel=4)
     return MCMCRun(
         target=target,
         kernel=name,
