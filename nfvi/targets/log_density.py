@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -59,10 +60,8 @@ class LogDensity(Target):
     ) -> None:
         if not callable(fn):
             raise TargetError(f"a log-density is a function of z; got {type(fn).__name__}")
-        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-            raise TargetError(f"dim= must be an integer of at least 1; got {dim!r}")
         self.fn = fn
-        self.dim = dim
+        self.dim = _dimension(dim)
         self.name = name or _name_of(fn)
         self.log_normalizer = log_normalizer
         self._sampler = sampler
@@ -230,6 +229,12 @@ def log_density(
         )
 
     return decorate
+
+
+def _dimension(dim: Any) -> int:
+    if isinstance(dim, bool) or not isinstance(dim, Integral) or dim < 1:
+        raise TargetError(f"dim= must be an integer of at least 1; got {dim!r}")
+    return int(dim)
 
 
 def _cast(evaluate: Evaluate, dtype: torch.dtype) -> Evaluate:

@@ -112,7 +112,7 @@ class _Ring(LogRing):
     _backend = "nfvi.targets.log_einsum"
 
     def __init__(self, cache: dict[Any, Any]) -> None:
-        super().__init__(cache)
+        super().__init__(cache)  # type: ignore[no-untyped-call]
 
 
 def _scalar(site: Message) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pyro
 import torch
 from torch import Tensor
 
@@ -102,8 +103,9 @@ def _odd_sites(program: Program, values: Values, odd: Tensor) -> str:
     if not odd.any():
         return ""
     row = int(odd.nonzero()[0])
-    trace = program.trace({name: value[row] for name, value in values.items()})
-    trace.compute_log_prob()
+    with pyro.validation_enabled(False):
+        trace = program.trace({name: value[row] for name, value in values.items()})
+        trace.compute_log_prob()
     shown = [
         f"{name!r} ({total.item():g})"
         for name, node in trace.nodes.items()

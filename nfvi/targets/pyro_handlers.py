@@ -1,11 +1,10 @@
-"""Effect handlers that run a Pyro model with given values and add up its log-density."""
+"""Effect handlers that run a Pyro model at given values and add up its log-density."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import pyro
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
@@ -19,7 +18,7 @@ __all__ = [
     "Fixed",
     "Joint",
     "Message",
-    "Prototype",
+    "Outermost",
     "Values",
     "in_density",
     "is_deterministic",
@@ -65,7 +64,7 @@ def in_density(site: Message) -> bool:
     )
 
 
-class _Outermost(Messenger):
+class Outermost(Messenger):
     """A handler that hides the model from those around it, and keeps the parameter store as it is.
 
     Args:
@@ -99,47 +98,7 @@ class _Outermost(Messenger):
         raise NotImplementedError
 
 
-class Prototype(_Outermost):
-    """Puts each latent site at a feasible point and writes down parameters and subsamples.
-
-    Args:
-        place: ``place(site) -> value`` for a continuous latent site; ``None`` leaves it to Pyro.
-        indices: ``indices(site) -> (B,)`` for a plate that draws B of its N indices at random.
-    """
-
-    def __init__(
-        self,
-        place: Callable[[Message], Tensor | None],
-        indices: Callable[[Message], Tensor],
-    ) -> None:
-        super().__init__({}, {})
-        self.params: dict[str, Tensor] = {}
-        self.subsamples: dict[str, Tensor] = {}
-        self.sizes: dict[str, int] = {}
-        self._place = place
-        self._indices = indices
-
-    def _pyro_sample(self, msg: Message) -> None:
-        fn = msg["fn"]
-        if (
-            isinstance(fn, _Subsample)
-            and msg["value"] is None
-            and fn.subsample_size is not None
-            and fn.subsample_size < fn.size
-        ):
-            self.subsamples[msg["name"]] = self._indices(msg)
-            self.sizes[msg["name"]] = fn.size
-        super()._pyro_sample(msg)
-
-    def _pyro_param(self, msg: Message) -> None:
-        self.params[msg["name"]] = _parameter(msg)
-        super()._pyro_param(msg)
-
-    def _latent(self, msg: Message) -> None:
-        msg["value"] = self._place(msg)
-
-
-class Fixed(_Outermost):
+class Fixed(Outermost):
     """Gives each latent site the value it is to have.
 
     Args:
@@ -242,15 +201,3 @@ class Collect(Fixed):
     def _pyro_post_sample(self, msg: Message) -> None:
         if is_deterministic(msg):
             self.found[msg["name"]] = msg["value"]
-
-
-def _parameter(msg: Message) -> Tensor:
-    """The value of a ``pyro.param`` statement: the stored one, else the one it starts from."""
-    name, store = msg["name"], pyro.get_param_store()
-    if name in store:
-        return store[name].detach()
-    if len(msg["args"]) < 2:
-        raise TargetError(f"pyro.param({name!r}) has neither a stored nor an initial value")
-    start = msg["args"][1]
-    value: Tensor = start() if callable(start) else start
-    return value.detach().clone()

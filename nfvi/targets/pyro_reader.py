@@ -14,9 +14,10 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, isolated
 from nfvi.targets.pyro_enum import Summation, read_summation
-from nfvi.targets.pyro_handlers import Message, Prototype, Values, is_deterministic, is_enumerated
+from nfvi.targets.pyro_handlers import Message, Values, is_deterministic, is_enumerated
 from nfvi.targets.pyro_latents import feasible_value, latent_sites, refuse_changed_sites
 from nfvi.targets.pyro_program import Program
+from nfvi.targets.pyro_prototype import Prototype
 from nfvi.targets.pyro_sites import Site
 
 __all__ = ["read_program", "warn_of_constants"]
@@ -52,14 +53,14 @@ def read_program(
         ) from error
 
 
-def warn_of_constants(name: str, program: Program, *, stacklevel: int) -> None:
+def warn_of_constants(name: str, program: Program) -> None:
     """Warn of parameters that are not learned, and of plates that keep one random subsample."""
     if program.params:
         shown = ", ".join(list(program.params)[:5]) + (", ..." if len(program.params) > 5 else "")
         warnings.warn(
             f"{name!r} has parameters (pyro.param: {shown}); they keep their present values and "
             "are not learned: give them a prior with pyro.sample if they should be",
-            stacklevel=stacklevel + 1,
+            stacklevel=3,
         )
     for plate in program.random_plates:
         warnings.warn(
@@ -67,7 +68,7 @@ def warn_of_constants(name: str, program: Program, *, stacklevel: int) -> None:
             f"{len(program.subsamples[plate])} indices, with its log-likelihood scaled up, so that "
             "log_prob is the same at each call. The posterior is that of this subsample: leave "
             "subsample_size= out for that of all the data",
-            stacklevel=stacklevel + 1,
+            stacklevel=3,
         )
 
 

@@ -95,7 +95,7 @@ class PyroTarget(Target):
         self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
         self._warned_of_loop = False
-        warn_of_constants(self.name, self._program, stacklevel=3)
+        warn_of_constants(self.name, self._program)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
