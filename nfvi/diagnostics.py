@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ __all__ = ["KHAT_LIMIT", "Diagnostics", "WeightedDraws", "diagnose", "draw_weigh
 
 KHAT_LIMIT = 0.7
 CHUNK = 4_096
+FEWEST = 25
+EQUAL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class WeightedDraws:
         log_p: log p(z) (n), unnormalised.
         log_q: log q(z) (n).
         log_weights: Pareto-smoothed log weights (n), normalised to sum to 1 when exponentiated.
-        khat: shape of the generalised Pareto fitted to the upper tail of the raw weights.
+        khat: shape of the generalised Pareto fitted to the upper tail of the raw weights; −∞
+            where the largest weights are equal to 0.1 %, so that there is no tail, and ∞ where
+            too few draws have any weight to fit one (fewer than 25, or one quarter of the tail).
     """
 
     z: Tensor
@@ -44,12 +49,14 @@ class Diagnostics:
     Attributes:
         elbo: E_q[log p − log q] = log Z − KL(q ‖ p), nats.
         elbo_se: its Monte-Carlo standard error.
-        khat: Pareto k-hat; below 0.7 importance sampling from q works.
+        khat: Pareto k-hat; below 0.7 importance sampling from q works. −∞ and ∞ as in
+            :class:`WeightedDraws`.
         ess: effective draws after importance weighting, (Σw)² / Σw², out of ``draws``.
         draws: how many draws these numbers come from.
-        log_evidence: log of the mean importance weight, an estimate of log Z.
+        log_evidence: log of the mean raw importance weight, an estimate of log Z.
         log_evidence_se: its standard error by the delta method; too small when k-hat is high.
-        not_finite: draws at which log p or log q was NaN or +∞; they were left out.
+        not_finite: draws at which log p or log q was NaN or infinite, log p = −∞ apart; they
+            are left out of the ELBO and have weight 0.
     """
 
     elbo: float
@@ -86,7 +93,9 @@ def evaluate(
 
 def elbo_of(log_p: Tensor, log_q: Tensor) -> tuple[float, float]:
     """ELBO and its standard error from log p and log q of draws from q (n); nats."""
-    log_ratio = (log_p - log_q).double()
+    log_ratio = log_p.double() - log_q.double()
+    if len(log_ratio) < 2:
+        return float(log_ratio.mean()), math.nan
     return float(log_ratio.mean()), float(log_ratio.std() / len(log_ratio) ** 0.5)
 
 
@@ -101,44 +110,74 @@ def draw_weighted(
     z, log_p, log_q = evaluate(guide, target, n, generator)
     usable = log_p.isfinite() | (log_p == -torch.inf)
     usable &= log_q.isfinite() & z.isfinite().all(-1)
-    log_weights, khat = _smooth(torch.where(usable, log_p - log_q, -torch.inf))
+    log_ratio = log_p.double() - log_q.double()
+    log_weights, khat = _smooth(torch.where(usable, log_ratio, -torch.inf))
     return WeightedDraws(z, log_p, log_q, log_weights, khat)
 
 
 def diagnose(draws: WeightedDraws) -> Diagnostics:
     """The diagnostics of a guide from weighted draws of it."""
-    usable = draws.log_weights > -torch.inf
-    bad = ~(draws.log_p - draws.log_q).isfinite() & (draws.log_p != -torch.inf)
-    elbo, elbo_se = elbo_of(draws.log_p[~bad], draws.log_q[~bad])
-    log_ratio = (draws.log_p - draws.log_q).double()[usable]
     n = len(draws.log_p)
+    log_ratio = draws.log_p.double() - draws.log_q.double()
+    bad = ~log_ratio.isfinite() & (draws.log_p != -torch.inf)
+    elbo, elbo_se = elbo_of(draws.log_p[~bad], draws.log_q[~bad])
     weights = draws.log_weights.exp()
-    ess = float(1 / (weights * weights).sum()) if bool(usable.any()) else 0.0
-    log_evidence = float(log_ratio.logsumexp(0)) - math.log(n) if len(log_ratio) else -math.inf
-    relative = (log_ratio - log_evidence).exp()
-    square = float((relative * relative).sum()) / n - 1
+    log_evidence, log_evidence_se = _evidence(log_ratio[draws.log_weights > -torch.inf], n)
     return Diagnostics(
         elbo=elbo,
         elbo_se=elbo_se,
         khat=draws.khat,
-        ess=ess,
+        ess=float(1 / (weights * weights).sum()) if log_evidence > -math.inf else 0.0,
         draws=n,
         log_evidence=log_evidence,
-        log_evidence_se=math.sqrt(max(square, 0.0) / n),
+        log_evidence_se=log_evidence_se,
         not_finite=int(bad.sum()),
     )
 
 
+def _evidence(log_ratio: Tensor, n: int) -> tuple[float, float]:
+    """log of the mean of n raw weights, of which those not given are 0, and its standard error.
+
+    Raw weights keep the mean unbiased; smoothed ones would trade that for less variance.
+    """
+    if not len(log_ratio):
+        return -math.inf, math.nan
+    log_mean = float(log_ratio.logsumexp(0)) - math.log(n)
+    deviation = (log_ratio - log_mean).expm1()
+    square = float((deviation * deviation).sum()) + n - len(log_ratio)
+    return log_mean, math.sqrt(square) / n
+
+
 def _smooth(log_ratio: Tensor) -> tuple[Tensor, float]:
-    """Pareto-smoothed, normalised log weights (n) in float64, and k-hat."""
+    """Pareto-smoothed, normalised log weights (n), and k-hat, from float64 log ratios (n)."""
+    used = log_ratio > -torch.inf
+    if not bool(used.any()):
+        return log_ratio, math.inf
+    smoothed, khat = _pareto_smooth(log_ratio[used].cpu().numpy())
+    log_weights = log_ratio.clone()
+    log_weights[used] = torch.as_tensor(smoothed, device=log_ratio.device)
+    return log_weights - log_weights.logsumexp(0), khat
+
+
+def _pareto_smooth(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """ArviZ's PSIS of finite log weights (n), with an answer where no tail can be fitted."""
     from arviz_stats.base import array_stats
 
-    values = log_ratio.double()
-    if not bool((values > -torch.inf).any()):
-        return torch.full_like(values, -torch.inf), math.inf
-    spread = float(values.max() - values.min())
-    if spread < 1e-9:
-        # Equal weights: q = p up to a constant, and there is no tail to fit.
-        return torch.full_like(values, -math.log(len(values))), -math.inf
-    smoothed, khat = array_stats.psislw(values.cpu().numpy())
-    return torch.as_tensor(smoothed, dtype=torch.float64, device=values.device), float(khat)
+    n = len(values)
+    if n < FEWEST:
+        return values, math.inf
+    # The tail that ArviZ takes, in units of the largest weight, above the value below it.
+    tail = math.floor(3 * n**0.5) if n > 225 else n // 5
+    top = np.exp(np.sort(values)[-tail - 1 :] - values.max())
+    excess = top[1:] - top[0]
+    if excess[-1] < EQUAL:
+        return values, -math.inf
+    if excess[tail // 4 - 1] <= 0:
+        return values, math.inf
+    # ArviZ takes log-likelihoods: what leave-one-out weighs with is their inverse. Quantiles of
+    # a very heavy tail overflow on the way to being cut at the largest weight.
+    with np.errstate(over="ignore", invalid="ignore"):
+        smoothed, khat = array_stats.psislw(-values)
+    if np.isnan(smoothed).any() or not np.isfinite(khat):
+        return values, math.inf
+    return smoothed, float(khat)
