@@ -144,7 +144,7 @@ def _evidence(log_ratio: Tensor, n: int) -> tuple[float, float]:
         return -math.inf, math.nan
     log_mean = float(log_ratio.logsumexp(0)) - math.log(n)
     deviation = (log_ratio - log_mean).expm1()
-    square = float((deviation * deviation).sum()) + n - len(log_ratio)
+    square = float((deviation * deviation).sum()) + (n - len(log_ratio))
     return log_mean, math.sqrt(square) / n
 
 
@@ -177,7 +177,7 @@ def _pareto_smooth(values: np.ndarray) -> tuple[np.ndarray, float]:
     # ArviZ takes log-likelihoods: what leave-one-out weighs with is their inverse. Quantiles of
     # a very heavy tail overflow on the way to being cut at the largest weight.
     with np.errstate(over="ignore", invalid="ignore"):
-        smoothed, khat = array_stats.psislw(-values)
+        smoothed, khat = array_stats.psislw(-values)  # type: ignore[no-untyped-call]
     if np.isnan(smoothed).any() or not np.isfinite(khat):
         return values, math.inf
     return smoothed, float(khat)
