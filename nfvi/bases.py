@@ -81,13 +81,18 @@ class Laplace(Base):
 
 @dataclass(frozen=True)
 class StudentT(Base):
-    """Student-t coordinates with ``df`` > 0 degrees of freedom: polynomial tails."""
+    """Student-t coordinates with ``df`` degrees of freedom, above 0 up to 10⁶: polynomial tails."""
 
     df: float = 5.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.df, bool) or not isinstance(self.df, (int, float)) or not self.df > 0:
-            raise ValueError(f"df={self.df!r}: the degrees of freedom must be a number above 0")
+        number = isinstance(self.df, int | float) and not isinstance(self.df, bool)
+        # Far above, the normalising constant is a difference of huge numbers.
+        if not number or not 0 < self.df <= 1e6:
+            raise ValueError(
+                f"df={self.df!r}: the degrees of freedom must be a number above 0 and at most 1e6; "
+                "beyond that take the base normal"
+            )
 
     def sample(
         self,
@@ -99,8 +104,9 @@ class StudentT(Base):
     ) -> Tensor:
         normal = torch.randn(shape, generator=generator, dtype=dtype, device=device)
         gamma = torch._standard_gamma(torch.full_like(normal, self.df / 2), generator=generator)
-        # A gamma draw can underflow to 0 for small df, and the quotient would be infinite.
-        return normal * (self.df / 2 / gamma.clamp_min(torch.finfo(normal.dtype).tiny)).sqrt()
+        # A gamma draw can underflow to 0 for small df; the quotient and its square stay in range.
+        least = torch.finfo(normal.dtype).eps ** 4
+        return normal * (self.df / 2 / gamma.clamp_min(least)).sqrt()
 
     def log_prob(self, z: Tensor) -> Tensor:
         half = (self.df + 1) / 2
@@ -108,13 +114,15 @@ class StudentT(Base):
         return (constant - half * (z * z / self.df).log1p()).sum(-1)
 
     def __str__(self) -> str:
-        return f"studentt(df={self.df:g})"
+        # Every digit, so that the text names this very base.
+        df = int(self.df) if self.df == int(self.df) else self.df
+        return f"studentt(df={df!r})"
 
 
 BASES: dict[str, type[Base]] = {"normal": Normal, "laplace": Laplace, "studentt": StudentT}
 
 _OPTIONS = {
-    name: {field.name: Option(field.name, field.default, float) for field in fields(cls)}
+    name: {field.name: Option(field.name, field.default, float) for field in fields(cls)}  # type: ignore[arg-type]
     for name, cls in BASES.items()
 }
 

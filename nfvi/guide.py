@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from nfvi.flows import Flow
 from nfvi.formula import Formula
 
 __all__ = ["FlowDistribution", "Guide"]
+
+_Run: TypeAlias = tuple[type[Flow], list[Flow]]
 
 
 class Guide(nn.Module):
@@ -83,6 +86,7 @@ class Guide(nn.Module):
 
     def transform(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Push base points z (\\*, d) through the flows: x (\\*, d) and log|det dx/dz| (\\*)."""
+        self._check(z)
         total: Tensor | None = None
         for cls, flows in self._each_run():
             z, ladj = cls.forward_run(flows, z)
@@ -95,14 +99,13 @@ class Guide(nn.Module):
         Args:
             x: points (\\*, d).
             z: the base points that x came from, if they are known; no root find runs then.
+
+        Raises:
+            ValueError: the last dimension of the points is not d.
         """
+        self._check(x)
         runs = list(self._each_run())
-        inputs: list[Tensor | None] = [None] * len(runs)
-        if z is not None:
-            with torch.no_grad():
-                for i, (cls, flows) in enumerate(runs):
-                    inputs[i] = z
-                    z = cls.forward_run(flows, z)[0] if i + 1 < len(runs) else None
+        inputs = _inputs(runs, z)
         total: Tensor | None = None
         for (cls, flows), known in zip(reversed(runs), reversed(inputs), strict=True):
             x, ladj = cls.inverse_run(flows, x, known)
@@ -141,7 +144,13 @@ class Guide(nn.Module):
         """The guide as a ``torch.distributions.Distribution`` over vectors of length d."""
         return FlowDistribution(self)
 
-    def _each_run(self) -> Iterator[tuple[type[Flow], list[Flow]]]:
+    def _check(self, points: Tensor) -> None:
+        if points.shape[-1:] != (self.dim,):
+            raise ValueError(
+                f"points of shape {tuple(points.shape)}: the last dimension must be dim={self.dim}"
+            )
+
+    def _each_run(self) -> Iterator[_Run]:
         flows: list[Flow] = list(self.flows)  # type: ignore[arg-type]
         return ((cls, flows[start:stop]) for cls, start, stop in self._runs)
 
@@ -152,7 +161,7 @@ class FlowDistribution(Distribution):
     Draws come from torch's default generator, as for every torch distribution.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     support = constraints.real_vector
     has_rsample = True
 
@@ -160,7 +169,9 @@ class FlowDistribution(Distribution):
         self.guide = guide
         super().__init__(event_shape=torch.Size([guide.dim]), validate_args=validate_args)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def rsample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()
+    ) -> Tensor:
         """Draws (\\*sample_shape, d), differentiable in the guide's parameters."""
         return self.guide.transform(self.guide.base_sample(*sample_shape))[0]
 
@@ -169,6 +180,18 @@ class FlowDistribution(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         return self.guide.log_prob(value)
+
+
+@torch.no_grad()
+def _inputs(runs: list[_Run], z: Tensor | None) -> list[Tensor | None]:
+    """What is known of the input of each run, as far as a numeric inverse asks for it."""
+    inputs: list[Tensor | None] = [None] * len(runs)
+    last = max((i for i, (cls, _) in enumerate(runs) if cls.fast == "sampling"), default=-1)
+    for i, (cls, flows) in enumerate(runs[: last + 1]):
+        inputs[i] = z
+        if z is not None and i < last:
+            z = cls.forward_run(flows, z)[0]
+    return inputs
 
 
 def _known(total: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -17,36 +18,41 @@ class Flow(nn.Module, ABC):
 
     Args:
         dim: d, the dimension, at least ``min_dim``.
-        jitter: standard deviation of the random perturbation of the identity that the parameters
-            start from; 0 starts at the identity where the family contains it.
+        jitter: standard deviation, at least 0, of the random perturbation of the identity that
+            the parameters start from; 0 starts at the identity where the family contains it, and
+            ``None`` means the family's ``default_jitter``.
         generator: source of that perturbation; ``None`` draws from torch's default generator.
         dtype: of the parameters; default ``torch.get_default_dtype()``.
         device: of the parameters; default the CPU.
 
     Raises:
-        ValueError: ``dim`` is below ``min_dim`` or not an integer.
+        ValueError: ``dim`` is below ``min_dim`` or not an integer, or ``jitter`` is negative or
+            not finite.
     """
 
     fast: ClassVar[Literal["both", "sampling", "density"]] = "both"
     """The direction that has a closed form; the other is solved numerically or in sequence."""
     min_dim: ClassVar[int] = 1
+    default_jitter: ClassVar[float] = 0.01
 
     def __init__(
         self,
         dim: int,
         *,
-        jitter: float = 0.01,
+        jitter: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(dim, int) or dim < self.min_dim:
+        if not isinstance(dim, int) or isinstance(dim, bool) or dim < self.min_dim:
             raise ValueError(
                 f"dim={dim!r}: {type(self).__name__} needs an integer of at least {self.min_dim}"
             )
         self.dim = dim
-        self._jitter = jitter
+        self._jitter = self.default_jitter if jitter is None else jitter
+        if not 0 <= self._jitter < math.inf:
+            raise ValueError(f"jitter={jitter!r}: it must be a finite number of at least 0")
         self._generator = generator
         self._kind = {"dtype": dtype or torch.get_default_dtype(), "device": device}
 

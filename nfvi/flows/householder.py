@@ -24,9 +24,10 @@ class Householder(Flow):
     a d × d matrix. The scale of v has no effect; v = 0 gives the identity.
 
     Args:
-        dim: d. v (d) starts at the unit vector along (1, …, 1), moved by ``jitter`` times a
-            standard normal draw divided by √d: pairs of reflections start near the identity.
-            See :class:`Flow` for the other arguments.
+        dim: d. v (d) starts as a unit vector along (1, …, 1) + ``jitter`` times a standard normal
+            draw, with ``jitter`` 10 by default: in almost independent directions. Without jitter
+            all start equal, and pairs of them are the identity. See :class:`Flow` for the other
+            arguments.
 
     Reference:
         Tomczak and Welling, Improving variational auto-encoders using Householder flow, 2016.
@@ -34,9 +35,13 @@ class Householder(Flow):
         transformations, revisited, 2006.
     """
 
+    # Reflections that start alike get nearly the same gradient and part slowly. The length of v
+    # sets how far a step of an optimiser turns it.
+    default_jitter = 10.0
+
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        self.v = nn.Parameter((1 + self._jitter * self._noise(dim)) / dim**0.5)
+        self.v = nn.Parameter(normalize(1 + self._jitter * self._noise(dim), dim=-1))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.forward_run([self], z)
@@ -59,7 +64,8 @@ class Householder(Flow):
 
 def _compact_form(flows: Sequence[Flow]) -> tuple[Tensor, Tensor]:
     """Vᵀ (K, d) and T (K, K) of I − V T Vᵀ, which acts on rows from the right."""
-    normals = normalize(torch.stack([flow.v for flow in flows]), dim=-1, eps=1e-30)
+    rows: list[Tensor] = [flow.v for flow in flows]  # type: ignore[misc]
+    normals = normalize(torch.stack(rows), dim=-1, eps=1e-30)
     identity = torch.eye(len(flows), dtype=normals.dtype, device=normals.device)
     triangle = (normals @ normals.mT).triu(1) + 0.5 * identity
     return normals, torch.linalg.solve_triangular(triangle, identity, upper=True)

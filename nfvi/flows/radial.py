@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -55,9 +56,12 @@ class Radial(Flow):
         return self.z_ref + shrink.unsqueeze(-1) * offset, -self._ladj(r, alpha, positive)
 
     def _coefficients(self) -> tuple[Tensor, Tensor]:
-        """α and softplus(b) = α + β, both kept above the least normal number."""
-        tiny = torch.finfo(self.a.dtype).tiny
-        return self.a.exp().clamp_min(tiny), softplus(self.b).clamp_min(tiny)
+        """α within [ε², 1/ε] and softplus(b) = α + β of at least ε², for ε the dtype's rounding."""
+        # So that the squares and quotients of the two, and their derivatives at r = 0, stay in
+        # range. α is bounded before the exponential: behind it an overflow would give 0 · ∞.
+        eps = torch.finfo(self.a.dtype).eps
+        log_alpha = self.a.clamp(2 * math.log(eps), -math.log(eps))
+        return log_alpha.exp(), softplus(self.b).clamp_min(eps**2)
 
     def _ladj(self, r: Tensor, alpha: Tensor, positive: Tensor) -> Tensor:
         # Two forms of log(1 + βh): log1p near the identity, where d − 1 of them add up, and the

@@ -23,17 +23,22 @@ def solve_tanh(c: Tensor, slope: Tensor) -> Tensor:
     Returns:
         a, of the shape of ``c``; NaN where an input is NaN.
     """
-    reach = (slope - 1).abs().expand_as(c)
+    # The root is within |slope − 1| of c, and at that distance to rounding once tanh saturates;
+    # the room beyond lets Newton's first step arrive there.
+    reach = 4 * (slope - 1).abs().expand_as(c)
     low, high = c - reach, c + reach
-    a = c.clone()
+    a, half_eps = c.clone(), torch.finfo(c.dtype).eps / 2
     for _ in range(_MAX_STEPS):
         h = a.tanh()
-        value = a + (slope - 1) * h - c
+        bend = (slope - 1) * h
+        value = a + bend - c
+        # What rounding alone leaves of the equation; a step from there would be noise.
+        done = value.abs() <= half_eps * (a.abs() + bend.abs() + c.abs())
         low, high = torch.where(value < 0, a, low), torch.where(value > 0, a, high)
         newton = a - value / (h * h + (1 - h * h) * slope)
         middle = low + (high - low) / 2
         inside = (newton > low) & (newton < high) & ((newton - a).abs() < (high - low) / 2)
-        moved = torch.where(value == 0, a, torch.where(inside, newton, middle))
+        moved = torch.where(done, a, torch.where(inside, newton, middle))
         if bool((moved == a).all() | ~torch.isfinite(moved).any()):
             return moved
         a = moved
