@@ -16,7 +16,7 @@ class Guard:
     """Checks and clips the gradient of each restart.
 
     A gradient longer than 10 times its running root-mean-square length (decay 0.99) is scaled
-    back to that. A step whose loss or gradient is not finite is skipped for that restart and
+    back to that, except while all lengths were 0. A step whose loss or gradient is not finite is skipped for that restart and
     counted; after 100 in a row the restart is dropped.
 
     Args:
@@ -39,7 +39,7 @@ class Guard:
         norm = torch.linalg.vector_norm(gradient, dim=1)
         good = torch.isfinite(norm) & torch.isfinite(loss) & self.alive
         mean_square = self.mean_square / self.weight.clamp_min(1 - DECAY)
-        limit = torch.where(self.weight > 0, CLIP * mean_square.sqrt(), torch.inf)
+        limit = torch.where(mean_square > 0, CLIP * mean_square.sqrt(), torch.inf)
         factor = (limit / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
         if bool(good.all()):
             gradient.mul_(factor.unsqueeze(1))
@@ -53,7 +53,8 @@ class Guard:
 
     def _remember(self, norm: Tensor, good: Tensor) -> None:
         rate = torch.where(good, 1 - DECAY, 0.0).to(norm.dtype)
-        square = torch.where(good, norm * norm, 0.0)
+        # An infinite square would make the mean NaN at the next step, and with it the gradient.
+        square = torch.where(good, norm * norm, 0.0).clamp_max(torch.finfo(norm.dtype).max)
         self.mean_square = torch.lerp(self.mean_square, square, rate)
         self.weight = torch.lerp(self.weight, torch.ones_like(rate), rate)
 

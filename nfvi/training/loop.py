@@ -56,6 +56,7 @@ class Trainer:
         self.guard = Guard(ensemble.flat.detach())
         self.history = History()
         self.gradient = torch.zeros_like(ensemble.flat)
+        self.last_good = ensemble.flat.detach().clone()
         self.group_gradients: Tensor | None = None
         self.gradient_evaluations = 0
 
@@ -107,6 +108,7 @@ class Trainer:
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
         raw = self.gradient.clone() if not bool(self.gradient.isfinite().all()) else self.gradient
         good, norm = self.guard(loss.detach(), self.gradient)
+        self.last_good = torch.where(good.unsqueeze(1), flat.detach(), self.last_good)
         self._update(good, noise, beta)
         self.history.append(
             self.peaks[0] * factor,
@@ -147,14 +149,16 @@ class Trainer:
     def _failure(self, loss: Tensor, gradient: Tensor) -> FitError:
         named = self.ensemble.named(gradient)
         bad = [name for name, value in named.items() if not bool(value.isfinite().all())]
-        # A guide's parameters that never went bad are still those of the last good step.
-        guide = self.ensemble.guide(0) if bool(self.ensemble.flat.isfinite().all()) else None
+        best = int(self.guard.skipped.argmin())
+        with torch.no_grad():
+            self.ensemble.flat.copy_(self.last_good)
+        guide = self.ensemble.guide(best) if bool(self.guard.weight[best] > 0) else None
+        left = "The last good guide is error.guide" if guide else "From the first, no step was good"
         return FitError(
             f"every restart was dropped at step {self.step}: its loss or gradient was not finite"
             f" {PATIENCE} times in a row ({_where(bad, self.ensemble)}; losses"
             f" {[round(v, 3) for v in loss.tolist()]}). Is the target finite everywhere? If it is,"
-            " try a smaller lr= or jitter=, or dtype=torch.float64. The last good guide is"
-            " error.guide",
+            f" try a smaller lr= or jitter=, or dtype=torch.float64. {left}",
             guide,
         )
 

@@ -57,7 +57,7 @@ def make_optimizer(spec: OptimizerSpec, parameters: Tensor, lr: float | None) ->
         optimizer: Any = optim.Adam([parameters], lr=lr or LEARNING_RATE, betas=BETAS, fused=True)
     elif inspect.isclass(spec) and issubclass(spec, optim.Optimizer):
         options: dict[str, Any] = {} if lr is None else {"lr": lr}
-        optimizer = spec([parameters], **options)  # type: ignore[arg-type]
+        optimizer = spec([parameters], **options)
     elif callable(spec) and not inspect.isclass(spec):
         if lr is not None:
             raise ValueError(f"lr={lr!r} beside an optimizer function: set it inside the function")
@@ -81,7 +81,8 @@ def make_optimizer(spec: OptimizerSpec, parameters: Tensor, lr: float | None) ->
 def keep_rows(optimizer: optim.Optimizer, parameters: Tensor) -> Callable[[Tensor], None]:
     """Remember parameters and optimiser state; the function returned puts chosen rows back.
 
-    The function takes a mask (R) that is true for the rows that may keep the step.
+    The function takes a mask (R) that is true for the rows that may keep the step. State that
+    the step itself creates is left as it is: it comes from a gradient of 0.
     """
     state = {
         key: value.clone()
@@ -94,8 +95,8 @@ def keep_rows(optimizer: optim.Optimizer, parameters: Tensor) -> Callable[[Tenso
     def restore(good: Tensor) -> None:
         mask = good.unsqueeze(1)
         parameters.copy_(torch.where(mask, parameters, before))
-        for key, value in optimizer.state[parameters].items():
-            if isinstance(value, Tensor) and value.shape == parameters.shape:
-                value.copy_(torch.where(mask, value, state.get(key, torch.zeros_like(value))))
+        for key, value in state.items():
+            now = optimizer.state[parameters][key]
+            now.copy_(torch.where(mask, now, value))
 
     return restore
