@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from nfvi.arviz_functions import from_dict
 
 __all__ = ["to_inference_data"]
 
@@ -22,8 +22,8 @@ def to_inference_data(
     """The draws as what ``import arviz as az`` understands.
 
     With ArviZ 1.x, or without ``arviz``, this is an ``xarray.DataTree`` made by ``arviz_base``;
-    with ArviZ 0.x (the last line for Python 3.11), whose functions refuse a tree, it is an
-    ``arviz.InferenceData`` with the same groups; its ``to_datatree()`` gives the tree.
+    with ArviZ 0.x (the last line for Python 3.11 and before), whose functions refuse a tree, it is
+    an ``arviz.InferenceData`` with the same groups; its ``to_datatree()`` gives the tree.
     Event dimensions are named ``<site>_dim_0``, ``<site>_dim_1``, ... and counted from 0.
 
     Args:
@@ -48,8 +48,8 @@ def to_inference_data(
         groups["sample_stats"] = _arrays(sample_stats)
     _check_shapes(groups)
     stored = dict(map(_attr, (attrs or {}).items()))
-    tree = _data_tree(groups, {name: v for name, v in stored.items() if v is not None})
-    return _inference_data(tree) if _has_arviz_0() else tree
+    kept = {name: value for name, value in stored.items() if value is not None}
+    return from_dict(groups, {"creation_library": "nfvi", **kept})
 
 
 def _arrays(group: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -87,30 +87,3 @@ def _attr(item: tuple[str, Any]) -> tuple[str, Any]:
     if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
         return name, value
     return name, json.dumps(value, default=str)
-
-
-def _data_tree(groups: Mapping[str, Mapping[str, np.ndarray]], attrs: dict[str, Any]) -> Any:
-    """The groups as an ``xarray.DataTree`` in ArviZ's schema."""
-    from arviz_base import from_dict
-
-    root = {"creation_library": "nfvi", **attrs}
-    # skipping the convention check: fewer draws than chains is legitimate here
-    return from_dict(groups, attrs={"/": root, "posterior": root}, check_conventions=False)
-
-
-def _has_arviz_0() -> bool:
-    """Whether ``import arviz`` gives a 0.x; told from its metadata, as importing takes seconds."""
-    try:
-        return int(metadata.version("arviz").partition(".")[0]) == 0
-    except metadata.PackageNotFoundError:
-        return False
-
-
-def _inference_data(tree: Any) -> Any:
-    """The tree as ArviZ 0.x's InferenceData."""
-    with warnings.catch_warnings():
-        # the refactoring notice speaks to the author of an import, here us and not the user
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz
-    groups = {name: node.to_dataset() for name, node in tree.children.items()}
-    return arviz.InferenceData(**groups, attrs=dict(tree.attrs))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from nfvi import arviz_functions
 
 __all__ = ["ess", "rhat", "scalar_names"]
 
@@ -28,7 +31,7 @@ def rhat(x: Tensor) -> Tensor:
         Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and
         localization: an improved R-hat for assessing convergence of MCMC", 2021.
     """
-    return _over_components(x, "rhat", method="rank")
+    return _over_components(x, arviz_functions.rhat, min_chains=2)
 
 
 def ess(x: Tensor, kind: EssKind = "bulk") -> Tensor:
@@ -46,23 +49,21 @@ def ess(x: Tensor, kind: EssKind = "bulk") -> Tensor:
     Reference:
         As for :func:`rhat`.
     """
-    prob = {"prob": (0.05, 0.95)} if kind == "tail" else {}
-    return _over_components(x, "ess", method=kind, **prob)
+    return _over_components(x, lambda draws: arviz_functions.ess(draws, kind), min_chains=1)
 
 
-def _over_components(x: Tensor, statistic: str, **options: object) -> Tensor:
-    """An ArviZ array statistic over the two leading axes, ``nan`` where it is not defined."""
-    from arviz_stats.base import array_stats
-
+def _over_components(
+    x: Tensor, statistic: Callable[[np.ndarray], np.ndarray], *, min_chains: int
+) -> Tensor:
+    """An ArviZ statistic over the two leading axes, ``nan`` where it is not defined."""
     event = x.shape[2:]
     columns = x.detach().double().cpu().reshape(*x.shape[:2], -1).numpy()
     values = np.full(columns.shape[2], np.nan)
     moving = (columns != columns[:1, :1]).any((0, 1)) & np.isfinite(columns).all((0, 1))
-    if moving.any() and columns.shape[1] >= 4 and (columns.shape[0] >= 2 or statistic != "rhat"):
+    if moving.any() and columns.shape[1] >= 4 and columns.shape[0] >= min_chains:
         # chains that all stand still at different places divide by zero: R-hat is infinite then
         with np.errstate(divide="ignore", invalid="ignore"):
-            function = getattr(array_stats, statistic)
-            values[moving] = function(columns[..., moving], chain_axis=0, draw_axis=1, **options)
+            values[moving] = statistic(columns[..., moving])
     return torch.from_numpy(values).reshape(event)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfvi.arviz_functions import psislw, tail_length
 from nfvi.guide import Guide
 from nfvi.targets.base import Target
 
@@ -161,23 +162,20 @@ def _smooth(log_ratio: Tensor) -> tuple[Tensor, float]:
 
 def _pareto_smooth(values: np.ndarray) -> tuple[np.ndarray, float]:
     """ArviZ's PSIS of finite log weights (n), with an answer where no tail can be fitted."""
-    from arviz_stats.base import array_stats
-
     n = len(values)
     if n < FEWEST:
         return values, math.inf
     # The tail that ArviZ takes, in units of the largest weight, above the value below it.
-    tail = math.floor(3 * n**0.5) if n > 225 else n // 5
+    tail = tail_length(n)
     top = np.exp(np.sort(values)[-tail - 1 :] - values.max())
     excess = top[1:] - top[0]
     if excess[-1] < EQUAL:
         return values, -math.inf
     if excess[tail // 4 - 1] <= 0:
         return values, math.inf
-    # ArviZ takes log-likelihoods: what leave-one-out weighs with is their inverse. Quantiles of
-    # a very heavy tail overflow on the way to being cut at the largest weight.
+    # Quantiles of a very heavy tail overflow on the way to being cut at the largest weight.
     with np.errstate(over="ignore", invalid="ignore"):
-        smoothed, khat = array_stats.psislw(-values)  # type: ignore[no-untyped-call]
-    if np.isnan(smoothed).any() or not np.isfinite(khat):
+        smoothed, khat = psislw(values)
+    if np.isnan(smoothed).any() or not math.isfinite(khat):
         return values, math.inf
-    return smoothed, float(khat)
+    return smoothed, khat

@@ -1,0 +1,124 @@
+"""What is computed by ArviZ, from whichever of its two lines is installed.
+
+ArviZ 1.x is made of ``arviz_base`` and ``arviz_stats``, which import in a moment and need
+Python 3.11; ArviZ 0.x, the last line for Python 3.10, is one package that takes seconds. Both are
+imported where they are used first, and give the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ess", "from_dict", "psislw", "rhat", "tail_length"]
+
+
+def tail_length(n: int) -> int:
+    """How many of n weights Pareto smoothing takes as the tail: ⌊3√n⌋, or n/5 up to n = 225."""
+    return math.floor(3 * n**0.5) if n > 225 else n // 5
+
+
+def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pareto-smoothed log weights and the k-hat of their upper tail.
+
+    Args:
+        log_weights: finite log weights (n), n >= 25, of which those in the tail differ.
+
+    Returns:
+        (n), normalised to sum to 1 when exponentiated, and k-hat.
+
+    Reference:
+        Vehtari, Simpson, Gelman, Yao and Gabry, "Pareto smoothed importance sampling", 2024.
+    """
+    array_stats = _array_stats()
+    if array_stats is not None:
+        # It takes log-likelihoods: what leave-one-out weighs with is their inverse.
+        smoothed, khat = array_stats.psislw(-log_weights)
+    else:
+        # 0.x rounds 3√(n / reff) up and 1.x rounds it down: this reff makes the tails equal.
+        reff = 9 * len(log_weights) / (tail_length(len(log_weights)) - 0.5) ** 2
+        smoothed, khat = _arviz_0().psislw(log_weights, reff=reff)
+    return smoothed, float(khat)
+
+
+def rhat(draws: np.ndarray) -> np.ndarray:
+    """Rank-normalised split R-hat (k) of draws (chains, draws, k)."""
+    return _of_columns("rhat", draws, method="rank")
+
+
+def ess(draws: np.ndarray, method: str) -> np.ndarray:
+    """Effective sample size (k) of draws (chains, draws, k).
+
+    Args:
+        draws: finite draws.
+        method: "bulk", "tail" (5 and 95 %), "mean" or "sd".
+
+    Returns:
+        (k), nan where there are fewer than four draws.
+    """
+    prob = {"prob": (0.05, 0.95)} if method == "tail" else {}
+    return _of_columns("ess", draws, method=method, **prob)
+
+
+def from_dict(groups: Mapping[str, Mapping[str, np.ndarray]], attrs: Mapping[str, Any]) -> Any:
+    """The groups in ArviZ's schema, in the type that the functions of ``import arviz`` take.
+
+    Args:
+        groups: "posterior", and "sample_stats" if there are any: name -> array
+            (chains, draws, \\*event).
+        attrs: attributes of the root and of the posterior, of types that a netCDF file takes.
+
+    Returns:
+        ``arviz.InferenceData`` where ArviZ 0.x is installed, ``xarray.DataTree`` elsewhere.
+    """
+    if _has_arviz_0():
+        stored = {"attrs": dict(attrs), "posterior_attrs": dict(attrs)}
+        with warnings.catch_warnings():
+            # Fewer draws than chains, and a site of any name, are legitimate here.
+            warnings.simplefilter("ignore", UserWarning)
+            return _arviz_0().from_dict(**groups, **stored, index_origin=0)
+    from arviz_base import from_dict
+
+    stored = {"/": dict(attrs), "posterior": dict(attrs)}
+    # Unchecked conventions: fewer draws than chains are legitimate here.
+    return from_dict(groups, attrs=stored, check_conventions=False)
+
+
+def _of_columns(statistic: str, draws: np.ndarray, **options: object) -> np.ndarray:
+    """A statistic of each column of draws (chains, draws, k), by its name in both lines."""
+    array_stats = _array_stats()
+    if array_stats is not None:
+        function = getattr(array_stats, statistic)
+        return np.asarray(function(draws, chain_axis=0, draw_axis=1, **options))
+    function = getattr(_arviz_0(), statistic)
+    return np.array([function(column, **options) for column in np.moveaxis(draws, 2, 0)])
+
+
+def _array_stats() -> Any:
+    """The array functions of ``arviz_stats``; None where they are missing or without PSIS."""
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError:
+        return None
+    return array_stats if hasattr(array_stats, "psislw") else None
+
+
+def _has_arviz_0() -> bool:
+    """Whether ``import arviz`` gives a 0.x; told from its metadata, as importing takes seconds."""
+    try:
+        return int(metadata.version("arviz").partition(".")[0]) == 0
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _arviz_0() -> Any:
+    """The package ``arviz``, without its notice to whoever imports it: here us, not the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
