@@ -220,6 +220,16 @@ def test_density_is_pyros_plus_jacobians(model):
             torch.testing.assert_close(value, trace.nodes[name]["value"], rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.usefixtures("double")
+def test_angle_has_a_finite_integral():
+    """On the line, where torch puts it, the density of an angle is periodic."""
+    target = PyroTarget(lambda: pyro.sample("angle", dist.VonMises(0.3, 2.0)))
+    z = torch.linspace(-30.0, 30.0, 60001)[:, None]
+    assert target.constrain(z)["angle"].abs().max() <= math.pi
+    integral = torch.trapezoid(target.log_prob(z).exp(), z[:, 0])
+    assert abs(integral - 1) < 1e-6
+
+
 @pytest.mark.parametrize("model", [eight_schools, simplex, correlation], ids=lambda m: m.__name__)
 def test_float32_agrees_with_float64(model):
     """A z narrower than the model's float64 data is evaluated in float64 and comes back float32."""
@@ -356,6 +366,24 @@ def test_enumeration_does_not_underflow():
     log_prob = PyroTarget(far_apart).log_prob(torch.zeros(1, 1))
     expected = -450.0 - 1.5 * math.log(2 * math.pi)
     torch.testing.assert_close(log_prob, torch.tensor([expected]))
+
+
+def test_impossible_transitions_leave_the_gradient_finite():
+    """A chain that can only go on: from the last state back to the first there is no way."""
+    steps = torch.tensor([[0.7, 0.3], [0.0, 1.0]])
+
+    @config_enumerate
+    def chain():
+        loc = pyro.sample("loc", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        k = 1
+        for t in pyro.markov(range(4)):
+            k = pyro.sample(f"k_{t}", dist.Categorical(logits=steps[k].log()))
+            pyro.sample(f"y_{t}", dist.Normal(loc[k], 1.0), obs=torch.tensor(float(t)))
+
+    z = torch.tensor([[0.5, -1.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(PyroTarget(chain).log_prob(z).sum(), z)
+    # The first state is never reached; the second explains 0, 1, 2 and 3.
+    torch.testing.assert_close(gradient, torch.tensor([[-0.5, 1.0 + 6.0 + 4.0]]))
 
 
 def bernoulli_latent():

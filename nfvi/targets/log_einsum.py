@@ -1,12 +1,12 @@
 """Einstein summation of tensors of logs, as a backend of opt_einsum.
 
 Pyro's own (``pyro.ops.einsum.torch_log``) has a log that vmap does not know, and gives −inf where
-two terms peak so far apart that the exponentials of both vanish. This one takes no exponential
-outside of ``logsumexp``.
+two terms peak so far apart that the exponentials of both vanish. This one adds the terms first.
 """
 
 from __future__ import annotations
 
+import torch
 from pyro.ops.einsum.util import Tensordot
 from torch import Tensor
 
@@ -39,10 +39,20 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     total = terms[0]
     for term in terms[1:]:
         total = total + term
-    return total.logsumexp(list(range(len(output), len(order)))) if summed else total.clone()
+    return _logsumexp(total, list(range(len(output), len(order)))) if summed else total.clone()
 
 
 tensordot = Tensordot(einsum)
+
+
+def _logsumexp(total: Tensor, axes: list[int]) -> Tensor:
+    """log Σ exp over axes; where all is −inf, as its gradient is 0, not torch's NaN."""
+    # Impossible transitions of a chain give such sums.
+    top = total.detach().amax(axes, keepdim=True).clamp(min=torch.finfo(total.dtype).min)
+    summed = (total - top).exp().sum(axes)
+    possible = summed > 0
+    log = torch.where(possible, summed, 1.0).log() + top.reshape(summed.shape)
+    return torch.where(possible, log, -torch.inf)
 
 
 def _align(operand: Tensor, letters: str, order: str) -> Tensor:
