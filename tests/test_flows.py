@@ -91,6 +91,10 @@ def with_gradients(
     return (y, ladj), list(grads)
 
 
+def joined(values: tuple[Tensor, Tensor]) -> Tensor:
+    return torch.cat([values[0], values[1][..., None]], -1)
+
+
 # Rounding. A map with Jacobian J, evaluated in precision eps, is off by eps · ‖J‖ · ‖z‖ to first
 # order; taking that back through J⁻¹ multiplies by ‖J⁻¹‖, hence eps · cond(J). A sum of d terms
 # adds up to d such errors.
@@ -168,20 +172,21 @@ def test_a_known_preimage_is_believed(name):
 def test_gradcheck(name, dim, direction):
     """Gradients of value and ladj, by input and parameters, against differences in float64.
 
-    Batched gradients (``is_grads_batched``) are checked along.
+    Batched gradients (``is_grads_batched``) are checked along. Value and ladj are one tensor, as
+    ``gradcheck`` passes over an output that has lost its graph.
     """
     flow = generic(name, dim)
     point = normal(4, dim).requires_grad_()
     module, prefix = (flow, "") if direction == "forward" else (Inverse(flow), "flow.")
     keys = [prefix + key for key, _ in flow.named_parameters()]
 
-    def function(point: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+    def function(point: Tensor, *values: Tensor) -> Tensor:
         values = dict(zip(keys, values, strict=True))
-        if direction != "known":
-            return functional_call(module, values, (point,))
-        with torch.no_grad():
-            preimage = functional_call(module, values, (point,))[0]
-        return functional_call(module, values, (point, preimage))
+        arguments = (point,)
+        if direction == "known":
+            with torch.no_grad():
+                arguments = (point, functional_call(module, values, (point,))[0])
+        return joined(functional_call(module, values, arguments))
 
     assert torch.autograd.gradcheck(function, (point, *flow.parameters()), check_batched_grad=True)
 
@@ -191,9 +196,14 @@ def test_gradcheck(name, dim, direction):
 def test_second_derivatives(name, direction):
     """A Hessian of log q, as Laplace's method takes, is right too."""
     flow = generic(name, 2)
-    function = getattr(flow, direction)
-    # The parameters' columns of the Hessian are those of the gradient by the input.
-    assert torch.autograd.gradgradcheck(function, normal(3, 2).requires_grad_())
+    module = flow if direction == "forward" else Inverse(flow)
+    keys = [key for key, _ in module.named_parameters()]
+
+    def function(point: Tensor, *values: Tensor) -> Tensor:
+        return joined(functional_call(module, dict(zip(keys, values, strict=True)), (point,)))
+
+    point = normal(3, 2).requires_grad_()
+    assert torch.autograd.gradgradcheck(function, (point, *flow.parameters()))
 
 
 @each_flow
