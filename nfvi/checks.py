@@ -1,10 +1,12 @@
-"""Checks of arguments that are plain numbers."""
+"""Checks of arguments that are plain numbers, dtypes and devices."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["check_positive", "check_whole"]
+import torch
+
+__all__ = ["check_dtype", "check_positive", "check_whole", "usable_device"]
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -28,3 +30,31 @@ def check_positive(name: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value < math.inf:  # type: ignore[operator]
         raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def check_dtype(name: str, value: object) -> None:
+    """Check that an argument is a floating-point torch dtype.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise ValueError(
+            f"{name} must be a floating-point torch dtype such as torch.float64, got {value!r}"
+        )
+
+
+def usable_device(name: str, value: torch.device | str | None) -> torch.device:
+    """The device that an argument names, ``None`` for the CPU, after a trial of it.
+
+    Raises:
+        ValueError: there is no such device, or it cannot be used on this machine.
+    """
+    try:
+        device = torch.device("cpu" if value is None else value)
+        torch.empty(0, device=device)
+    # Without CUDA torch fails with an AssertionError, and without a backend with another.
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name}={value!r} cannot be used here: {reason}") from error
+    return device

@@ -65,7 +65,7 @@ def load_fit(
             "gradient_evaluations": values["gradient_evaluations"],
             "diagnostics": Diagnostics(**values["diagnostics"]),
         }
-    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error
     return {**found, "target": _target(target, settings)}
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from nfvi.bases import Base, make_base
-from nfvi.checks import check_whole
+from nfvi.checks import check_dtype, check_whole, usable_device
 from nfvi.errors import TargetError
 from nfvi.files import read_file
 from nfvi.fit import Fit
@@ -50,7 +50,7 @@ class NFVI:
 
     Raises:
         FormulaError: formula or base cannot be read; the message shows the place.
-        ValueError: seed, jitter or dtype is out of range.
+        ValueError: seed, jitter, dtype or device is none of those.
 
     Example:
         >>> fit = NFVI("scale-loc", seed=1).fit(lambda z: -(z**2).sum(-1) / 2, dim=2, steps=200)
@@ -70,14 +70,16 @@ class NFVI:
     ) -> None:
         self.formula = Formula.parse(formula)
         self.base = make_base(base)
-        if jitter is not None and not 0 <= jitter < float("inf"):
+        if jitter is not None and not (
+            isinstance(jitter, int | float) and 0 <= jitter < float("inf")
+        ):
             raise ValueError(f"jitter must be a number of at least 0, got {jitter!r}")
         if seed is not None:
             check_whole("seed", seed, 0, 2**63 - 1)
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"dtype must be a floating-point torch dtype, got {dtype}")
+        if dtype is not None:
+            check_dtype("dtype", dtype)
         self.jitter, self.seed, self.dtype = jitter, seed, dtype
-        self.device = torch.device(device if device is not None else "cpu")
+        self.device = usable_device("device", device)
         self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
@@ -245,6 +247,8 @@ class NFVI:
 
 
 def _check_callbacks(callbacks: Sequence[CallbackLike]) -> None:
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"callbacks= must be a list of callbacks, got {callbacks!r}")
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
             raise TypeError(

@@ -16,8 +16,8 @@ class Guard:
     """Checks and clips the gradient of each restart.
 
     A gradient longer than 10 times its running root-mean-square length (decay 0.99) is scaled
-    back to that, except while all lengths were 0. A step whose loss or gradient is not finite is skipped for that restart and
-    counted; after 100 in a row the restart is dropped.
+    back to that, except while all lengths were 0. A step whose loss or gradient is not finite is
+    skipped for that restart and counted; after 100 in a row the restart is dropped.
 
     Args:
         like: the parameters (R, P), for shape, dtype and device.
