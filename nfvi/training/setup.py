@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -87,20 +88,24 @@ def tempering_lengths(
     """
     if anneal is None:
         fractions: list[float] = [ANNEAL if i % 2 == 0 else 0.0 for i in range(restarts)]
-    elif isinstance(anneal, bool):
-        fractions = [ANNEAL if anneal else 0.0] * restarts
-    elif isinstance(anneal, int | float):
-        fractions = [float(anneal)] * restarts
-    else:
-        fractions = [float(a) for a in anneal]
+    elif isinstance(anneal, Iterable) and not isinstance(anneal, str):
+        fractions = [_fraction(a) for a in anneal]
         if len(fractions) != restarts:
             raise ValueError(
                 f"anneal has {len(fractions)} fractions for restarts={restarts}; give one number,"
                 " or one for each restart"
             )
-    if not all(0 <= fraction <= 1 for fraction in fractions):
-        raise ValueError(f"anneal must be fractions of the steps from 0 to 1, got {anneal!r}")
+    else:
+        fractions = [_fraction(anneal)] * restarts
     return tuple(round(fraction * steps) for fraction in fractions)
+
+
+def _fraction(value: object) -> float:
+    if isinstance(value, bool):
+        return ANNEAL if value else 0.0
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ValueError(f"anneal must be fractions of the steps from 0 to 1, got {value!r}")
+    return float(value)
 
 
 def build_trainer(
@@ -124,22 +129,23 @@ def build_trainer(
     # A second stream, so that the noise of step 1 does not depend on how guides are started.
     noise = torch.Generator(ensemble.flat.device)
     noise.manual_seed(int(torch.randint(2**62, (), generator=start)))
+    made = make_optimizer(optimizer, ensemble.flat, plan.lr)
     return Trainer(
         ensemble,
         target,
         ReverseKL(plan.n_mc, plan.gradient),
-        make_optimizer(optimizer, ensemble.flat, plan.lr),
+        made,
         LearningRate.over(plan.steps),
         Tempering(plan.lengths),
         noise,
-        {**settings, **plan.as_dict()},
+        {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
     )
 
 
 def trainer_of_guide(
     guide: Guide, target: Target, settings: dict[str, Any], history: History
 ) -> Trainer:
-    """A trainer with one restart that goes on from a fitted guide with a new optimiser.
+    """A trainer with one restart that goes on from a fitted guide with a new Adam.
 
     Args:
         guide: where to start; it is copied.
@@ -148,6 +154,8 @@ def trainer_of_guide(
         history: its record, with one restart; the new steps are added to it.
     """
     plan = Plan.from_dict({**settings, "lengths": (0,)})
+    if settings["optimizer"] != "Adam":
+        plan = replace(plan, lr=None)  # another optimiser's learning rate is on another scale
     ensemble = Ensemble([copy.deepcopy(guide).requires_grad_(True)])
     # Another stream than that of the first fit, whose place in it is not known.
     noise = torch.Generator(ensemble.flat.device).manual_seed(plan.seed + len(history))
@@ -159,7 +167,7 @@ def trainer_of_guide(
         LearningRate.over(len(history)),
         Tempering(plan.lengths),
         noise,
-        {**settings, **plan.as_dict()},
+        {**settings, **plan.as_dict(), "optimizer": "Adam"},
     )
     trainer.history = history
     return trainer
