@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,30 +17,49 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "summarize"]
 
+WIDTH = 99
 QUANTILES = (0.05, 0.5, 0.95)
+# A mode that holds a quarter of the mass costs 0.3 nats when it is lost.
 SPREAD = 0.3
+CLOSE, ROUGH = 0.5, 0.1
+CAVEAT = (
+    "None of these numbers can see a mode that the guide misses: compare with NUTS from several"
+    " starting points, compare(fit, nuts(target))."
+)
 
 
 def describe(fit: Fit) -> str:
-    """The text of a fit."""
-    lines = [_header(fit), *_restarts(fit)]
+    """The text of a fit, in lines of less than 100 columns."""
+    lines = [*_header(fit), *_restarts(fit)]
     if fit.target is not None or fit._diagnostics is not None:
-        lines += [*_numbers(fit), *_advice(fit)]
+        lines += ["", *_numbers(fit), "", *_advice(fit)]
     else:
-        lines += ["no diagnostics: load it with target= to compute them"]
+        lines += _wrapped("no diagnostics: load it with target= to compute them")
     return "\n".join(lines)
 
 
-def _header(fit: Fit) -> str:
-    name = fit.settings["target"]
-    how = {"steps": "all steps done", "interrupted": "interrupted; refine() goes on"}
-    return (
-        f"NFVI {str(fit.formula)!r} on {name}, d = {fit.dim}, base {fit.guide.base}, seed"
-        f" {fit.seed}\n"
-        f"  {fit.steps} steps of {fit.settings['n_mc']} draws,"
-        f" {fit.gradient_evaluations:,} gradients of the target, {fit.wall_time:.1f} s"
-        f" ({how.get(fit.stopped, fit.stopped)})"
+def _wrapped(text: str) -> list[str]:
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+
+
+def _header(fit: Fit) -> list[str]:
+    how = {"steps": "all steps done", "interrupted": "interrupted; refine() goes on"}
+    return [
+        f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"
+        f" base {fit.guide.base}, seed {fit.seed}",
+        *_wrapped(
+            f"{fit.steps:,} steps of {fit.settings['n_mc']:,} draws,"
+            f" {fit.gradient_evaluations:,} gradients of the target, {fit.wall_time:.1f} s"
+            f" ({how.get(fit.stopped, fit.stopped)})"
+        ),
+    ]
 
 
 def _restarts(fit: Fit) -> list[str]:
@@ -51,15 +71,18 @@ def _restarts(fit: Fit) -> list[str]:
         notes += [f"{restart.skipped} steps skipped"] if restart.skipped else []
         notes += ["dropped"] if restart.dropped else []
         notes += ["kept"] if restart.best else []
-        words.append(f"{restart.elbo:.3f}" + (f" ({', '.join(notes)})" if notes else ""))
-    return [f"  restarts, final ELBO: {'; '.join(words)}"]
+        elbo = "-" if math.isnan(restart.elbo) else f"{restart.elbo:.3f}"
+        words.append(elbo + (f" ({', '.join(notes)})" if notes else ""))
+    return _wrapped(f"ELBO of each restart: {'; '.join(words)}")
 
 
 def _numbers(fit: Fit) -> list[str]:
     d = fit.diagnostics
+    outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
     rows = [
-        ("ELBO", f"{d.elbo:.4f} ± {d.elbo_se:.4f}", "log Z − KL(q ‖ p), nats; higher is better"),
-        ("k-hat", f"{d.khat:.2f}", _khat_word(d.khat)),
+        ("ELBO", _plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
+        *_kl(fit),
+        ("k-hat", *_khat(d.khat)),
         (
             "IS efficiency",
             f"{d.efficiency:.1%}",
@@ -67,56 +90,117 @@ def _numbers(fit: Fit) -> list[str]:
         ),
         (
             "log evidence",
-            f"{d.log_evidence:.4f} ± {d.log_evidence_se:.4f}",
+            _plus_minus(d.log_evidence, d.log_evidence_se),
             "log Z by importance sampling" + ("" if d.khat < KHAT_LIMIT else "; not reliable here"),
         ),
     ]
-    known = fit.target.log_normalizer if fit.target is not None else None
-    if known is not None:
-        rows.append(("KL(q ‖ p)", f"{known - d.elbo:.4f}", f"exact, since log Z = {known:.4f}"))
-    lines = [f"  {name:<13}  {value:<20}  {meaning}" for name, value, meaning in rows]
+    width = max(len(value) for _, value, _ in rows)
+    lines = [f"  {name:<13}  {value:<{width}}  {meaning}" for name, value, meaning in rows]
     if d.not_finite:
-        lines.append(
-            f"  {d.not_finite} of {d.draws:,} draws had no finite density and were left out"
+        lines += _wrapped(
+            f"{d.not_finite:,} of {d.draws:,} draws had no finite density: they are left out of the"
+            " ELBO and have weight 0"
         )
     return lines
 
 
-def _khat_word(khat: float) -> str:
+def _kl(fit: Fit) -> list[tuple[str, str, str]]:
+    """KL(q ‖ p) where log Z is known, or importance sampling estimates it well."""
+    d = fit.diagnostics
+    known = fit.target.log_normalizer if fit.target is not None else None
+    if known is not None:
+        kl = _plus_minus(known - d.elbo, d.elbo_se)
+        return [("KL(q ‖ p)", kl, f"log Z − ELBO; log Z = {known:.4f} is known for this target")]
+    if d.khat < KHAT_LIMIT and math.isfinite(d.elbo):
+        kl = _plus_minus(d.log_evidence - d.elbo, d.elbo_se)
+        return [("KL(q ‖ p)", kl, "log evidence − ELBO: an estimate, of what the draws can see")]
+    return []
+
+
+def _plus_minus(value: float, error: float) -> str:
+    """A value with its standard error, to two digits of the latter; six decimals at most."""
+    if not math.isfinite(value):
+        return f"{value:.0f}"
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.4f}"
+    decimals = min(max(1 - math.floor(math.log10(error)), 0), 6)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def _khat(khat: float) -> tuple[str, str]:
+    if khat == -math.inf:
+        return "none", "the largest weights are equal: there is no tail to fit, which is best"
+    if khat == math.inf:
+        return "-", "a few draws carry all the weight: nothing can be said from them"
     if khat < 0.5:
-        return "importance weights are well behaved"
+        return f"{khat:.2f}", "under 0.5: importance weights are well behaved"
     if khat < KHAT_LIMIT:
-        return "importance weights can be used"
+        return f"{khat:.2f}", f"under {KHAT_LIMIT}: importance weights can be used"
     if khat < 1:
-        return f"over {KHAT_LIMIT}: weighted results are not reliable"
-    return "over 1: the guide misses part of the target, or has much lighter tails"
+        return f"{khat:.2f}", f"over {KHAT_LIMIT}: weighted results are not reliable"
+    return f"{khat:.2f}", "over 1: the guide misses a part, or its tails are too light"
 
 
 def _advice(fit: Fit) -> list[str]:
+    return [line for text in (_verdict(fit), *_spread(fit), CAVEAT) for line in _wrapped(text)]
+
+
+def _verdict(fit: Fit) -> str:
+    """What the diagnostics allow, and what to try next."""
     found = fit.diagnostics
-    lines = []
+    if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
+        return (
+            "Most draws weigh alike and a few far more: the tails of the guide are lighter than the"
+            " target's. Do not use weighted results; means and sds of the guide may be good all the"
+            f" same. Try {_other_base(fit)}, or more layers."
+        )
     if found.khat >= KHAT_LIMIT:
-        lines.append(
-            "Not to be trusted yet. Try more layers or a richer formula, a base with heavier"
-            ' tails (base="studentt(df=5)"), or more steps: fit.refine(2000).'
+        return (
+            "Not to be trusted yet. Try more layers or a richer formula,"
+            f" {_other_base(fit)}, or more steps: fit.refine({max(fit.steps // 2, 1)})."
         )
-    elif found.efficiency < 0.1:
-        lines.append("Few draws count after weighting; a richer formula or more steps would help.")
-    else:
-        lines.append(
-            "Means and sds of the guide are usable; importance_resample() corrects what is left."
+    if found.efficiency >= CLOSE:
+        return (
+            "The guide is close to the target wherever its draws fall;"
+            " fit.importance_resample(n) corrects what is left."
         )
-    elbos = [r.elbo for r in fit.restarts if not r.dropped and math.isfinite(r.elbo)]
-    if len(elbos) > 1 and max(elbos) - min(elbos) > SPREAD:
-        lines.append(
-            f"The restarts differ by {max(elbos) - min(elbos):.2f} nats, as when some of them lost"
-            " a mode: anneal longer (anneal=0.6) or use more restarts."
+    if found.efficiency >= ROUGH:
+        return (
+            "The guide is roughly right: fit.importance_resample(n) is better than fit.sample(n);"
+            " more layers or a richer formula would bring it closer."
         )
-    lines.append(
-        "None of these numbers can see a mode that the guide misses: compare with NUTS from"
-        " several starting points."
+    return (
+        "Few draws count after weighting: take many for fit.importance_resample(n), or try more"
+        f" layers, a richer formula, or more steps: fit.refine({max(fit.steps // 2, 1)})."
     )
-    return [f"  {line}" for line in lines]
+
+
+def _other_base(fit: Fit) -> str:
+    if str(fit.guide.base) == "normal":
+        return 'a base with heavier tails (base="studentt(df=5)" or "laplace")'
+    return "another base (normal, laplace, studentt)"
+
+
+def _spread(fit: Fit) -> list[str]:
+    """Whether the restarts agree on the ELBO."""
+    alive = [r for r in fit.restarts if not r.dropped and math.isfinite(r.elbo)]
+    if len(alive) < 2:
+        return []
+    best = max(alive, key=lambda r: r.elbo)
+    limit = max(SPREAD, 5 * best.elbo_se)
+    reached = sum(r.elbo > best.elbo - limit for r in alive)
+    if reached == len(alive):
+        return []
+    if reached == 1:
+        return [
+            f"Only the kept one of {len(alive)} restarts came so far, the next ended"
+            f" {best.elbo - sorted(r.elbo for r in alive)[-2]:.2f} nats lower, as when a mode is"
+            " lost: temper for longer (anneal=0.6) or use more restarts."
+        ]
+    return [
+        f"{reached} of {len(alive)} restarts agree to {limit:.1f} nats; the others ended lower, as"
+        " when a mode is lost, and were not kept."
+    ]
 
 
 def summarize(sites: dict[str, Tensor]) -> str:
