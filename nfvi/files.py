@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nfvi.checks import usable_device
 from nfvi.errors import FitError
 
 __all__ = ["read_file", "write_file"]
@@ -38,13 +39,14 @@ def write_file(
     path = Path(path)
     header = {_KEY: json.dumps({"version": VERSION, "kind": kind, **values})}
     stored = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    # Not from tempfile, whose files nobody else may read.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft.touch(exist_ok=False)
     try:
-        save_file(stored, name, metadata=header)
-        os.replace(name, path)
+        save_file(stored, draft, metadata=header)
+        os.replace(draft, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 
@@ -61,11 +63,12 @@ def read_file(
     Raises:
         FileNotFoundError: there is no such file.
         FitError: the file is truncated, not from nfvi, of another kind or of a newer version.
+        ValueError: there is no such device here.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}")
-    device = str(torch.device(map_location or "cpu"))
+    device = str(usable_device("map_location", map_location))
     try:
         with safe_open(path, framework="pt", device=device) as file:
             values = _header(path, kind, file.metadata() or {})
