@@ -59,9 +59,18 @@ class AutoFlow(AutoContinuous):
         FormulaError: the formula or the base cannot be read.
 
     Example:
+        >>> import pyro.distributions as dist
+        >>> from pyro.infer import SVI, Trace_ELBO
+        >>> def model(y):
+        ...     mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        ...     with pyro.plate("data", len(y)):
+        ...         pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
         >>> guide = AutoFlow(model, "planar*8")
         >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
-        >>> loss = svi.step(data)
+        >>> loss = svi.step(torch.zeros(5))
+        >>> guide.flow.dim
+        1
+        >>> pyro.clear_param_store()
     """
 
     def __init__(

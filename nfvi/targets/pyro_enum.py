@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opt_einsum import shared_intermediates  # type: ignore[import-untyped]
 from pyro.distributions.util import scale_and_mask
 from pyro.ops import packed
 from pyro.ops.contract import contract_to_tensor
@@ -101,18 +100,17 @@ class SummedJoint(Joint):
         total = super().result()
         if not self._factors:
             return total
-        with shared_intermediates() as cache:
-            summed: Tensor = contract_to_tensor(
-                self._factors, set(self._summation.summed), ring=_Ring(cache)
-            )
+        summed: Tensor = contract_to_tensor(
+            self._factors, set(self._summation.summed), ring=_Ring()
+        )
         return total + _common_scale(self._scales) * summed
 
 
 class _Ring(LogRing):
     _backend = "nfvi.targets.log_einsum"
 
-    def __init__(self, cache: dict[Any, Any]) -> None:
-        super().__init__(cache)  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
 
 
 def _scalar(site: Message) -> float:

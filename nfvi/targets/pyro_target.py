@@ -66,6 +66,8 @@ class PyroTarget(Target):
             not marked, or sites that change from run to run.
 
     Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
         >>> def model(y):
         ...     mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
         ...     with pyro.plate("data", len(y)):
