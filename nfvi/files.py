@@ -39,11 +39,13 @@ def write_file(
     path = Path(path)
     header = {_KEY: json.dumps({"version": VERSION, "kind": kind, **values})}
     stored = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    # Not from tempfile, whose files nobody else may read.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     draft.touch(exist_ok=False)
+    # What save_file makes may be read by its owner alone; a new file here has other permissions.
+    permissions = draft.stat().st_mode
     try:
         save_file(stored, draft, metadata=header)
+        draft.chmod(permissions)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
