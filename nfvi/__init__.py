@@ -10,7 +10,7 @@ from nfvi.guide import Guide
 from nfvi.inference import NFVI
 from nfvi.mcmc import hmc, nuts
 from nfvi.mcmc_run import MCMCRun
-from nfvi.targets import LogDensity, Target, as_target, log_density
+from nfvi.targets import LogDensity, PyroTarget, Target, as_target, log_density
 from nfvi.training.callbacks import ProgressBar
 from nfvi.training.state import Callback, Stop, TrainState
 
@@ -28,6 +28,7 @@ __all__ = [
     "LogDensity",
     "MCMCRun",
     "ProgressBar",
+    "PyroTarget",
     "Stop",
     "Target",
     "TargetError",
