@@ -11,7 +11,7 @@ from nfvi.training.loop import Trainer
 
 __all__ = ["Restart", "rank"]
 
-DRAWS = 4_000
+DRAWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Restart:
 
 
 def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:
-    """Evaluate every restart with the same 4 000 base draws and mark the best one."""
+    """Evaluate every restart with the same 20 000 base draws and mark the best one."""
     ensemble, guard = trainer.ensemble, trainer.guard
     scores: list[tuple[float, float]] = []
     for index in range(ensemble.size):
