@@ -11,7 +11,15 @@ from nfvi.inference import NFVI
 from nfvi.mcmc import hmc, nuts
 from nfvi.mcmc_run import MCMCRun
 from nfvi.targets import LogDensity, PyroTarget, Target, as_target, log_density
-from nfvi.training.callbacks import ProgressBar
+from nfvi.training.callbacks import (
+    CheckElboConvergence,
+    CheckParametersConvergence,
+    Checkpoint,
+    GradientTracker,
+    ProgressBar,
+    TensorBoard,
+    Tracker,
+)
 from nfvi.training.state import Callback, Stop, TrainState
 
 __version__ = version("nfvi")
@@ -19,11 +27,15 @@ __version__ = version("nfvi")
 __all__ = [
     "NFVI",
     "Callback",
+    "CheckElboConvergence",
+    "CheckParametersConvergence",
+    "Checkpoint",
     "Comparison",
     "Fit",
     "FitError",
     "Formula",
     "FormulaError",
+    "GradientTracker",
     "Guide",
     "LogDensity",
     "MCMCRun",
@@ -32,6 +44,8 @@ __all__ = [
     "Stop",
     "Target",
     "TargetError",
+    "TensorBoard",
+    "Tracker",
     "TrainState",
     "as_target",
     "compare",

@@ -78,6 +78,7 @@ class Fit:
         cls, trainer: Trainer, callbacks: Sequence[CallbackLike], started: float
     ) -> Fit:
         """Run a trainer to its end and keep its best restart."""
+        started -= trainer.wall_time  # what a checkpoint was written after
         stopped = trainer.run(callbacks)
         restarts = rank(trainer, trainer.settings["seed"])
         return cls(
@@ -245,8 +246,8 @@ class Fit:
 
     def summary(self, n: int = 10_000) -> str:
         """A table of mean, sd and quantiles of every scalar, from n draws of the guide."""
-        draws = self._known_target().constrain(self.guide.sample(n, generator=self._stream(0)))
-        return summarize(draws)
+        draws = self.sample(n, seed=0)
+        return summarize(draws if isinstance(draws, dict) else {"z": draws})
 
     def to_arviz(self, n: int = 1_000, *, seed: int | None = None) -> Any:
         """n draws as one chain for ArviZ, with log p and log q in ``sample_stats``.

@@ -29,6 +29,7 @@ from nfvi.training.setup import (
     default_restarts,
     tempering_lengths,
 )
+from nfvi.training.snapshot import restore
 from nfvi.training.state import CallbackLike
 
 __all__ = ["NFVI"]
@@ -215,7 +216,7 @@ class NFVI:
                 f"the checkpoint was written with optimizer={values['optimizer']}; pass the same"
                 " optimizer= to fit()"
             )
-        trainer.restore(tensors, values)
+        restore(trainer, tensors, values)
         return trainer
 
     def _trainer(self, target: Target, plan: Plan, optimizer: OptimizerSpec) -> Trainer:

@@ -58,7 +58,7 @@ class Ensemble:
         if self.size == 1:
             x, log_q = functional_call(self.template, self._module_state(self.flat), (noise[0],))
             return x.unsqueeze(0), log_q.unsqueeze(0)
-        return torch.vmap(self._push_one)(self.flat, self.fixed, noise)  # type: ignore[no-any-return]
+        return torch.vmap(self._push_one)(self.flat, self.fixed, noise)
 
     def log_prob(self, x: Tensor, noise: Tensor) -> Tensor:
         """log q(x) (R, n) with the parameters held fixed, at x (R, n, d) pushed from ``noise``."""
@@ -66,7 +66,7 @@ class Ensemble:
         if self.size == 1:
             state = self._module_state(flat)
             return self._call_log_prob(state, x[0], noise[0]).unsqueeze(0)
-        return torch.vmap(self._log_prob_one)(flat, self.fixed, x, noise)  # type: ignore[no-any-return]
+        return torch.vmap(self._log_prob_one)(flat, self.fixed, x, noise)
 
     def named(self, values: Tensor) -> dict[str, Tensor]:
         """Rows (\\*, P) of parameters or gradients by tracked name: each (\\*, \\*shape)."""

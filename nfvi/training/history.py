@@ -67,6 +67,11 @@ class History:
         """Learning rate (steps)."""
         return torch.tensor(self._lr, dtype=torch.float64)
 
+    @property
+    def last_lr(self) -> float:
+        """Learning rate of the last step."""
+        return self._lr[-1]
+
     def select(self, restart: int) -> History:
         """The record of one restart alone."""
         chosen = History()

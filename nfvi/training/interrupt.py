@@ -21,14 +21,16 @@ class Interruption:
 def catch_interrupt() -> Iterator[Interruption]:
     """Take the first SIGINT as a request to stop after the step; a second one raises at once.
 
-    The handler that was there before is put back. Outside the main thread, where Python delivers
-    no signals, nothing is changed.
+    The handler that was there before is put back. Nothing is changed outside the main thread,
+    where Python delivers no signals, and in a process that ignores SIGINT, as one started with
+    ``&`` does, or that handles it outside Python.
     """
     interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
+    previous = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or previous in (signal.SIG_IGN, None):
         yield interruption
         return
-    previous = signal.getsignal(signal.SIGINT)
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         if interruption.requested:

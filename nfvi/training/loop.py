@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.objectives import Evaluation, ReverseKL
 from nfvi.training.optimizers import keep_rows
 from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
 
 __all__ = ["Trainer"]
@@ -36,6 +38,12 @@ class Trainer:
         tempering: β of each restart.
         generator: source of the base draws, on the device of the ensemble.
         settings: JSON-able values kept in checkpoints.
+
+    Attributes:
+        last: the step at which the run ends.
+        stopped: why it ended; ``None`` while it runs and after an error.
+        recorded: what a checkpoint holds of the callbacks, until a run takes it up.
+        wall_time: seconds of running, up to the last step.
     """
 
     def __init__(
@@ -59,6 +67,10 @@ class Trainer:
         self.last_good = ensemble.flat.detach().clone()
         self.group_gradients: Tensor | None = None
         self.gradient_evaluations = 0
+        self.last = schedule.steps
+        self.stopped: str | None = None
+        self.recorded: list[tuple[str, dict[str, Tensor]]] | None = None
+        self.wall_time = 0.0
 
     @property
     def step(self) -> int:
@@ -68,8 +80,11 @@ class Trainer:
     def run(self, callbacks: Sequence[CallbackLike] = (), steps: int | None = None) -> str:
         """Go on to the end of the schedule, or for so many steps.
 
+        A trainer brought back from a checkpoint goes on to where the run that wrote it was to
+        end, and not at all if a callback had stopped that run.
+
         Args:
-            callbacks: called after every step.
+            callbacks: called after every step, in this order but for those that go last.
             steps: how many; what goes past the end of the schedule becomes a new cycle of it.
 
         Returns:
@@ -77,21 +92,31 @@ class Trainer:
 
         Raises:
             FitError: every restart was dropped.
+            ValueError: the callbacks are not those whose records a checkpoint holds.
         """
-        last = self.schedule.steps if steps is None else self.step + steps
-        if last > self.schedule.steps:
-            self.schedule = self.schedule.extend(last - self.schedule.steps)
-        state = TrainState(self)
+        if steps is not None:
+            self.last, self.stopped = self.step + steps, None
+        if self.last > self.schedule.steps:
+            self.schedule = self.schedule.extend(self.last - self.schedule.steps)
+        callbacks = sorted(callbacks, key=_goes_last)
+        state = TrainState(self, callbacks)
+        if self.recorded is not None:
+            hand_back(self.recorded, callbacks)
+            self.recorded = None
+        started = time.perf_counter() - self.wall_time
         with catch_interrupt() as interruption, _opened(callbacks, state):
-            while self.step < last:
+            while self.step < self.last and self.stopped is None:
                 groups = max((_groups(c, self.step + 1) for c in callbacks), default=0)
                 self._one_step(groups)
-                stops = [s for s in [c(state) for c in callbacks] if isinstance(s, Stop)]
-                if stops:
-                    return stops[0].reason
-                if interruption.requested:
-                    return "interrupted"
-        return "steps"
+                self.wall_time = time.perf_counter() - started
+                for callback in callbacks:
+                    answer = callback(state)
+                    if isinstance(answer, Stop) and self.stopped is None:
+                        self.stopped = answer.reason
+                if interruption.requested and self.stopped is None:
+                    self.stopped = "interrupted"
+            self.stopped = "steps" if self.stopped is None else self.stopped
+        return self.stopped
 
     def _one_step(self, groups: int) -> None:
         flat, step = self.ensemble.flat, self.step
@@ -104,7 +129,7 @@ class Trainer:
         value = self._evaluate(noise, beta)
         loss = value.loss.mean(1)
         self.group_gradients = _by_group(value.loss, flat, groups) if groups else None
-        loss.sum().backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
         raw = self.gradient.clone() if not bool(self.gradient.isfinite().all()) else self.gradient
         good, norm = self.guard(loss.detach(), self.gradient)
@@ -127,7 +152,7 @@ class Trainer:
 
     def _update(self, good: Tensor, noise: Tensor, beta: Tensor) -> None:
         if bool(good.all()):
-            self.optimizer.step(self._closure(noise, beta))  # type: ignore[arg-type]
+            self.optimizer.step(self._closure(noise, beta))
         elif bool(good.any()):
             restore = keep_rows(self.optimizer, self.ensemble.flat)
             self.optimizer.step()
@@ -141,7 +166,7 @@ class Trainer:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             loss = self._evaluate(noise, beta).loss.mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss
 
         return closure
@@ -162,42 +187,11 @@ class Trainer:
             guide,
         )
 
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-able values from which :meth:`restore` goes on bit for bit."""
-        tensors = {"flat": self.ensemble.flat.detach(), "generator": self.generator.get_state()}
-        tensors |= {f"guard.{k}": v for k, v in self.guard.state_dict().items()}
-        tensors |= {f"history.{k}": v for k, v in self.history.state_dict().items()}
-        tensors |= {f"fixed.{k}": v for k, v in self.ensemble.fixed.items()}
-        scalars: dict[str, Any] = {}
-        for key, value in self.optimizer.state.get(self.ensemble.flat, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{key}"] = value
-            else:
-                scalars[key] = value
-        values = {
-            "cycles": self.schedule.cycles,
-            "lengths": self.tempering.lengths,
-            "optimizer": type(self.optimizer).__name__,
-            "optimizer_state": scalars,
-            "gradient_evaluations": self.gradient_evaluations,
-        }
-        return tensors, {**self.settings, **values}
-
-    @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Take up a :meth:`snapshot`."""
-        flat = self.ensemble.flat
-        flat.copy_(tensors["flat"])
-        self.generator.set_state(tensors["generator"].cpu())
-        self.guard.load_state_dict(_under("guard.", tensors))
-        self.history.load_state_dict(_under("history.", tensors), flat.device)
-        self.ensemble.fixed.update(_under("fixed.", tensors))
-        self.schedule = LearningRate(tuple((int(n), float(p)) for n, p in values["cycles"]))
-        self.tempering = Tempering(tuple(values["lengths"]))
-        self.gradient_evaluations = values["gradient_evaluations"]
-        state = {**_under("optimizer.", tensors), **values["optimizer_state"]}
-        if state:
-            self.optimizer.state[flat] = state
+    def snapshot(
+        self, callbacks: Sequence[CallbackLike]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What :func:`nfvi.training.snapshot.restore` goes on from."""
+        return snapshot(self, callbacks)
 
 
 def _by_group(loss: Tensor, flat: Tensor, groups: int) -> Tensor:
@@ -207,18 +201,15 @@ def _by_group(loss: Tensor, flat: Tensor, groups: int) -> Tensor:
     member = torch.arange(n, device=loss.device) * groups // n
     weight = torch.nn.functional.one_hot(member, groups).to(loss.dtype).T
     weight = weight / weight.sum(1, keepdim=True)
-    (gradient,) = torch.autograd.grad(
-        loss,
-        flat,
-        weight.unsqueeze(1).expand(-1, loss.shape[0], -1),
-        retain_graph=True,
-        is_grads_batched=True,
-    )
+    weight = weight.unsqueeze(1).expand(-1, loss.shape[0], -1)
+    try:
+        (gradient,) = torch.autograd.grad(
+            loss, flat, weight, retain_graph=True, is_grads_batched=True
+        )
+    except RuntimeError:  # a backward of the target's own that vmap cannot go through
+        rows = [torch.autograd.grad(loss, flat, w, retain_graph=True)[0] for w in weight]
+        gradient = torch.stack(rows)
     return gradient
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _where(bad: list[str], ensemble: Ensemble) -> str:
@@ -227,6 +218,10 @@ def _where(bad: list[str], ensemble: Ensemble) -> str:
     layers = list(ensemble.template.formula)
     index = int(bad[0].rsplit("_", 1)[1])
     return f"first in flow {index}, {layers[index]}, parameter {bad[0]}"
+
+
+def _goes_last(callback: CallbackLike) -> bool:
+    return isinstance(callback, Callback) and callback.goes_last
 
 
 def _groups(callback: CallbackLike, step: int) -> int:

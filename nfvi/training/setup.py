@@ -69,8 +69,10 @@ class Plan:
 
 
 def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> int:
-    """4 where restarts cost little, else 1: many parameters, a target that is evaluated draw by
-    draw, or an optimiser that may mix them.
+    """4 where restarts cost little, else 1.
+
+    They cost much with many parameters or a target that is evaluated draw by draw, and an
+    optimiser may mix them.
     """
     parameters = sum(p.numel() for p in guide.parameters())
     draw_by_draw = target.batching == "loop"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from nfvi.guide import Guide
     from nfvi.training.history import History
     from nfvi.training.loop import Trainer
 
@@ -27,11 +28,14 @@ class Callback:
     """Base of the callbacks that come with nfvi; a plain function of the state will do as well.
 
     The loop calls :meth:`open` before the first step, the callback itself after every step and
-    :meth:`close` at the end, also after an error.
+    :meth:`close` at the end, also after an error (:attr:`TrainState.stopped` tells which).
     """
 
+    goes_last: ClassVar[bool] = False
+    """Whether it is called after all others, whatever its place in ``callbacks=``."""
+
     def open(self, state: TrainState) -> None:
-        """Called once before the first step."""
+        """Called once before the first step of a run; ``state.step`` is over 0 if it goes on."""
 
     def __call__(self, state: TrainState) -> Stop | None:
         """Called after every step."""
@@ -45,7 +49,11 @@ class Callback:
         return 0
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold so that a resumed callback goes on as if never stopped."""
+        """What a checkpoint must hold so that a resumed callback goes on as if never stopped.
+
+        A class that overrides this overrides :meth:`load_state_dict` as well, and belongs among
+        the ``callbacks=`` of a resumed fit.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -56,12 +64,13 @@ CallbackLike: TypeAlias = Callback | Callable[["TrainState"], Any]
 
 
 class TrainState:
-    """The fit after a step. R is the number of restarts; tensors are detached views, so clone
-    what is to be kept.
+    """The fit after a step.
+
+    R is the number of restarts. Tensors are detached views, so clone what is to be kept.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, callbacks: Sequence[CallbackLike] = ()) -> None:
+        self._trainer, self._callbacks = trainer, callbacks
 
     @property
     def step(self) -> int:
@@ -70,8 +79,16 @@ class TrainState:
 
     @property
     def steps(self) -> int:
-        """Steps planned."""
-        return self._trainer.schedule.steps
+        """The step at which this run ends if nothing stops it."""
+        return self._trainer.last
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the run ended: ``"steps"``, ``"interrupted"`` or the reason of a :class:`Stop`.
+
+        ``None`` while it goes on, and in :meth:`Callback.close` after an error.
+        """
+        return self._trainer.stopped
 
     @property
     def history(self) -> History:
@@ -92,6 +109,11 @@ class TrainState:
     def beta(self) -> Tensor:
         """β of this step (R)."""
         return self.history.last("beta", 1)[0]
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of this step."""
+        return self.history.last_lr
 
     @property
     def alive(self) -> Tensor:
@@ -116,12 +138,23 @@ class TrainState:
 
     @property
     def group_gradients(self) -> dict[str, Tensor] | None:
-        """The gradient of each group of draws, (G, R, \\*shape), where :meth:`Callback.groups`
-        asked for it; before clipping, and with the plain gradient as mean.
+        """The gradient of each group of draws, where :meth:`Callback.groups` asked for it.
+
+        Each (G, R, \\*shape), before clipping; groups of equal size have the plain gradient as
+        their mean.
         """
         groups = self._trainer.group_gradients
         return None if groups is None else self._trainer.ensemble.named(groups)
 
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """The flow of each layer, in order of application; ``u_3`` belongs to ``flows[3]``."""
+        return tuple(str(layer) for layer in self._trainer.ensemble.template.formula)
+
+    def guide(self, restart: int | None = None) -> Guide:
+        """A copy of the guide of one restart; default :attr:`best`."""
+        return self._trainer.ensemble.guide(self.best if restart is None else restart)
+
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-able settings from which ``NFVI.resume`` goes on bit for bit."""
-        return self._trainer.snapshot()
+        """Tensors and JSON-able values from which ``NFVI.resume`` goes on bit for bit."""
+        return self._trainer.snapshot(self._callbacks)

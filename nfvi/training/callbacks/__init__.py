@@ -1,5 +1,19 @@
 """Callbacks: what can watch, record, stop and save a running fit."""
 
+from nfvi.training.callbacks.checkpoint import Checkpoint
+from nfvi.training.callbacks.convergence import CheckElboConvergence, CheckParametersConvergence
+from nfvi.training.callbacks.gradient_tracker import GradientTracker
 from nfvi.training.callbacks.progress_bar import ProgressBar, with_progress
+from nfvi.training.callbacks.tensorboard import TensorBoard
+from nfvi.training.callbacks.tracker import Tracker
 
-__all__ = ["ProgressBar", "with_progress"]
+__all__ = [
+    "CheckElboConvergence",
+    "CheckParametersConvergence",
+    "Checkpoint",
+    "GradientTracker",
+    "ProgressBar",
+    "TensorBoard",
+    "Tracker",
+    "with_progress",
+]

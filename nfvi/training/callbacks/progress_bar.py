@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nfvi.checks import check_whole
 from nfvi.progress import progress_bar, progress_wanted
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
 
@@ -14,11 +15,18 @@ __all__ = ["ProgressBar", "with_progress"]
 class ProgressBar(Callback):
     """Shows step, speed, and the ELBO (nats) and gradient length of the best restart.
 
+    A fit has one by default in a terminal or notebook; ``progress=`` turns it on or off. One that
+    is among ``callbacks=`` is shown in any case.
+
     Args:
-        every: steps between updates of the numbers.
+        every: steps between updates of the numbers, at least 1; the ELBO is the mean over them.
+
+    Raises:
+        ValueError: ``every`` is not an integer of at least 1.
     """
 
     def __init__(self, every: int = 50) -> None:
+        check_whole("every", every, 1)
         self.every = every
         self._bar: Any = None
 
@@ -26,17 +34,16 @@ class ProgressBar(Callback):
         self._bar = progress_bar(state.steps - state.step, "fit")
 
     def __call__(self, state: TrainState) -> Stop | None:
-        self._bar.update()
-        if state.step % self.every == 0:
+        if state.step % self.every == 0 or state.step == state.steps:
             best = state.best
             elbo = float(state.history.last("elbo", self.every)[:, best].nanmean())
             norm = float(state.history.last("grad_norm", 1)[0, best])
             self._bar.set_postfix(elbo=f"{elbo:.3f}", gradient=f"{norm:.2g}", refresh=False)
+        self._bar.update()
         return None
 
     def close(self, state: TrainState) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
 
 def with_progress(

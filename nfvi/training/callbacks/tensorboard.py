@@ -1,0 +1,59 @@
+"""Writing the progress of a fit for TensorBoard."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from nfvi.checks import check_whole
+from nfvi.training.state import Callback, Stop, TrainState
+
+__all__ = ["TensorBoard"]
+
+
+class TensorBoard(Callback):
+    """Writes ELBO, loss, gradient length and β of each restart, and the learning rate.
+
+    The curves are ``elbo/restart_0`` and so on, in nats and per step as in ``fit.history``; values
+    are those of the step itself. A resumed fit goes on in the same folder. Needs the extra
+    ``tensorboard``; look at it with ``tensorboard --logdir <logdir>``.
+
+    Args:
+        logdir: folder for the event files; it is made if it is not there.
+        every: steps between points, at least 1.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+        ValueError: ``every`` is not an integer of at least 1.
+    """
+
+    def __init__(self, logdir: str | os.PathLike[str], every: int = 10) -> None:
+        check_whole("every", every, 1)
+        self.logdir, self.every = os.fspath(logdir), every
+        self._make = _summary_writer()
+        self._writer: Any = None
+
+    def open(self, state: TrainState) -> None:
+        # Points after a checkpoint that a fit is resumed from are drawn again.
+        self._writer = self._make(self.logdir, purge_step=state.step + 1)
+
+    def __call__(self, state: TrainState) -> Stop | None:
+        if state.step % self.every == 0:
+            for name in ("elbo", "loss", "grad_norm", "beta"):
+                for i, value in enumerate(state.history.last(name, 1)[0].tolist()):
+                    self._writer.add_scalar(f"{name}/restart_{i}", value, state.step)
+            self._writer.add_scalar("lr", state.lr, state.step)
+        return None
+
+    def close(self, state: TrainState) -> None:
+        self._writer.close()
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "TensorBoard needs the extra `tensorboard`: pip install 'nfvi[tensorboard]'"
+        ) from error
+    return SummaryWriter

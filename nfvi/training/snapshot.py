@@ -1,0 +1,136 @@
+"""A running fit as tensors and JSON-able values, and back, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.state import Callback, CallbackLike
+
+if TYPE_CHECKING:
+    from nfvi.training.loop import Trainer
+
+__all__ = ["hand_back", "restore", "snapshot"]
+
+
+def snapshot(
+    trainer: Trainer, callbacks: Sequence[CallbackLike]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Everything that the rest of a run depends on, and what its callbacks have recorded."""
+    kept = _with_state(callbacks)
+    tensors = {"flat": trainer.ensemble.flat.detach(), "generator": trainer.generator.get_state()}
+    tensors |= _over("guard.", trainer.guard.state_dict())
+    tensors |= _over("history.", trainer.history.state_dict())
+    tensors |= _over("fixed.", trainer.ensemble.fixed)
+    for i, callback in enumerate(kept):
+        tensors |= _over(f"callback.{i}.", callback.state_dict())
+    values = {
+        "cycles": trainer.schedule.cycles,
+        "lengths": trainer.tempering.lengths,
+        "last": trainer.last,
+        "stopped": trainer.stopped,
+        "gradient_evaluations": trainer.gradient_evaluations,
+        "wall_time": trainer.wall_time,
+        "callbacks": [type(callback).__name__ for callback in kept],
+        "optimizer": type(trainer.optimizer).__name__,
+        "optimizer_state": _pack(trainer.optimizer.state_dict(), "optimizer", tensors),
+    }
+    return tensors, {**trainer.settings, **values}
+
+
+@torch.no_grad()
+def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Bring a new trainer to where :func:`snapshot` was taken.
+
+    What callbacks recorded waits in ``trainer.recorded`` for the run that names them.
+    """
+    # What is taken up is changed in place, and one checkpoint may be gone on from twice.
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    flat = trainer.ensemble.flat
+    flat.copy_(tensors["flat"])
+    trainer.generator.set_state(tensors["generator"].cpu())
+    trainer.guard.load_state_dict(_under("guard.", tensors))
+    trainer.history.load_state_dict(_under("history.", tensors), flat.device)
+    trainer.ensemble.fixed.update(_under("fixed.", tensors))
+    trainer.optimizer.load_state_dict(_unpack(values["optimizer_state"], tensors))
+    trainer.schedule = LearningRate(tuple((int(n), float(p)) for n, p in values["cycles"]))
+    trainer.tempering = Tempering(tuple(values["lengths"]))
+    trainer.last = values["last"]
+    trainer.stopped = None if values["stopped"] == "interrupted" else values["stopped"]
+    trainer.gradient_evaluations = values["gradient_evaluations"]
+    trainer.wall_time = values["wall_time"]
+    trainer.recorded = [
+        (name, _under(f"callback.{i}.", tensors)) for i, name in enumerate(values["callbacks"])
+    ]
+
+
+def hand_back(
+    recorded: Sequence[tuple[str, dict[str, Tensor]]], callbacks: Sequence[CallbackLike]
+) -> None:
+    """Give callbacks what a checkpoint holds of them, by position.
+
+    Callbacks that keep nothing, such as a progress bar or a plain function, are not counted.
+
+    Raises:
+        ValueError: the callbacks are others than those of the run that was stopped.
+    """
+    kept = _with_state(callbacks)
+    there, here = [name for name, _ in recorded], [type(c).__name__ for c in kept]
+    if there != here:
+        raise ValueError(
+            f"the checkpoint holds the records of callbacks {_list(there)}, and callbacks= has"
+            f" {_list(here)}: pass the same ones in the same order"
+        )
+    for callback, (_, state) in zip(kept, recorded, strict=True):
+        callback.load_state_dict(state)
+
+
+def _with_state(callbacks: Sequence[CallbackLike]) -> list[Callback]:
+    return [
+        c
+        for c in callbacks
+        if isinstance(c, Callback) and type(c).state_dict is not Callback.state_dict
+    ]
+
+
+def _list(names: list[str]) -> str:
+    return f"[{', '.join(names)}]"
+
+
+def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A nested structure with each tensor put into ``tensors`` and named in its place."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, dict):
+        items = [[k, _pack(v, f"{name}.{k}", tensors)] for k, v in value.items()]
+        return {"items": items}
+    if isinstance(value, list | tuple):
+        return [_pack(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"a checkpoint cannot keep {name} = {value!r} of this optimizer; fit without Checkpoint"
+    )
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(v, tensors) for v in value]
+    if isinstance(value, dict) and "tensor" in value:
+        return tensors[value["tensor"]]
+    if isinstance(value, dict):
+        return {k: _unpack(v, tensors) for k, v in value["items"]}
+    return value
+
+
+def _over(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
