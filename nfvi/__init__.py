@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from nfvi.autoguide import AutoFlow
 from nfvi.compare import Comparison, compare
 from nfvi.errors import FitError, FormulaError, TargetError
 from nfvi.fit import Fit
@@ -26,6 +27,7 @@ __version__ = version("nfvi")
 
 __all__ = [
     "NFVI",
+    "AutoFlow",
     "Callback",
     "CheckElboConvergence",
     "CheckParametersConvergence",
