@@ -129,9 +129,9 @@ def _plus_minus(value: float, error: float) -> str:
 
 def _khat(khat: float) -> tuple[str, str]:
     if khat == -math.inf:
-        return "none", "the largest weights are equal: there is no tail to fit, which is best"
+        return "none", "the largest weights are equal, so no tail is to fear"
     if khat == math.inf:
-        return "-", "a few draws carry all the weight: nothing can be said from them"
+        return "-", "a few draws carry all the weight"
     if khat < 0.5:
         return f"{khat:.2f}", "under 0.5: importance weights are well behaved"
     if khat < KHAT_LIMIT:

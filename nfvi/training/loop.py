@@ -118,6 +118,7 @@ class Trainer:
             self.stopped = "steps" if self.stopped is None else self.stopped
         return self.stopped
 
+    @torch.enable_grad()
     def _one_step(self, groups: int) -> None:
         flat, step = self.ensemble.flat, self.step
         factor = self.schedule(step)
