@@ -25,6 +25,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
+# Attributes as fields, or those that are properties too would be described twice.
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"nfvi {release}"

@@ -1,0 +1,124 @@
+"""The pages: every block of Python runs, and so does every example in their tables.
+
+A block that cannot run stands below a comment, ``<!-- not run: the reason -->``. What takes long is
+cut short: a few steps, a few draws.
+"""
+
+from __future__ import annotations
+
+import doctest
+import functools
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import nfvi
+from nfvi.training import restarts
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(
+    r"(?P<skip><!-- not run: .+ -->\n\s*)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
+    re.M | re.S,
+)
+CODE = re.compile(r"`([^`]+)`")
+COLUMN = " nfvi "
+"""The head of a last column whose code is run."""
+
+
+def blocks(page: str, *, doctests: bool) -> list[str]:
+    """The lines of a page, all but its Python emptied: errors name lines of the page."""
+    text = (ROOT / page).read_text()
+    lines = [""] * (text.count("\n") + 2)
+    for block in FENCE.finditer(text):
+        if block["skip"] or (">>>" in block["code"]) != doctests:
+            continue
+        first = text.count("\n", 0, block.start("code"))
+        width = len(block["indent"])
+        for i, line in enumerate(block["code"].splitlines()):
+            lines[first + i] = line[width:]
+    return lines
+
+
+def script(page: str) -> str:
+    """The code of a page, that in the last columns of its tables too."""
+    lines = blocks(page, doctests=False)
+    runs = False
+    for i, line in enumerate((ROOT / page).read_text().splitlines()):
+        cells = line.strip().strip("|").split("|")
+        if not line.startswith("|"):
+            runs = False
+        elif cells[-1] == COLUMN:
+            runs = True
+        elif runs:
+            lines[i] = "; ".join(CODE.findall(cells[-1]))
+    return "\n".join(lines)
+
+
+def examples(page: str) -> doctest.DocTest:
+    """The doctests of a page."""
+    text = "\n".join(blocks(page, doctests=True))
+    return doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
+
+
+def at_most(function, **most):
+    """A function whose numbers are cut to a maximum, given or by default."""
+
+    @functools.wraps(function)
+    def shorter(*args, **kwargs):
+        for name, value in most.items():
+            given = kwargs.get(name)
+            kwargs[name] = value if given is None else min(given, value)
+        return function(*args, **kwargs)
+
+    return shorter
+
+
+@pytest.fixture
+def short(monkeypatch, tmp_path):
+    """Fits, chains and diagnostics of a few steps and draws, in an empty folder."""
+    monkeypatch.setattr(nfvi.NFVI, "fit", at_most(nfvi.NFVI.fit, steps=40, n_mc=8, restarts=2))
+    refine = nfvi.Fit.refine
+    monkeypatch.setattr(
+        nfvi.Fit, "refine", lambda fit, steps, **kw: refine(fit, min(steps, 4), **kw)
+    )
+    monkeypatch.setattr("nfvi.fit.DIAGNOSTIC_DRAWS", 400)
+    monkeypatch.setattr(restarts, "DRAWS", 100)
+    chains = {"draws": 10, "warmup": 10, "chains": 2}
+    monkeypatch.setattr(nfvi, "nuts", at_most(nfvi.nuts, **chains, max_tree_depth=3))
+    monkeypatch.setattr(nfvi, "hmc", at_most(nfvi.hmc, **chains))
+    monkeypatch.setattr(nfvi, "compare", at_most(nfvi.compare, draws=50))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.pyro_params
+@pytest.mark.filterwarnings("ignore:\nArviZ is undergoing:FutureWarning")
+@pytest.mark.parametrize("page", [page for page in PAGES if script(page).strip()])
+def test_code_runs(page, short, tmp_path):
+    path = tmp_path / f"{Path(page).stem}.py"
+    path.write_text(script(page))
+    runpy.run_path(str(path))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page).examples])
+def test_doctests(page, short):
+    assert doctest.DocTestRunner().run(examples(page)).failed == 0
+
+
+def test_what_is_run_is_found():
+    """Blocks, tables and reasons for leaving something out are told apart."""
+    code = script("docs/coming-from.md").splitlines()
+    assert "from models import eight_schools, pot1" in code
+    assert any(line.startswith('inference = NFVI("planar*8"') for line in code)
+    assert len(examples("docs/formula.md").examples) > 5
+    text = "<!-- not run: no PyMC here -->\n```python\nimport pymc\n```\n\n```python\na = 1\n```\n"
+    assert [bool(block["skip"]) for block in FENCE.finditer(text)] == [True, False]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)", text)
+    assert not [link for link in links if not ((ROOT / page).parent / link).exists()]

@@ -1,0 +1,103 @@
+"""The examples run from end to end, leave the figures that they name and print their numbers."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.potentials import pot4
+
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = {
+    "formulas": {
+        "figures": ["starting", "reflections"],
+        "lines": [
+            r"scale-hh\*100-loc  102 flows  10,200 parameters",
+            r"scale-loc +KL +\S+ nats after \d+ steps",
+            r"no guide scale-loc can be closer than 7\.690 nats",
+            r"scale-hh\*20-loc +KL \S+ ± \S+ nats, k-hat \S+",
+        ],
+    },
+    "pot1": {
+        "figures": [
+            *["target", "planar2-start", "planar2-history", "planar2-gradients", "planar8-start"],
+            *["planar8-history", "planar8-nuts", "together"],
+        ],
+        "lines": [
+            r"NUTS: draws left of 0 \S+%, by chain \S+% and \S+% \(exact 50 %\); R-hat \S+;",
+            r"KL\(q \|\| p\) of planar\*2: \S+ nats; PyMC3's notebook: 0\.99",
+            r"signal-to-noise of the gradient at the end, flow 1 \(planar\): \S+",
+            r"KL\(q \|\| p\) of planar\*8: \S+ nats; PyMC3's notebook: 0\.10",
+            r"mass left of 0: 0\.\d+",
+        ],
+    },
+    "pot4": {
+        "figures": ["target", "start", "history", "comparison", "square"],
+        "lines": [
+            r"61% of the mass",
+            r"KL\(q \|\| p\) of planar\*10: \S+ nats; PyMC3's notebook: 1\.12",
+            r"exact +14\.14 +0\.607 +0\.467",
+            r"NUTS \S+, planar\*10 \S+",
+            r"log Z by importance sampling from planar\*10: \S+ ± \S+; exact 3\.627",
+        ],
+    },
+    "eight_schools": {
+        "figures": ["nuts", "tau"],
+        "lines": [
+            r"scale-hh\*10-loc on eight_schools +KL \S+ nats, k-hat \S+",
+            r"fit\.sample\(1000\)\['theta'\]: \(1000, 8\)",
+            r"NUTS, non-centred +mean \S+, P\(tau < 1\) \S+",
+        ],
+    },
+}
+
+
+@pytest.fixture
+def examples(monkeypatch):
+    """Modules of the folder by name, imported as Python does for a script."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module
+
+
+def test_every_example_is_here():
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*EXAMPLES, "common"}
+
+
+@pytest.mark.filterwarnings("ignore:\nArviZ is undergoing:FutureWarning")
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_runs_and_leaves_its_figures(name, examples, tmp_path, capsys):
+    examples(name).main(["--quick", "--out", str(tmp_path / "figures")])
+    printed = capsys.readouterr().out
+    named = re.findall(r"^figure: (.+)$", printed, re.MULTILINE)
+    wanted = [tmp_path / "figures" / f"{figure}.png" for figure in EXAMPLES[name]["figures"]]
+    assert sorted(named) == sorted(map(str, wanted)) == sorted(map(str, wanted[0].parent.iterdir()))
+    # A PNG of nothing at all is smaller than this.
+    assert all(
+        path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 5000 for path in wanted
+    )
+    missing = [line for line in EXAMPLES[name]["lines"] if not re.search(line, printed)]
+    assert not missing, printed
+
+
+def test_best_mean_field_guide_of_a_known_gaussian(examples):
+    """Correlation ρ in two dimensions: Λ_ii = 1 / (1 − ρ²), so KL = −½ log(1 − ρ²)."""
+    formulas = examples("formulas")
+    target = formulas.Gaussian(torch.zeros(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+    assert formulas.mean_field_kl(target) == pytest.approx(-0.5 * math.log(1 - 0.8**2), abs=1e-6)
+
+
+def test_features_of_exact_draws_of_pot4(examples):
+    """Within five standard errors of the closed forms that the example prints."""
+    n = 200_000
+    draws = pot4.sample(n, generator=torch.Generator().manual_seed(0))
+    sd, far, lower = examples("pot4").features(draws)
+    # Laplace(0, 10): the variance of z² is 20 · 10⁴, so that of the sd is that over 4 n sd².
+    assert sd == pytest.approx(10 * math.sqrt(2), abs=5 * math.sqrt(20e4 / (4 * n * 200)))
+    assert far == pytest.approx(math.exp(-0.5), abs=5 * math.sqrt(0.25 / n))
+    # At z0 = 2 the lower branch is 2.9 below the upper one, whose sds are 0.35 and 0.4.
+    assert lower == pytest.approx(7 / 15, abs=5 * math.sqrt(0.25 / (0.4 * n)) + 1e-3)
