@@ -20,10 +20,14 @@ _BLOCKS = 10
 class CheckParametersConvergence(Callback):
     """Stops when the parameters have changed little since the last check, as in PyMC3.
 
-    The parameters of a restart, all in one vector θ, have converged when ‖δ‖_ord < tolerance, with
-    δ = |θ − θ′| (``"absolute"``) or |θ − θ′| / (|θ′| + 10⁻⁶) (``"relative"``) and θ′ those of the
-    check before. The fit stops when this is so for every restart that has not been dropped. In
-    PyMC3 the relative change of a parameter that stays at 0 is 1; here it is 0.
+    The parameters θ of a restart, all in one vector, have converged when ‖δ‖_ord < tolerance,
+    where θ′ are those of the check before and δ is one of::
+
+        |θ − θ′|                    diff="absolute"
+        |θ − θ′| / (|θ′| + 10⁻⁶)    diff="relative"
+
+    The fit stops when this is so for every restart that has not been dropped. In PyMC3 the
+    relative change of a parameter that stays at 0 is 1; here it is 0.
 
     Parameters keep moving with the noise of the gradient at a learning rate that is not 0, and
     stand still when it is decayed whether or not there is more to gain: in most fits
@@ -96,18 +100,19 @@ class CheckElboConvergence(Callback):
     """Stops when the ELBO has certainly gained less than ``tolerance`` nats in a window of steps.
 
     The mean ELBO of the last ``window`` steps minus that of the ``window`` steps before is the
-    gain, with standard error se; see :func:`gain_between`. The fit stops when
+    gain, with standard error se; see :func:`gain_between`. The fit stops when ::
 
         gain + z · se < tolerance
 
     in every restart that has not been dropped, and tempering was over (β = 1) in both windows.
     While the true gain is at least ``tolerance``, a check fires with a probability of at most
-    Φ(−z), 0.1 % for z = 3. A fit whose ELBO is too noisy for its windows is never stopped; use
-    longer windows or more draws a step.
+    Φ(−z), 0.1 % for z = 3, and about twice that while the parameters wander slowly. A fit whose
+    ELBO is too noisy for its windows is never stopped: raise ``tolerance``, ``window`` or n_mc.
 
     What it sees is the plateau at the present learning rate. The decay that the rest of the
-    schedule would have brought may still be worth some hundredths of a nat;
-    ``fit.refine(steps)`` makes that up.
+    schedule would have brought may still be worth some hundredths of a nat; ``fit.refine`` by
+    the steps that were left makes that up. The answer depends on ``fit.history`` alone, so that
+    a resumed fit stops where the uninterrupted one does.
 
     Args:
         every: steps between checks, at least 1.
