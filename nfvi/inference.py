@@ -22,10 +22,10 @@ from nfvi.training.callbacks import with_progress
 from nfvi.training.loop import Trainer
 from nfvi.training.optimizers import OptimizerSpec
 from nfvi.training.setup import (
-    N_MC,
     STEPS,
     Plan,
     build_trainer,
+    default_n_mc,
     default_restarts,
     tempering_lengths,
 )
@@ -137,10 +137,11 @@ class NFVI:
             args: the arguments of a Pyro model.
             dim: d, for a bare log-density.
             steps: optimiser steps; default 5 000.
-            n_mc: draws a step for each restart; default 256.
+            n_mc: draws a step for each restart; default 256 for up to 10 dimensions, 64 for more.
             restarts: independent fits run side by side, of which the one with the highest final
-                ELBO is kept; default 4, or 1 for more than 25 000 parameters, a target that is
-                evaluated draw by draw, or an optimiser that may mix restarts.
+                ELBO is kept; default 8 for up to 10 dimensions and 4 for more, but 1 for more than
+                25 000 parameters, a target that is evaluated draw by draw, or an optimiser that
+                may mix restarts.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
                 restarts, or one for each; ``True`` is 0.3 and ``False`` is 0. Default 0.3 for
                 every other restart, the first included, and 0 for the rest: tempering finds
@@ -187,7 +188,7 @@ class NFVI:
         check_whole("restarts", restarts, 1)
         plan = Plan(
             steps=steps,
-            n_mc=N_MC if given["n_mc"] is None else given["n_mc"],
+            n_mc=default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"],
             lengths=tempering_lengths(given["anneal"], restarts, steps),
             gradient=gradient,
             lr=given["lr"],

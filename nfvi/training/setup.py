@@ -20,11 +20,20 @@ from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
 
-__all__ = ["Plan", "build_trainer", "default_restarts", "tempering_lengths", "trainer_of_guide"]
+__all__ = [
+    "Plan",
+    "build_trainer",
+    "default_n_mc",
+    "default_restarts",
+    "tempering_lengths",
+    "trainer_of_guide",
+]
 
 STEPS = 5_000
-N_MC = 256
-RESTARTS = 4
+FEW_DIMENSIONS = 10
+# For up to 10 dimensions, where draws cost little and modes are lost most easily, and for more.
+N_MC = (256, 64)
+RESTARTS = (8, 4)
 ANNEAL = 0.3
 CHEAP_PARAMETERS = 25_000
 
@@ -68,8 +77,13 @@ class Plan:
         return cls(**{**chosen, "lengths": tuple(chosen["lengths"])})
 
 
+def default_n_mc(dim: int) -> int:
+    """Draws a step for each restart: 256 for up to 10 dimensions, 64 for more."""
+    return N_MC[dim > FEW_DIMENSIONS]
+
+
 def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> int:
-    """4 where restarts cost little, else 1.
+    """8 for up to 10 dimensions, 4 for more; 1 where restarts cost much or cannot be had.
 
     They cost much with many parameters or a target that is evaluated draw by draw, and an
     optimiser may mix them.
@@ -77,7 +91,7 @@ def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> 
     parameters = sum(p.numel() for p in guide.parameters())
     draw_by_draw = target.batching == "loop"
     cheap = parameters <= CHEAP_PARAMETERS and not draw_by_draw and row_wise(optimizer)
-    return RESTARTS if cheap else 1
+    return RESTARTS[target.dim > FEW_DIMENSIONS] if cheap else 1
 
 
 def tempering_lengths(
