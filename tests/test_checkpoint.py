@@ -74,6 +74,10 @@ def momentum(parameters):
     return torch.optim.SGD(parameters, lr=1e-3, momentum=0.9)
 
 
+def lbfgs(parameters):
+    return torch.optim.LBFGS(parameters, lr=0.1, max_iter=2)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -82,7 +86,7 @@ def momentum(parameters):
         {"dtype": torch.float64, "anneal": [0.0, 0.9]},
         {"optimizer": momentum},
         {"optimizer": torch.optim.RMSprop, "lr": 1e-3},
-        {"formula": "loc", "optimizer": torch.optim.LBFGS, "lr": 0.1, "restarts": 1},
+        {"formula": "loc", "optimizer": lbfgs, "restarts": 1},
         {"formula": "scale-hh*2-loc", "optimizer": torch.optim.AdamW, "lr": 0.05},
     ],
     ids=["default", "total", "float64", "momentum", "rmsprop", "lbfgs", "adamw"],
