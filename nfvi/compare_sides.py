@@ -27,7 +27,9 @@ class Posterior(Protocol):
     present.
     """
 
-    target: Any
+    @property
+    def target(self) -> Any:
+        """What the draws are of."""
 
     def sample(self, n: int, *, seed: int | None = None) -> Tensor | dict[str, Tensor]:
         """n draws, (n, d) or by site."""

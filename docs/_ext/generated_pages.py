@@ -9,6 +9,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 import nfvi
+from nfvi import plots
 from nfvi.flows.registry import FlowSpec, lookup, names
 
 FAST = {
@@ -55,7 +56,15 @@ def api_page() -> str:
         title = (inspect.getdoc(importlib.import_module(module)) or module).splitlines()[0]
         text += f"## {title.rstrip('.')}\n\n"
         text += "\n".join(_directive(name, getattr(nfvi, name)) for name in members) + "\n"
-    return text
+    return text + plots_section()
+
+
+def plots_section() -> str:
+    """The pictures, which are not imported by ``import nfvi``."""
+    text = "## Pictures: `nfvi.plots`\n\n" + "```{eval-rst}\n.. automodule:: nfvi.plots\n```\n\n"
+    return text + "\n".join(
+        _directive(f"plots.{name}", getattr(plots, name)) for name in plots.__all__
+    )
 
 
 def write(app: Sphinx) -> None:

@@ -1,0 +1,106 @@
+"""Finding a target that is named on the command line."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nfvi.targets import Target
+
+__all__ = ["load_target"]
+
+
+@contextmanager
+def load_target(text: str) -> Iterator[Any]:
+    """The object that ``path/to/file.py:name`` or ``package.module:name`` means.
+
+    A file is run as Python runs it: its folder is on the path, or, for a file of a package, the
+    folder that the package is in; for a module, the current folder is. This holds until the context
+    ends, since a function may import when it is called.
+
+    Args:
+        text: the place.
+
+    Raises:
+        ValueError: the text has another form, the name is not there, or the file is no Python.
+        FileNotFoundError: there is no such file.
+        ImportError: the module, or one that it needs, cannot be imported.
+    """
+    place, colon, name = text.rpartition(":")
+    if not (colon and place and name.isidentifier()):
+        raise ValueError(
+            f"{text!r} names no target: write path/to/file.py:name or package.module:name"
+        )
+    path = Path(place)
+    is_file = path.suffix == ".py" or path.is_file() or len(path.parts) > 1
+    before = sys.path.copy()
+    try:
+        try:
+            module = _from_file(path) if is_file else _from_module(place)
+        except SyntaxError as error:
+            raise ValueError(
+                f"{error.filename}, line {error.lineno}: {error.msg}; {place!r} cannot be read"
+            ) from error
+        yield _member(module, name, place)
+    finally:
+        sys.path[:] = before
+
+
+def _from_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ImportError(
+            f"there is no module {error.name!r}, looked for in this folder and among what is"
+            " installed"
+        ) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}")
+    path = path.resolve()
+    parts, root = [path.stem], path.parent
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    sys.path.insert(0, str(root))
+    if len(parts) > 1:
+        module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+        if module.__file__ is not None and Path(module.__file__).resolve() == path:
+            return module
+    # A name of its own, so that a file called random.py does not stand in for Python's.
+    spec = importlib.util.spec_from_file_location(f"_nfvi_target_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{str(path)!r} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _member(module: ModuleType, name: str, place: str) -> Any:
+    if hasattr(module, name):
+        return getattr(module, name)
+    there = [n for n, x in vars(module).items() if _offered(module, n, x)]
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    names = f"there are {', '.join(sorted(there))}" if there else "it defines no function"
+    raise ValueError(f"{place!r} has no {name!r}; {hint}{names}")
+
+
+def _offered(module: ModuleType, name: str, value: Any) -> bool:
+    if hasattr(module, "__all__"):
+        return name in module.__all__ and callable(value)
+    own = isinstance(value, Target) or getattr(value, "__module__", "") == module.__name__
+    return own and callable(value) and not name.startswith("_")

@@ -1,0 +1,20 @@
+"""Every picture, as a function that takes and returns Matplotlib's Axes or Figure.
+
+Without ``ax=`` or ``fig=`` a new figure is made that pyplot does not know: save it by
+``figure.savefig`` (for axes, ``ax.figure.savefig``), or end a notebook cell with it. No style,
+backend or other setting of Matplotlib is changed. Needs the extra ``nfvi[plots]``.
+"""
+
+try:
+    import matplotlib  # noqa: F401
+except ImportError as error:
+    raise ImportError("pictures need Matplotlib: pip install 'nfvi[plots]'") from error
+
+from nfvi.plots.compared import comparison, fitted
+from nfvi.plots.densities import guide, target
+from nfvi.plots.gradient_traces import gradients
+from nfvi.plots.loss_curves import history
+from nfvi.plots.marginals import pairs
+from nfvi.plots.start import starting
+
+__all__ = ["comparison", "fitted", "gradients", "guide", "history", "pairs", "starting", "target"]

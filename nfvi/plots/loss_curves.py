@@ -1,0 +1,176 @@
+"""The record of a fit as curves: ELBO, loss or gradient of every restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from nfvi.diagnostics import KHAT_LIMIT
+from nfvi.plots.style import COLORS, Array, array, new_axes, tidy
+
+if TYPE_CHECKING:
+    from nfvi.fit import Fit
+
+__all__ = ["history", "running"]
+
+LABELS = {
+    "elbo": "ELBO (nats)",
+    "loss": "loss, E[log q − β log p] (nats)",
+    "grad_norm": "gradient length before clipping",
+}
+POINTS = 2000
+# Differences of less than this, in nats, are not worth the room.
+LEAST_HEIGHT = 0.02
+
+
+def history(
+    fit: Fit,
+    *,
+    quantity: Literal["elbo", "loss", "grad_norm"] = "elbo",
+    smooth: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The course of a fit: every restart smoothed, the kept one with its noise.
+
+    The steps in which a restart was tempered (β < 1) are shaded. For ELBO and loss a broken line
+    shows log Z, which the ELBO cannot pass: as it is known, or else by importance sampling where
+    k-hat allows. The limits leave out the first steps, whose values can be huge.
+
+    Args:
+        fit: the fit, loaded ones included.
+        quantity: what is drawn.
+        smooth: steps of the running mean, and of the running sd that is the band; default 1/50 of
+            the steps.
+        ax: where to draw; default a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: an unknown quantity, or smooth is below 1.
+
+    Example:
+        >>> from nfvi import NFVI
+        >>> fit = NFVI("scale-loc", seed=1).fit(lambda z: -(z**2).sum(-1) / 2, dim=2, steps=20)
+        >>> history(fit).get_ylabel()
+        'ELBO (nats)'
+    """
+    if quantity not in LABELS:
+        raise ValueError(f"quantity must be one of {', '.join(LABELS)}, got {quantity!r}")
+    steps = fit.steps
+    smooth = max(1, steps // 50) if smooth is None else smooth
+    if smooth < 1:
+        raise ValueError(f"smooth must be at least 1, got {smooth}")
+    values = array(getattr(fit.history, quantity))
+    mean, sd = running(values, smooth)
+    best = next(r.index for r in fit.restarts if r.best)
+    tempered = int((array(fit.history.beta) < 1).any(1).sum())
+    ax = tidy(new_axes(ax))
+    _curves(ax, fit, mean, sd, smooth, best)
+    _shade(ax, fit, tempered)
+    level = _log_z(ax, fit, quantity)
+    ax.set_xlabel("step")
+    if quantity != "grad_norm":
+        ax.ticklabel_format(axis="y", useOffset=False)
+    _limits(ax, mean, best, level, quantity, tempered)
+    ax.set(ylabel=LABELS[quantity], xlim=(0, max(steps, 2)))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_title(f"{fit.formula} on {fit.settings['target']}")
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, fontsize=9, frameon=False
+    )  # fmt: skip
+    return ax
+
+
+def running(values: Array, width: int) -> tuple[Array, Array]:
+    """Mean and sd over the last ``width`` rows of values (steps, R), each (steps, R).
+
+    Values that are not finite are left out; a window of nothing else gives nan. The first windows
+    are shorter.
+    """
+    finite = np.isfinite(values)
+    # Around a centre, or the squares of a loss of 1e8 would leave nothing of an sd of 1.
+    centre = np.nanmedian(np.where(finite, values, np.nan), axis=0) if finite.any() else 0.0
+    x = np.where(finite, values - centre, 0.0)
+
+    def window(terms: Array) -> Array:
+        total = np.cumsum(terms, axis=0)
+        total[width:] = total[width:] - total[:-width]
+        return total
+
+    n = window(finite.astype(np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(n > 0, window(x) / n, np.nan)
+        square = np.where(n > 0, window(x * x) / n, np.nan)
+    return mean + centre, np.sqrt(np.clip(square - mean * mean, 0.0, None))
+
+
+def _curves(ax: Axes, fit: Fit, mean: Array, sd: Array, smooth: int, best: int) -> None:
+    chosen = slice(None, None, max(1, len(mean) // POINTS))
+    step = np.arange(1, len(mean) + 1)[chosen]
+    others = [r for r in fit.restarts if not r.best]
+    for restart in others:
+        label = f"other restarts ({len(others)})" if restart is others[0] else None
+        y = mean[chosen, restart.index]
+        ax.plot(step, y, color=COLORS["other"], lw=1, label=label, zorder=2)
+    y, spread = mean[chosen, best], sd[chosen, best]
+    label = f"restart {best}, kept" if others else "the fit"
+    ax.fill_between(
+        step, y - spread, y + spread, color=COLORS["left"], alpha=0.2, lw=0, zorder=2.5,
+        label=f"± sd of one step, over {smooth} steps",
+    )  # fmt: skip
+    ax.plot(step, y, color=COLORS["left"], lw=1.8, label=label, zorder=3)
+
+
+def _shade(ax: Axes, fit: Fit, tempered: int) -> None:
+    if not tempered:
+        return
+    who = [str(r.index) for r in fit.restarts if r.tempered]
+    label = "β rises to 1"
+    if len(fit.restarts) > 1 and len(who) < len(fit.restarts):
+        label += f" (restart{'s' * (len(who) > 1)} {', '.join(who)})"
+    ax.axvspan(0, tempered, color=COLORS["shade"], alpha=0.25, lw=0, label=label, zorder=0)
+
+
+def _log_z(ax: Axes, fit: Fit, quantity: str) -> float | None:
+    """Draw log Z (−log Z for the loss) where it is known or can be trusted."""
+    if quantity == "grad_norm" or fit.target is None:
+        return None
+    level, label = fit.target.log_normalizer, "log Z, exact"
+    if level is None:
+        if not fit.khat < KHAT_LIMIT:
+            return None
+        level, label = fit.log_evidence, "log Z by importance sampling"
+    if quantity == "loss":
+        level, label = -level, f"−{label}"
+    ax.axhline(level, color=COLORS["exact"], lw=1.2, ls="--", label=label, zorder=2.8)
+    return level
+
+
+def _limits(
+    ax: Axes, mean: Array, best: int, level: float | None, quantity: str, tempered: int
+) -> None:
+    """Limits that hold the kept curve after its start, and where the other restarts end."""
+    if quantity == "grad_norm":
+        ax.set_yscale("log")
+        return
+    sign = -1.0 if quantity == "loss" else 1.0
+    start = min(max(9 * tempered // 10, len(mean) // 10), len(mean) - 1)
+    kept = sign * mean[start:, best]
+    if not np.isfinite(kept).any():
+        return
+    top = max(np.nanmax(kept), -np.inf if level is None else sign * level)
+    bottom = np.nanquantile(kept, 0.01)
+    ends = sign * mean[-1]
+    near = ends > top - 8 * max(top - bottom, 1e-3)
+    bottom = min([bottom, *ends[near & np.isfinite(ends)]])
+    # Below there is room for the rise before.
+    height = max(top - bottom, LEAST_HEIGHT)
+    low, high = top - 1.3 * height, top + 0.08 * height
+    ax.set_ylim(*sorted((sign * low, sign * high)))
+    if hidden := int((np.isfinite(ends) & ~near).sum()):
+        ends_outside = "restarts end" if hidden > 1 else "restart ends"
+        ax.set_xlabel(f"step ({hidden} {ends_outside} outside the picture)")

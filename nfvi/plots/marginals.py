@@ -1,0 +1,201 @@
+"""Scalars of a comparison: each alone, and in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from nfvi.chain_stats import scalar_names
+from nfvi.checks import check_whole
+from nfvi.compare import Comparison
+from nfvi.compare_sides import Side, side_of
+from nfvi.plots.style import COLORS, AnyFigure, Array, array, listed, new_figure, thinned, tidy
+
+if TYPE_CHECKING:
+    from nfvi.fit import Fit
+    from nfvi.mcmc_run import MCMCRun
+
+__all__ = ["densities", "pairs"]
+
+MOST = 5
+DOTS = 1500
+BINS = 40
+TAIL = 0.005
+ROLES = ("left", "right", "exact")
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One scalar: its name, its values on each side, and the limits that are drawn."""
+
+    name: str
+    values: tuple[Array, ...]
+    limits: tuple[float, float]
+
+
+def pairs(
+    shown: Comparison | Fit | MCMCRun,
+    *,
+    names: Sequence[str] | None = None,
+    most: int = MOST,
+    draws: int = 4000,
+    fig: AnyFigure | None = None,
+) -> AnyFigure:
+    """Marginals on the diagonal and pairs below it, by the names of the sites.
+
+    Args:
+        shown: a comparison, both sides of which are drawn in one, or a single fit or run; of any
+            dimension, on the constrained scale.
+        names: which scalars, such as ``["mu", "theta[3]"]``; default those in which the sides of a
+            comparison differ most, and the first ones of a single side. The title names those that
+            were left out.
+        most: how many to choose, at least 1.
+        draws: of a single fit, at least 8.
+        fig: where to draw; default a new figure.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: a name that is not among the scalars that vary.
+    """
+    check_whole("most", most, 1)
+    check_whole("draws", draws, 8)
+    sides, ranking = _sides_of(shown, draws)
+    chosen = _chosen(ranking, names, most)
+    columns = [_column(name, sides) for name in chosen]
+    n = len(columns)
+    # One scalar alone gets a picture that is wider than high.
+    size = (8.0, 4.5) if n == 1 else (8.0, 2.0 + 5.6 * min(1.0, n / 4))
+    fig = new_figure(fig, size)
+    axes = fig.subplots(n, n, squeeze=False)
+    for i in range(n):
+        for j in range(n):
+            if j > i:
+                axes[i, j].set_axis_off()
+            elif i == j:
+                densities(
+                    axes[i, i], columns[i].values, [s.label for s in sides], columns[i].limits
+                )
+            else:
+                _pair(axes[i, j], columns[j], columns[i])
+            _labels(axes[i, j], columns, i, j)
+    why = ", those that differ most" if names is None and len(sides) > 1 else ""
+    _explain(fig, axes, sides, list(ranking), chosen, why)
+    return fig
+
+
+def densities(
+    ax: Axes, columns: Sequence[Array], labels: Sequence[str], limits: tuple[float, float]
+) -> None:
+    """Histograms, at most three, of columns (n) as outlines that keep their share of the mass.
+
+    Draws outside the limits count in the normalisation, though they are not seen.
+    """
+    least = min(len(values) for values in columns)
+    edges = np.linspace(*limits, int(np.clip(2.6 * least ** (1 / 3), 8, BINS)) + 1)
+    for values, label, role in zip(columns, labels, ROLES, strict=False):
+        heights = np.histogram(values, edges)[0] / (len(values) * (edges[1] - edges[0]))
+        exact = role == "exact"
+        ax.stairs(
+            heights, edges, color=COLORS[role], lw=1.2 if exact else 1.6, label=label,
+            ls="--" if exact else "-", fill=False, baseline=0,
+        )  # fmt: skip
+    tidy(ax).set(xlim=limits)
+    ax.set_ylim(bottom=0)
+    ax.set_yticks([])
+
+
+def _sides_of(shown: Comparison | Fit | MCMCRun, draws: int) -> tuple[list[Side], dict[str, float]]:
+    """The sides, exact draws last, and the scalars that vary with how much they are worth showing.
+
+    That is how far apart the sides are, in sds; all are alike for a single side.
+    """
+    if isinstance(shown, Comparison):
+        sides = [shown.left, shown.right, *([shown.exact] if shown.exact else [])]
+        gaps = {r.name: max(abs(r.mean_difference), abs(r.sd_ratio - 1)) for r in shown.table}
+        return sides, {name: gap if np.isfinite(gap) else np.inf for name, gap in gaps.items()}
+    side = side_of(shown, draws, 0)
+    scalars = {
+        name: array(x.reshape(len(x), -1)[:, k])
+        for site, x in side.sites.items()
+        for k, name in enumerate(scalar_names(site, tuple(x.shape[1:])))
+    }
+    return [side], {name: 0.0 for name, x in scalars.items() if not (x == x[0]).all()}
+
+
+def _chosen(ranking: dict[str, float], names: Sequence[str] | None, most: int) -> list[str]:
+    if not ranking:
+        raise ValueError("every scalar is constant: there is nothing to draw")
+    if names is None:
+        kept = sorted(ranking, key=lambda name: -ranking[name])[:most]
+        return [name for name in ranking if name in kept]
+    unknown = [name for name in names if name not in ranking]
+    if unknown or not names:
+        wrong = f"no scalar {listed(unknown)}" if unknown else "names= is empty"
+        raise ValueError(f"{wrong}; there are {listed(list(ranking), 20)}")
+    return list(dict.fromkeys(names))
+
+
+def _column(name: str, sides: Sequence[Side]) -> _Column:
+    values = []
+    for side in sides:
+        for site, x in side.sites.items():
+            scalars = scalar_names(site, tuple(x.shape[1:]))
+            if name in scalars:
+                values.append(array(x.reshape(len(x), -1)[:, scalars.index(name)]))
+    ends = np.array([np.nanquantile(v, [TAIL, 1 - TAIL]) for v in values])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    margin = 0.05 * (high - low) or max(abs(high), 1.0) * 1e-3
+    return _Column(name, tuple(values), (low - margin, high + margin))
+
+
+def _pair(ax: Axes, across: _Column, up: _Column) -> None:
+    """Dots of both sides in a mixed order, so that none hides the other."""
+    both = range(min(2, len(up.values)))
+    x = [thinned(across.values[k], DOTS) for k in both]
+    y = [thinned(up.values[k], DOTS) for k in both]
+    colors = np.concatenate([[COLORS[ROLES[k]]] * len(x[k]) for k in both])
+    order = np.random.default_rng(0).permutation(len(colors))
+    ax.scatter(
+        np.concatenate(x)[order], np.concatenate(y)[order], s=3, c=colors[order], alpha=0.35,
+        linewidths=0,
+    )  # fmt: skip
+    ax.set(xlim=across.limits, ylim=up.limits)
+
+
+def _labels(ax: Axes, columns: Sequence[_Column], i: int, j: int) -> None:
+    """Names at the left and lower edge alone."""
+    n = len(columns)
+    ax.tick_params(labelsize=8)
+    if i == n - 1:
+        ax.set_xlabel(columns[j].name)
+    else:
+        ax.tick_params(labelbottom=False)
+    if j == 0 and i > 0:
+        ax.set_ylabel(columns[i].name)
+    elif i != j:
+        ax.tick_params(labelleft=False)
+
+
+def _explain(
+    fig: AnyFigure,
+    axes: np.ndarray[tuple[int, ...], np.dtype[np.object_]],
+    sides: Sequence[Side],
+    known: Sequence[str],
+    chosen: Sequence[str],
+    why: str,
+) -> None:
+    """The legend, in the empty corner if there is one, and what was left out."""
+    title = f"{sides[0].target.name}: {' and '.join(side.label for side in sides[:2])}"
+    if left_out := [name for name in known if name not in chosen]:
+        title += f"\n{len(chosen)} of {len(known)} scalars{why}; left out: {listed(left_out, 6)}"
+    fig.suptitle(title, fontsize=11)
+    if len(sides) > 1:
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        place = "best" if len(chosen) == 1 else "upper right"
+        axes[0, -1].legend(handles, labels, loc=place, fontsize=9)

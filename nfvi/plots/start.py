@@ -1,0 +1,134 @@
+"""Where a fit starts: the base and the guide before the first step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from nfvi.checks import check_whole
+from nfvi.guide import Guide
+from nfvi.inference import NFVI
+from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
+from nfvi.plots.grids import grid_of_target, window_of
+from nfvi.plots.style import COLORS, Array, array, new_axes, tidy
+from nfvi.targets import Target
+
+__all__ = ["starting"]
+
+
+def starting(
+    start: NFVI | Guide,
+    target: Target | None = None,
+    *,
+    dim: int | None = None,
+    dims: tuple[int, int] = (0, 1),
+    draws: int = 1000,
+    seed: int = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws of the guide before the first step, and the same draws of the base.
+
+    Where the jitter is small they nearly coincide. With ``target`` of two dimensions, the lines
+    around 50, 90 and 99 % of its mass show how far there is to go.
+
+    Args:
+        start: an :class:`~nfvi.NFVI` with a seed, whose first restart starts at just this guide, or
+            a guide.
+        target: what will be fitted.
+        dim: d, for an NFVI without a target.
+        dims: which two coordinates are drawn where there are more.
+        draws: how many, at least 2.
+        seed: of the draws, and of the guide where the NFVI has none.
+        ax: where to draw; default a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: no dimension, one that differs from the target's, or dims out of range.
+
+    Example:
+        >>> from nfvi import NFVI
+        >>> starting(NFVI("planar*8", seed=1), dim=2).get_title()
+        'planar*8 before the first step'
+    """
+    check_whole("draws", draws, 2)
+    guide = _guide_of(start, target, dim, seed)
+    generator = torch.Generator(guide.device).manual_seed(seed)
+    base = guide.base_sample(draws, generator=generator)
+    with torch.no_grad():
+        moved, _ = guide.transform(base)
+    if guide.dim == 1:
+        ax = _histograms(ax, array(base)[:, 0], array(moved)[:, 0])
+    else:
+        ax = _dots(ax, base, moved, _checked(dims, guide.dim), target if guide.dim == 2 else None)
+    ax.set_title(f"{guide.formula} before the first step")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=9, markerscale=2)
+    return ax
+
+
+def _guide_of(start: NFVI | Guide, target: Target | None, dim: int | None, seed: int) -> Guide:
+    known = {
+        "the target": None if target is None else target.dim,
+        "dim=": dim,
+        "the guide": start.dim if isinstance(start, Guide) else None,
+    }
+    sizes = {name: d for name, d in known.items() if d is not None}
+    if not sizes:
+        raise ValueError("starting needs target= or dim=, since a formula has no dimension")
+    if len(set(sizes.values())) > 1:
+        said = " and ".join(f"{name} has d = {d}" for name, d in sizes.items())
+        raise ValueError(f"the dimensions differ: {said}")
+    if isinstance(start, Guide):
+        return start
+    # The generator of nfvi.training.setup.build_trainer, so that this is the first restart's start.
+    generator = torch.Generator().manual_seed(seed if start.seed is None else start.seed)
+    return Guide(
+        start.formula,
+        next(iter(sizes.values())),
+        base=start.base,
+        jitter=start.jitter,
+        generator=generator,
+        dtype=start.dtype or getattr(target, "dtype", None),
+        device=start.device,
+    )
+
+
+def _checked(dims: tuple[int, int], dim: int) -> tuple[int, int]:
+    i, j = dims
+    check_whole("dims[0]", i, 0, dim - 1)
+    check_whole("dims[1]", j, 0, dim - 1)
+    return i, j
+
+
+def _dots(
+    ax: Axes | None, base: Tensor, moved: Tensor, dims: tuple[int, int], target: Target | None
+) -> Axes:
+    """Two of the coordinates as points, over the lines of a target with just these two."""
+    seen = [base, moved]
+    if target is not None and target.has_sampler:
+        seen.append(exact_draws(target).to(base))
+    window = window_of(torch.cat(seen)[:, list(dims)])
+    ax = new_axes(ax, size_of(window))
+    square(ax, window, (f"z[{dims[0]}]", f"z[{dims[1]}]"))
+    if target is not None and dims == (0, 1):
+        draw_grid(ax, grid_of_target(target, window, base), "exact", lines=True)
+        ax.plot([], [], color=COLORS["exact"], lw=0.8, label=f"{target.name}: 50, 90, 99 %")
+    # Rings and dots: where both coincide, both are still seen.
+    x, y = array(base)[:, list(dims)].T
+    ax.scatter(x, y, s=16, facecolors="none", edgecolors=COLORS["right"], lw=0.6, label="base")
+    x, y = array(moved)[:, list(dims)].T
+    ax.scatter(x, y, s=7, color=COLORS["left"], linewidths=0, alpha=0.8, label="guide")
+    return ax
+
+
+def _histograms(ax: Axes | None, base: Array, moved: Array) -> Axes:
+    ax = tidy(new_axes(ax, (6.0, 5.0)))
+    both = np.concatenate([base, moved])
+    bins = np.linspace(both.min(), both.max(), 31).tolist()
+    for values, name, role in ((base, "base", "right"), (moved, "guide", "left")):
+        ax.hist(values, bins, density=True, histtype="step", color=COLORS[role], lw=1.6, label=name)
+    ax.set(xlabel="z[0]", ylabel="density")
+    return ax
