@@ -275,9 +275,11 @@ class TestDefaults:
 
         found = NFVI("scale-loc", seed=0).fit(normal, dim=2, callbacks=[stop], progress=False)
         assert steps == [5_000]
-        assert found.gradient_evaluations == 4 * 256
-        assert [r.tempered for r in found.restarts] == [True, False, True, False]
-        assert found.history.beta[0].tolist() == pytest.approx([0.01, 1.0, 0.01, 1.0])
+        assert found.gradient_evaluations == 8 * 256
+        assert [r.tempered for r in found.restarts] == [True, False] * 4
+        assert found.history.beta[0].tolist() == pytest.approx([0.01, 1.0] * 4)
+        found = NFVI("scale-loc", seed=0).fit(normal, dim=11, callbacks=[stop], progress=False)
+        assert (found.gradient_evaluations, len(found.restarts)) == (4 * 64, 4)
 
     @pytest.mark.parametrize(
         ("anneal", "tempered", "steps"),

@@ -231,3 +231,24 @@ class TestRefine:
         assert twice.steps == once.steps
         assert not torch.equal(twice.history.lr, once.history.lr)
         assert torch.equal(twice.history.lr[:STEPS], once.history.lr[:STEPS])
+
+
+class Leap(torch.optim.SGD):
+    """Leaves the range of floats in the first restart at its third step."""
+
+    calls = 0
+
+    def step(self, closure: object = None) -> None:
+        super().step()
+        self.calls += 1
+        if self.calls == 3:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0][0].fill_(torch.inf)
+
+
+def test_a_step_out_of_range_is_taken_back() -> None:
+    made = fit(optimizer=Leap, lr=0.01, steps=10)
+    plain = fit(optimizer=torch.optim.SGD, lr=0.01, steps=10)
+    assert flat(made).isfinite().all()
+    assert [r.skipped for r in made.restarts] == [1, 0]
+    assert torch.equal(flat(made)[1], flat(plain)[1])

@@ -154,10 +154,22 @@ class Trainer:
     def _update(self, good: Tensor, noise: Tensor, beta: Tensor) -> None:
         if bool(good.all()):
             self.optimizer.step(self._closure(noise, beta))
+            if not bool(self.ensemble.flat.isfinite().all()):
+                self._take_back()
         elif bool(good.any()):
             restore = keep_rows(self.optimizer, self.ensemble.flat)
             self.optimizer.step()
             restore(good)
+
+    @torch.no_grad()
+    def _take_back(self) -> None:
+        """Undo a step that left the range of floats, as a line search can."""
+        flat = self.ensemble.flat
+        finite = flat.isfinite().all(1)
+        flat.copy_(torch.where(finite.unsqueeze(1), flat, self.last_good))
+        self.guard.skipped += ~finite
+        # What the optimiser remembers of that step would spoil the next one too.
+        self.optimizer.state.clear()
 
     def _closure(self, noise: Tensor, beta: Tensor) -> Any:
         """What a line search calls: the loss again on the draws of this step."""
