@@ -22,6 +22,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 # A mode that holds a quarter of the mass costs 0.3 nats when it is lost.
 SPREAD = 0.3
 CLOSE, ROUGH = 0.5, 0.1
+LEAST_GAIN = 0.01
 CAVEAT = (
     "None of these numbers can see a mode that the guide misses: compare with NUTS from several"
     " starting points, compare(fit, nuts(target))."
@@ -118,11 +119,11 @@ def _kl(fit: Fit) -> list[tuple[str, str, str]]:
 
 
 def _plus_minus(value: float, error: float) -> str:
-    """A value with its standard error, to two digits of the latter; six decimals at most."""
+    """A value with its standard error, to two digits of the latter and at most six decimals."""
     if not math.isfinite(value):
         return f"{value:.0f}"
-    if not (math.isfinite(error) and error > 0):
-        return f"{value:.4f}"
+    if not (math.isfinite(error) and error >= 5e-7):
+        return f"{round(value, 4) + 0.0:.4f}"  # + 0.0 turns -0.0 into 0.0
     decimals = min(max(1 - math.floor(math.log10(error)), 0), 6)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
@@ -151,13 +152,13 @@ def _verdict(fit: Fit) -> str:
     if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
         return (
             "Most draws weigh alike and a few far more: the tails of the guide are lighter than the"
-            " target's. Do not use weighted results; means and sds of the guide may be good all the"
-            f" same. Try {_other_base(fit)}, or more layers."
+            " target's. Weighted results are unreliable; means and sds of the guide may be good all"
+            f" the same. Try {_other_base(fit)}, or more layers."
         )
     if found.khat >= KHAT_LIMIT:
         return (
-            "Not to be trusted yet. Try more layers or a richer formula,"
-            f" {_other_base(fit)}, or more steps: fit.refine({max(fit.steps // 2, 1)})."
+            "Not to be trusted yet. Try more layers or a richer formula, or"
+            f" {_other_base(fit)}.{_more_steps(fit)}"
         )
     if found.efficiency >= CLOSE:
         return (
@@ -167,11 +168,25 @@ def _verdict(fit: Fit) -> str:
     if found.efficiency >= ROUGH:
         return (
             "The guide is roughly right: fit.importance_resample(n) is better than fit.sample(n);"
-            " more layers or a richer formula would bring it closer."
+            f" more layers or a richer formula would bring it closer.{_more_steps(fit)}"
         )
     return (
         "Few draws count after weighting: take many for fit.importance_resample(n), or try more"
-        f" layers, a richer formula, or more steps: fit.refine({max(fit.steps // 2, 1)})."
+        f" layers or a richer formula.{_more_steps(fit)}"
+    )
+
+
+def _more_steps(fit: Fit) -> str:
+    """The advice to go on, where the ELBO still rose from the last fifth but one to the last."""
+    best = next(r.index for r in fit.restarts if r.best)
+    length = max(fit.steps // 5, 1)
+    elbo, se = fit.history.elbo[:, best].double(), fit.history.elbo_se[:, best].double()
+    gain = float(elbo[-length:].mean() - elbo[-2 * length : -length].mean())
+    error = float(se[-2 * length :].square().sum().sqrt()) / length
+    if gain <= max(LEAST_GAIN, 3 * error):
+        return ""
+    return (
+        f" The ELBO still rises: more steps, fit.refine({max(fit.steps // 2, 1)}), will help too."
     )
 
 

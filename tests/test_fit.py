@@ -412,8 +412,20 @@ class TestPrint:
     def test_khat_over_the_limit_asks_for_more(self, fit: Fit) -> None:
         text = self.text(fit, khat=0.9, ess=100.0)
         assert "not reliable" in text and "Not to be trusted yet" in text
-        assert "richer formula" in text and "studentt(df=5)" in text and "fit.refine(" in text
+        assert "richer formula" in text and "studentt(df=5)" in text
         assert "importance_resample" not in text
+
+    @pytest.mark.parametrize(("gain", "asked"), [(0.0, False), (0.005, False), (0.5, True)])
+    @pytest.mark.parametrize("efficiency", [0.01, 0.3])
+    def test_more_steps_only_while_the_elbo_rises(
+        self, fit: Fit, gain: float, asked: bool, efficiency: float
+    ) -> None:
+        rising = torch.linspace(0, 5 * gain, fit.steps).repeat(2, 1).T
+        state = fit.history.state_dict()
+        state["rows"][:, 1], state["rows"][:, 2] = rising, 0.01
+        fit.history.load_state_dict(state)
+        text = self.text(fit, ess=10_000 * efficiency)
+        assert ("The ELBO still rises: more steps, fit.refine(200)" in text) is asked
 
     def test_khat_high_although_most_draws_agree_is_about_tails(self, fit: Fit) -> None:
         text = self.text(fit, khat=0.9, ess=9_500.0)
@@ -438,7 +450,9 @@ class TestPrint:
         assert "1.8000 ± 0.0030" in self.text(fit)
         assert "1.80 ± 0.12" in self.text(fit, elbo_se=0.1234)
         assert "-123457 ± 12" in self.text(fit, elbo=-123456.789, elbo_se=12.3)
-        assert "1.800000 ± 0.000000" in self.text(fit, elbo_se=1e-12)
+        assert "ELBO 1.8000 log Z" in self.text(fit, elbo_se=1e-12)
+        fit.target.log_normalizer = 1.8 - 1e-6
+        assert "KL(q ‖ p) 0.0000 log Z" in self.text(fit, elbo_se=1e-7)
 
     def test_kl_known(self, fit: Fit) -> None:
         fit.target.log_normalizer = LOG_Z
