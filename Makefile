@@ -18,10 +18,14 @@ DEMO := $(VENV)/.nfvi-demo
 DEV := $(VENV)/.nfvi-dev
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint format docs clean
+.PHONY: demo picture test lint format docs clean
 
 demo: $(DEMO)
-	$(BIN)/nfvi fit models/potentials.py:pot1 "planar*8" --nuts --out $(OUT)
+	$(BIN)/nfvi fit models/potentials.py:pot1 "planar*8" --nuts --seed 1 --out $(OUT)
+
+# The picture in the README is the one that the demo draws.
+picture: demo
+	cp $(OUT)/comparison.png docs/_static/demo.png
 
 test: $(DEV)
 	$(BIN)/python -m pytest $(ARGS)

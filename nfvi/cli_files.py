@@ -90,7 +90,8 @@ class Folder:
             self._figure("starting.png", axes.get_figure(root=True))
         if fit.dim == 2:
             self._figure("target.png", plots.fitted(fit))
-        self._figure("posterior.png", plots.pairs(fit))
+        if fit.dim != 2 or (fit.target is not None and fit.target.named):
+            self._figure("posterior.png", plots.pairs(fit))
 
     def _figure(self, name: str, figure: Figure | SubFigure | None) -> None:
         if self.path is not None and figure is not None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nfvi.diagnostics import KHAT_LIMIT
-from nfvi.plots.style import COLORS, Array, array, new_axes, tidy
+from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 
 if TYPE_CHECKING:
     from nfvi.fit import Fit
@@ -41,7 +41,8 @@ def history(
 
     Args:
         fit: the fit, loaded ones included.
-        quantity: what is drawn.
+        quantity: what is drawn; ``"grad_norm"`` on a logarithmic scale, with mean and sd of the
+            logarithm.
         smooth: steps of the running mean, and of the running sd that is the band; default 1/50 of
             the steps.
         ax: where to draw; default a new figure.
@@ -65,11 +66,11 @@ def history(
     if smooth < 1:
         raise ValueError(f"smooth must be at least 1, got {smooth}")
     values = array(getattr(fit.history, quantity))
-    mean, sd = running(values, smooth)
+    mean, upper, lower = _band(values, smooth, log=quantity == "grad_norm")
     best = next(r.index for r in fit.restarts if r.best)
     tempered = int((array(fit.history.beta) < 1).any(1).sum())
     ax = tidy(new_axes(ax))
-    _curves(ax, fit, mean, sd, smooth, best)
+    _curves(ax, fit, (mean, upper, lower), smooth, best)
     _shade(ax, fit, tempered)
     level = _log_z(ax, fit, quantity)
     ax.set_xlabel("step")
@@ -79,9 +80,7 @@ def history(
     ax.set(ylabel=LABELS[quantity], xlim=(0, max(steps, 2)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title(f"{fit.formula} on {fit.settings['target']}")
-    ax.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, fontsize=9, frameon=False
-    )  # fmt: skip
+    legend_below(ax, 3)
     return ax
 
 
@@ -108,7 +107,18 @@ def running(values: Array, width: int) -> tuple[Array, Array]:
     return mean + centre, np.sqrt(np.clip(square - mean * mean, 0.0, None))
 
 
-def _curves(ax: Axes, fit: Fit, mean: Array, sd: Array, smooth: int, best: int) -> None:
+def _band(values: Array, smooth: int, *, log: bool) -> tuple[Array, Array, Array]:
+    """The running mean and one sd above and below it, each (steps, R)."""
+    if not log:
+        mean, sd = running(values, smooth)
+        return mean, mean + sd, mean - sd
+    with np.errstate(divide="ignore"):
+        mean, sd = running(np.log(values), smooth)
+    return np.exp(mean), np.exp(mean + sd), np.exp(mean - sd)
+
+
+def _curves(ax: Axes, fit: Fit, band: tuple[Array, Array, Array], smooth: int, best: int) -> None:
+    mean, upper, lower = band
     chosen = slice(None, None, max(1, len(mean) // POINTS))
     step = np.arange(1, len(mean) + 1)[chosen]
     others = [r for r in fit.restarts if not r.best]
@@ -116,13 +126,12 @@ def _curves(ax: Axes, fit: Fit, mean: Array, sd: Array, smooth: int, best: int) 
         label = f"other restarts ({len(others)})" if restart is others[0] else None
         y = mean[chosen, restart.index]
         ax.plot(step, y, color=COLORS["other"], lw=1, label=label, zorder=2)
-    y, spread = mean[chosen, best], sd[chosen, best]
     label = f"restart {best}, kept" if others else "the fit"
     ax.fill_between(
-        step, y - spread, y + spread, color=COLORS["left"], alpha=0.2, lw=0, zorder=2.5,
-        label=f"± sd of one step, over {smooth} steps",
+        step, lower[chosen, best], upper[chosen, best], color=COLORS["left"], alpha=0.2, lw=0,
+        zorder=2.5, label=f"± sd of one step, over {smooth} steps",
     )  # fmt: skip
-    ax.plot(step, y, color=COLORS["left"], lw=1.8, label=label, zorder=3)
+    ax.plot(step, mean[chosen, best], color=COLORS["left"], lw=1.8, label=label, zorder=3)
 
 
 def _shade(ax: Axes, fit: Fit, tempered: int) -> None:

@@ -12,7 +12,7 @@ from nfvi.guide import Guide
 from nfvi.inference import NFVI
 from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
 from nfvi.plots.grids import grid_of_target, window_of
-from nfvi.plots.style import COLORS, Array, array, new_axes, tidy
+from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 from nfvi.targets import Target
 
 __all__ = ["starting"]
@@ -65,7 +65,7 @@ def starting(
     else:
         ax = _dots(ax, base, moved, _checked(dims, guide.dim), target if guide.dim == 2 else None)
     ax.set_title(f"{guide.formula} before the first step")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=9, markerscale=2)
+    legend_below(ax, 3)
     return ax
 
 

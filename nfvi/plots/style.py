@@ -10,9 +10,24 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.transforms import ScaledTranslation
 from torch import Tensor
 
-__all__ = ["COLORS", "AnyFigure", "Array", "Window", "figure_of", "new_axes", "new_figure", "note"]
+__all__ = [
+    "COLORS",
+    "AnyFigure",
+    "Array",
+    "Window",
+    "array",
+    "figure_of",
+    "legend_below",
+    "listed",
+    "new_axes",
+    "new_figure",
+    "note",
+    "thinned",
+    "tidy",
+]
 
 Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 AnyFigure: TypeAlias = Figure | SubFigure
@@ -67,6 +82,15 @@ def note(ax: Axes, *words: str) -> None:
             text, (1, 0), xytext=(0, -44), ha="right", xycoords="axes fraction",
             textcoords="offset points", fontsize=8, color="0.3",
         )  # fmt: skip
+
+
+def legend_below(ax: Axes, columns: int) -> None:
+    """A legend without a frame below the label of x, at any height of the axes."""
+    down = ScaledTranslation(0, -36 / 72, figure_of(ax).dpi_scale_trans)
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=ax.transAxes + down,
+        ncols=columns, fontsize=9, frameon=False, borderaxespad=0.0,
+    )  # fmt: skip
 
 
 def tidy(ax: Axes) -> Axes:
