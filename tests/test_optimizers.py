@@ -116,6 +116,6 @@ class TestInAFit:
             fit = NFVI("scale-loc", seed=0).fit(normal, dim=2, steps=2, optimizer=optimizer)
             return len(fit.restarts)
 
-        assert restarts(None) == 4 == restarts(optim.SGD)
+        assert restarts(None) == restarts(optim.SGD) > 1
         assert restarts(optim.LBFGS) == 1
         assert restarts(lambda p: optim.SGD(p, lr=0.1)) == 1
