@@ -84,7 +84,7 @@ def short(monkeypatch, tmp_path):
     monkeypatch.setattr(
         nfvi.Fit, "refine", lambda fit, steps, **kw: refine(fit, min(steps, 4), **kw)
     )
-    monkeypatch.setattr("nfvi.fit.DIAGNOSTIC_DRAWS", 400)
+    monkeypatch.setattr("nfvi.approximation.DIAGNOSTIC_DRAWS", 400)
     monkeypatch.setattr(restarts, "DRAWS", 100)
     chains = {"draws": 10, "warmup": 10, "chains": 2}
     monkeypatch.setattr(nfvi, "nuts", at_most(nfvi.nuts, **chains, max_tree_depth=3))

@@ -39,7 +39,7 @@ FLOORS = [
     {"formula", "mcmc"},
     {"guide"},
     {"training", "diagnostics"},
-    {"fit"},
+    {"fit", "approximation", "fit_file", "fit_text"},
     {"inference", "compare"},
     {"plots"},
     {"cli"},

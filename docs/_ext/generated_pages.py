@@ -37,6 +37,9 @@ def _directive(name: str, value: object) -> str:
     options = ""
     if inspect.isclass(value):
         kind, options = "autoclass", "\n:members:\n:show-inheritance:"
+        origins = {base.__module__.partition(".")[0] for base in value.__mro__[1:-1]}
+        if origins <= {"nfvi", "abc"}:
+            options += "\n:inherited-members:"
     elif inspect.ismodule(value):
         kind, options = "automodule", "\n:members:"
     else:
