@@ -52,6 +52,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
     tensors = {name: value.clone() for name, value in tensors.items()}
     flat = trainer.ensemble.flat
     flat.copy_(tensors["flat"])
+    trainer.last_good = flat.detach().clone()
     trainer.generator.set_state(tensors["generator"].cpu())
     trainer.guard.load_state_dict(_under("guard.", tensors))
     trainer.history.load_state_dict(_under("history.", tensors), flat.device)
