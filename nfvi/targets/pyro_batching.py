@@ -45,7 +45,14 @@ def choose_batching(
             {name: _lift(values[name], site, program) for name, site in sites.items()}
         )
 
-    mapped: Batched = torch.func.vmap(program.log_joint, randomness="same")
+    vmapped = torch.func.vmap(program.log_joint, randomness="same")
+
+    def mapped(values: Values) -> Tensor:
+        # A single point, which is what a Markov chain asks for, is cheaper without vmap.
+        alone = len(next(iter(values.values()))) == 1
+        found: Tensor = loop(values) if alone else vmapped(values)
+        return found
+
     expected = _value_and_gradients(loop, values)
     reason = _disagreement(mapped, values, expected)
     if not reason:
