@@ -69,7 +69,8 @@ def square(example: Example, comparison: Comparison) -> None:
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     grid = torch.linspace(*WINDOW[0], 200)
     density = pot4.log_prob(torch.cartesian_prod(grid, grid)).exp().reshape(200, 200).T
-    axes[0].contourf(grid, grid, density, levels=12, cmap="Greys")
+    levels = torch.linspace(0.03, 1.0, 12) * density.max()
+    axes[0].contourf(grid, grid, density, levels, cmap="Greys")
     axes[0].set_title("pot4")
     for ax, side, role in zip(axes[1:], (comparison.right, comparison.left), ROLES, strict=True):
         ax.scatter(*side.draws.T, s=3, alpha=0.3, lw=0, color=plots.style.COLORS[role])
