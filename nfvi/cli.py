@@ -133,7 +133,7 @@ def fit(
         typer.Option(
             metavar="FRACTION",
             help="Part of the steps in which tempering rises to 1: one number, or one for each "
-            f"restart with commas. Default: {ANNEAL} for every other restart.",
+            f"restart with commas. Default: {ANNEAL} for three restarts in four.",
             rich_help_panel=FITTING,
         ),
     ] = None,

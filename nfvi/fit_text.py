@@ -210,7 +210,7 @@ def _spread(fit: Fit) -> list[str]:
         return [
             f"Only the kept one of {len(alive)} restarts came so far, the next ended"
             f" {best.elbo - sorted(r.elbo for r in alive)[-2]:.2f} nats lower, as when a mode is"
-            " lost: temper for longer (anneal=0.6) or use more restarts."
+            " lost: temper for longer (anneal=0.8) or use more restarts."
         ]
     return [
         f"{reached} of {len(alive)} restarts agree to {limit:.1f} nats; the others ended lower, as"

@@ -143,9 +143,10 @@ class NFVI:
                 25 000 parameters, a target that is evaluated draw by draw, or an optimiser that
                 may mix restarts.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
-                restarts, or one for each; ``True`` is 0.3 and ``False`` is 0. Default 0.3 for
-                every other restart, the first included, and 0 for the rest: tempering finds
-                modes but costs accuracy on some targets, and the ELBO decides.
+                restarts, or one for each; ``True`` is 0.6 and ``False`` is 0. Default 0.6 for
+                three restarts in four and 0 for the second of each four: tempering finds modes
+                and keeps their shares right, but costs accuracy on some targets, and the ELBO
+                decides.
             gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`.
             optimizer: a ``torch.optim`` class, or a function from a list of parameters to an
                 optimiser; default Adam.

@@ -486,7 +486,7 @@ class TestPrint:
     def test_one_that_came_alone_asks_to_temper_for_longer(self, fit: Fit) -> None:
         text = self.restarts(fit, 1.1, 1.85, 1.15)
         assert "Only the kept one of 3 restarts came so far, the next ended 0.70 nats lower" in text
-        assert "anneal=0.6" in text and "more restarts" in text
+        assert "anneal=0.8" in text and "more restarts" in text
 
     def test_some_that_agree_are_counted(self, fit: Fit) -> None:
         text = self.restarts(fit, 1.1, 1.85, 1.80)

@@ -276,8 +276,8 @@ class TestDefaults:
         found = NFVI("scale-loc", seed=0).fit(normal, dim=2, callbacks=[stop], progress=False)
         assert steps == [5_000]
         assert found.gradient_evaluations == 8 * 256
-        assert [r.tempered for r in found.restarts] == [True, False] * 4
-        assert found.history.beta[0].tolist() == pytest.approx([0.01, 1.0] * 4)
+        assert [r.tempered for r in found.restarts] == [True, False, True, True] * 2
+        assert found.history.beta[0].tolist() == pytest.approx([0.01, 1.0, 0.01, 0.01] * 2)
         found = NFVI("scale-loc", seed=0).fit(normal, dim=11, callbacks=[stop], progress=False)
         assert (found.gradient_evaluations, len(found.restarts)) == (4 * 64, 4)
 
@@ -285,12 +285,12 @@ class TestDefaults:
         ("anneal", "tempered", "steps"),
         [
             (False, [False, False], [0, 0]),
-            (True, [True, True], [6, 6]),
+            (True, [True, True], [12, 12]),
             (0.5, [True, True], [10, 10]),
             (0, [False, False], [0, 0]),
             ([0.1, 0.9], [True, True], [2, 18]),
             ((0, 1), [False, True], [0, 20]),
-            (None, [True, False], [6, 0]),
+            (None, [True, False], [12, 0]),
         ],
     )
     def test_anneal(self, anneal: Any, tempered: list[bool], steps: list[int]) -> None:

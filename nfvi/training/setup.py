@@ -34,7 +34,7 @@ FEW_DIMENSIONS = 10
 # For up to 10 dimensions, where draws cost little and modes are lost most easily, and for more.
 N_MC = (256, 64)
 RESTARTS = (8, 4)
-ANNEAL = 0.3
+ANNEAL = 0.6
 CHEAP_PARAMETERS = 25_000
 
 
@@ -103,7 +103,7 @@ def tempering_lengths(
         ValueError: a fraction outside [0, 1], or not one for each restart.
     """
     if anneal is None:
-        fractions: list[float] = [ANNEAL if i % 2 == 0 else 0.0 for i in range(restarts)]
+        fractions: list[float] = [0.0 if i % 4 == 1 else ANNEAL for i in range(restarts)]
     elif isinstance(anneal, Iterable) and not isinstance(anneal, str):
         fractions = [_fraction(a) for a in anneal]
         if len(fractions) != restarts:
