@@ -37,6 +37,8 @@ def write_file(
         OSError: the folder is missing or cannot be written to.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} in")
     header = {_KEY: json.dumps({"version": VERSION, "kind": kind, **values})}
     stored = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
