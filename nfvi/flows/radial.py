@@ -16,7 +16,7 @@ from nfvi.flows.registry import register
 __all__ = ["Radial"]
 
 
-@register("radial", help="z + β h(r) (z − z₀), h = 1 / (α + r), r = ‖z − z₀‖")
+@register("radial", help="z + β (z − z₀) / (α + ‖z − z₀‖), α = eᵃ, β = softplus(b) − α")
 class Radial(Flow):
     """Contraction or expansion around z₀: f(z) = z + β h (z − z₀) with h = 1/(α + r), r = ‖z − z₀‖.
 
