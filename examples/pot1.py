@@ -80,8 +80,8 @@ def planar_2(example: Example) -> Fit:
         )
     example.say(
         """The tracker keeps the gradients that the steps used, not fresh ones. A signal-to-noise
-        ratio about 1 is a gradient of noise alone: the fit has come to rest, and what is left
-        is the formula. More steps will not help; more layers will."""
+        ratio about 1 is a gradient that is mostly noise: what moves the parameters still is a
+        drift over thousands of steps. More steps will help little; more layers will help."""
     )
     return fit
 

@@ -99,7 +99,7 @@ def verdict(example: Example, fit: Fit, comparison: Comparison) -> None:
         f" {fit.log_evidence_se:.3f}; exact {pot4.log_normalizer:.3f}"
     )
     example.say(
-        """Ten planar flows follow the wave for a few periods, miss the fork, and leave out the
+        """Ten planar flows follow the wave for two periods or so, miss the fork, and leave out the
         rest: the reverse KL punishes a guide for mass where the target has none, and hardly for
         the converse. What a guide never visits is in none of its own numbers: the log Z of its
         importance weights falls short by far more than its error says. NUTS follows every bend,
