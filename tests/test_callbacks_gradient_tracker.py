@@ -98,7 +98,14 @@ def test_ratio_of_a_known_gradient():
         tracker = GradientTracker(groups=64)
         target = lambda z: -0.5 * ((z - far) ** 2).sum(-1)  # noqa: E731
         NFVI("loc", seed=0, jitter=0.0, dtype=torch.float64).fit(
-            target, dim=DIM, steps=1, n_mc=n, restarts=1, gradient=gradient, callbacks=[tracker]
+            target,
+            dim=DIM,
+            steps=1,
+            n_mc=n,
+            restarts=1,
+            anneal=False,
+            gradient=gradient,
+            callbacks=[tracker],
         )
         ratio = float(tracker.flow_snr[0, 0, 0])
         if gradient == "path":

@@ -72,7 +72,7 @@ class TestWriting:
         assert os.listdir(path.parent) == [path.name]
 
     def test_missing_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="no folder .*no_such_folder"):
+        with pytest.raises(FileNotFoundError, match=r"no folder .*no_such_folder"):
             write_file(tmp_path / "no_such_folder" / "f", "fit", TENSORS, VALUES)
 
     def test_readable_by_others_as_any_new_file_is(self, path: Path) -> None:

@@ -91,7 +91,14 @@ class TestInAFit:
     )
     def test_each_reaches_the_target(self, optimizer: object, lr: float | None) -> None:
         fit = NFVI("scale-loc", seed=0).fit(
-            normal, dim=2, steps=200, n_mc=32, restarts=2, optimizer=optimizer, lr=lr
+            normal,
+            dim=2,
+            steps=200,
+            n_mc=32,
+            restarts=2,
+            anneal=0.3,
+            optimizer=optimizer,
+            lr=lr,
         )
         loc = fit.guide.flows[1].loc
         assert loc.tolist() == pytest.approx([1.0, 1.0], abs=0.05)

@@ -62,9 +62,10 @@ def wide():
 @pytest.fixture(autouse=True)
 def leaves_matplotlib_alone():
     before = dict(mpl.rcParams)
+    figures = plt.get_fignums()
     yield
     assert dict(mpl.rcParams) == before
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == figures
 
 
 def rendered(shown):
