@@ -114,8 +114,9 @@ class Approximation:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z) (\\*) at points z (\\*, d) of unconstrained space."""
-        if z.shape[-1:] != (self.dim,):
-            raise ValueError(f"z must be (*, {self.dim}) for this fit, got {tuple(z.shape)}")
+        if not isinstance(z, Tensor) or z.shape[-1:] != (self.dim,):
+            got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+            raise ValueError(f"z must be a tensor (*, {self.dim}) for this fit, got {got}")
         return self.guide.log_prob(z)
 
     def weighted_draws(self, n: int, *, seed: int | None = None) -> WeightedDraws:
@@ -193,4 +194,5 @@ class Approximation:
     def _stream(self, seed: int | None) -> torch.Generator:
         if seed is None:
             return self._generator
+        check_whole("seed", seed, 0, 2**63 - 1)
         return torch.Generator(self.guide.device).manual_seed(seed)

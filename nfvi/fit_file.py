@@ -67,10 +67,10 @@ def load_fit(
         }
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error
-    return {**found, "target": _target(target, settings)}
+    return {**found, "target": _target(target, settings, guide)}
 
 
-def _target(target: Any, settings: dict[str, Any]) -> Target | None:
+def _target(target: Any, settings: dict[str, Any], guide: Guide) -> Target | None:
     if target is None:
         return None
     bare = not isinstance(target, Target) and not settings["named"]
@@ -79,6 +79,7 @@ def _target(target: Any, settings: dict[str, Any]) -> Target | None:
         raise TargetError(
             f"this fit has dim={settings['dim']}, and target {made.name!r} has dim={made.dim}"
         )
+    made.check(guide.dtype, guide.device)
     return made
 
 

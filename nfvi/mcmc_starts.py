@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfvi.checks import usable_device
 from nfvi.errors import TargetError
 from nfvi.targets import Target
 
@@ -42,9 +43,12 @@ def starts(
         device: default that of ``init``, else ``torch.get_default_device()``.
 
     Raises:
-        ValueError: ``init`` has the wrong shape, or a log-density or gradient that is not finite.
+        ValueError: ``device`` cannot be used, or ``init`` has the wrong shape, or a log-density
+            or gradient that is not finite.
         TargetError: no usable point was found for ``init=None``.
     """
+    if device is not None:
+        device = usable_device("device", device)
     if init is None:
         dtype = dtype or torch.get_default_dtype()
         device = torch.get_default_device() if device is None else torch.device(device)

@@ -133,7 +133,7 @@ class TestLogProb:
 
     @pytest.mark.parametrize("shape", [(3,), (2, 1), ()])
     def test_wrong_shape(self, fit: Fit, shape: tuple[int, ...]) -> None:
-        with pytest.raises(ValueError, match=r"z must be \(\*, 2\)"):
+        with pytest.raises(ValueError, match=r"z must be a tensor \(\*, 2\)"):
             fit.log_prob(torch.zeros(shape))
 
 
@@ -516,6 +516,23 @@ class TestPrint:
     def test_print_is_describe(self, fit: Fit) -> None:
         assert str(fit) == describe(fit)
         assert repr(fit) == "<Fit 'scale-loc' of log_p, dim=2, steps=400>"
+
+
+class TestWrongInput:
+    def test_seed_of_draws(self) -> None:
+        made = quick()
+        for seed in (-1, "a", 1.5):
+            with pytest.raises(ValueError, match="seed must be an integer from 0"):
+                made.sample(3, seed=seed)
+
+    def test_log_prob_of_a_list(self) -> None:
+        with pytest.raises(ValueError, match=r"z must be a tensor \(\*, 2\) .* got list"):
+            quick().log_prob([0.0, 0.0])
+
+    def test_a_target_that_cannot_be_used_is_refused_when_loading(self, fitted: Path) -> None:
+        # The fit is of a log-density, and the model takes its data where z would be.
+        with pytest.raises(TargetError):
+            Fit.load(fitted, target=model)
 
 
 class TestSummary:

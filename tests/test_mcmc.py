@@ -462,6 +462,12 @@ def test_to_arviz(run):
     assert data["posterior"].attrs["seed"] == 3
 
 
+@pytest.mark.parametrize("init", [None, torch.zeros(2)])
+def test_a_device_that_is_not_there(init):
+    with pytest.raises(ValueError, match="device='gpu' cannot be used here"):
+        nuts(standard, dim=2, draws=4, warmup=4, chains=1, init=init, device="gpu")
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda():
