@@ -340,3 +340,23 @@ def test_a_missing_folder_is_found_before_the_first_step(tmp_path):
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="every must be an integer"):
         Checkpoint("file", every=0)
+
+
+def test_a_resumed_fit_that_fails_gives_the_checkpoint_s_guide(tmp_path):
+    """Where no step after the resume is good, the last good guide is that of the checkpoint."""
+    file, broken = tmp_path / "fit.checkpoint", []
+
+    class Break(Callback):
+        def open(self, state):
+            broken.append(True)
+
+    def breaking(z):
+        return target(z) * (torch.nan if broken else 1.0)
+
+    start(file, steps=200, fail=25, restarts=1)
+    saved, _ = nfvi.files.read_file(file, "checkpoint")
+    with pytest.raises(FitError) as caught:
+        NFVI.resume(file).fit(breaking, dim=2, callbacks=[Break()])
+    guide = caught.value.guide
+    got = torch.cat([p.detach().reshape(-1) for p in guide.parameters()])
+    assert torch.equal(got, saved["flat"][0])

@@ -252,3 +252,24 @@ def test_a_step_out_of_range_is_taken_back() -> None:
     assert flat(made).isfinite().all()
     assert [r.skipped for r in made.restarts] == [1, 0]
     assert torch.equal(flat(made)[1], flat(plain)[1])
+
+
+class PoisonedLeap(torch.optim.Adam):
+    """Leaves the range of floats at its third step, and remembers that."""
+
+    calls = 0
+
+    def step(self, closure: object = None) -> None:
+        super().step()
+        self.calls += 1
+        if self.calls == 3:
+            with torch.no_grad():
+                parameters = self.param_groups[0]["params"][0]
+                parameters.fill_(torch.nan)
+                self.state[parameters]["exp_avg"].fill_(torch.nan)
+
+
+def test_what_an_optimiser_remembers_of_such_a_step_is_forgotten() -> None:
+    made = fit(optimizer=PoisonedLeap, lr=0.01, steps=10, restarts=1)
+    assert flat(made).isfinite().all()
+    assert made.restarts[0].skipped == 1
