@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -98,6 +99,7 @@ class Formula:
         self,
         dim: int,
         *,
+        context_dim: int = 0,
         jitter: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
@@ -107,6 +109,7 @@ class Formula:
 
         Args:
             dim: d, at least 1.
+            context_dim: c, the length of the context vectors; 0 for none.
             jitter: standard deviation of the start around the identity; ``None`` leaves each
                 flow its own default.
             generator: source of the start; ``None`` draws from torch's default generator.
@@ -115,17 +118,24 @@ class Formula:
 
         Raises:
             FormulaError: a flow cannot have this dimension or these options; the message shows
-                which.
+                which; or there is a context and no flow that takes one.
         """
         common: dict[str, Any] = {"generator": generator, "dtype": dtype, "device": device}
+        common["context_dim"] = context_dim
         if jitter is not None:
             common["jitter"] = jitter
-        flows = []
+        flows: list[Flow] = []
+        built: Counter[str] = Counter()
         for call, at in _walk(self.parts):
+            common["index"] = built[call.name]
             try:
                 flows.append(lookup(call.name).cls(dim, **call.kwargs, **common))
             except ValueError as error:
                 raise caret(str(self), at, str(error)) from error
+            built[call.name] += 1
+        if context_dim and not any(flow.context_dim for flow in flows):
+            able = ", ".join(name for name in names() if lookup(name).cls.takes_context)
+            raise caret(str(self), 0, f"no flow here takes a context; those that do: {able}")
         return flows
 
     def __len__(self) -> int:

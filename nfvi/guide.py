@@ -26,6 +26,8 @@ class Guide(nn.Module):
         formula: text such as ``"planar*8"`` or a :class:`Formula`.
         dim: d.
         base: ``"normal"``, ``"laplace"``, ``"studentt(df=5)"`` or a :class:`Base`.
+        context_dim: c, the length of the context vectors of a conditional distribution q(x | c);
+            0 for none.
         jitter: standard deviation of the start around the identity; ``None`` leaves each flow
             its own default.
         generator: source of that start; ``None`` draws from torch's default generator.
@@ -33,7 +35,8 @@ class Guide(nn.Module):
         device: default the CPU.
 
     Raises:
-        FormulaError: the formula or base cannot be read, or a flow cannot have this dimension.
+        FormulaError: the formula or base cannot be read, a flow cannot have this dimension, or
+            no flow takes a context where there is one.
 
     Example:
         >>> guide = Guide("scale-loc", dim=2, generator=torch.Generator().manual_seed(0))
@@ -41,12 +44,15 @@ class Guide(nn.Module):
         torch.Size([3])
     """
 
+    _kind: Tensor
+
     def __init__(
         self,
         formula: str | Formula,
         dim: int,
         *,
         base: str | Base = "normal",
+        context_dim: int = 0,
         jitter: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
@@ -54,11 +60,19 @@ class Guide(nn.Module):
     ) -> None:
         super().__init__()
         self.formula = Formula.parse(formula)
-        self.dim = dim
+        self.dim, self.context_dim = dim, context_dim
         self.base = make_base(base)
         flows = self.formula.build(
-            dim, jitter=jitter, generator=generator, dtype=dtype, device=device
+            dim,
+            context_dim=context_dim,
+            jitter=jitter,
+            generator=generator,
+            dtype=dtype,
+            device=device,
         )
+        # A guide of fixed flows alone has no parameter to ask for dtype and device.
+        kind = torch.empty(0, dtype=dtype or torch.get_default_dtype(), device=device)
+        self.register_buffer("_kind", kind, persistent=False)
         self.flows = nn.ModuleList(flows)
         # Consecutive layers of one family run together: (class, first, last + 1).
         self._runs: list[tuple[type[Flow], int, int]] = []
@@ -69,12 +83,12 @@ class Guide(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """That of the parameters."""
-        return next(self.parameters()).dtype
+        return next(self.parameters(), self._kind).dtype
 
     @property
     def device(self) -> torch.device:
         """That of the parameters."""
-        return next(self.parameters()).device
+        return next(self.parameters(), self._kind).device
 
     def tracked_names(self) -> dict[str, str]:
         """What a tracker calls each parameter, ``u_0, w_0, …``, by its name in the state dict."""
@@ -84,42 +98,53 @@ class Guide(nn.Module):
             for name, _ in flow.named_parameters()
         }
 
-    def transform(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Push base points z (\\*, d) through the flows: x (\\*, d) and log|det dx/dz| (\\*)."""
-        self._check(z)
+    def transform(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Push base points z (\\*, d) through the flows: x (\\*, d) and log|det dx/dz| (\\*).
+
+        Args:
+            z: base points (\\*, d).
+            context: (\\*, c), broadcast to the points; needed where ``context_dim`` is over 0.
+
+        Raises:
+            ValueError: the last dimension of points or context is wrong.
+        """
+        context = self._check(z, context)
         total: Tensor | None = None
         for cls, flows in self._each_run():
-            z, ladj = cls.forward_run(flows, z)
+            z, ladj = cls.forward_run(flows, z, context)
             total = ladj if total is None else total + ladj
         return z, _known(total)
 
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Pull points x (\\*, d) back: z (\\*, d) and log|det dz/dx| (\\*).
 
         Args:
             x: points (\\*, d).
             z: the base points that x came from, if they are known; no root find runs then.
+            context: as for :meth:`transform`.
 
         Raises:
-            ValueError: the last dimension of the points is not d.
+            ValueError: the last dimension of points or context is wrong.
         """
-        self._check(x)
+        context = self._check(x, context)
         runs = list(self._each_run())
-        inputs = _inputs(runs, z)
+        inputs = _inputs(runs, z, context)
         total: Tensor | None = None
         for (cls, flows), known in zip(reversed(runs), reversed(inputs), strict=True):
-            x, ladj = cls.inverse_run(flows, x, known)
+            x, ladj = cls.inverse_run(flows, x, known, context)
             total = ladj if total is None else total + ladj
         return x, _known(total)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (\\*, d) and log q(x) (\\*) for base points z (\\*, d)."""
-        x, ladj = self.transform(z)
+        x, ladj = self.transform(z, context)
         return x, self.base.log_prob(z) - ladj
 
-    def log_prob(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        """log q(x) (\\*) at points x (\\*, d); ``z`` as for :meth:`inverse`."""
-        z, ladj = self.inverse(x, z)
+    def log_prob(self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """log q(x) (\\*) at points x (\\*, d); ``z`` and ``context`` as for :meth:`inverse`."""
+        z, ladj = self.inverse(x, z, context)
         return self.base.log_prob(z) + ladj
 
     def base_sample(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
@@ -129,26 +154,58 @@ class Guide(nn.Module):
         )
 
     def rsample_and_log_prob(
-        self, n: int, *, generator: torch.Generator | None = None
+        self,
+        n: int,
+        *,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """n draws x (n, d), differentiable in the parameters, and log q(x) (n)."""
-        x, log_q = self(self.base_sample(n, generator=generator))
+        """n draws x (n, \\*, d), differentiable in the parameters, and log q(x) (n, \\*).
+
+        Args:
+            n: how many, for each context.
+            context: (\\*, c); where the guide takes one.
+            generator: source of the draws; ``None`` draws from torch's default generator.
+        """
+        shape = () if context is None else context.shape[:-1]
+        x, log_q = self(self.base_sample(n, *shape, generator=generator), context)
         return x, log_q
 
     @torch.no_grad()
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n draws x (n, d)."""
-        return self.transform(self.base_sample(n, generator=generator))[0]
+    def sample(
+        self,
+        n: int,
+        *,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """n draws x (n, \\*, d), for each context (\\*, c) where the guide takes one."""
+        shape = () if context is None else context.shape[:-1]
+        return self.transform(self.base_sample(n, *shape, generator=generator), context)[0]
 
     def distribution(self) -> FlowDistribution:
-        """The guide as a ``torch.distributions.Distribution`` over vectors of length d."""
+        """The guide as a ``torch.distributions.Distribution`` over vectors of length d.
+
+        Raises:
+            ValueError: the guide takes a context.
+        """
+        if self.context_dim:
+            raise ValueError("distribution() is for a guide without context; use sample, log_prob")
         return FlowDistribution(self)
 
-    def _check(self, points: Tensor) -> None:
+    def _check(self, points: Tensor, context: Tensor | None) -> Tensor | None:
+        """The context in the points' batch shape."""
         if points.shape[-1:] != (self.dim,):
             raise ValueError(
                 f"points of shape {tuple(points.shape)}: the last dimension must be dim={self.dim}"
             )
+        if context is None and not self.context_dim:
+            return None
+        if context is None or context.shape[-1:] != (self.context_dim,):
+            got = None if context is None else tuple(context.shape)
+            wanted = f"(*, {self.context_dim})" if self.context_dim else "None"
+            raise ValueError(f"context of shape {got}: this guide needs {wanted}")
+        return context.expand(*points.shape[:-1], self.context_dim)
 
     def _each_run(self) -> Iterator[_Run]:
         flows: list[Flow] = list(self.flows)  # type: ignore[arg-type]
@@ -183,14 +240,14 @@ class FlowDistribution(Distribution):
 
 
 @torch.no_grad()
-def _inputs(runs: list[_Run], z: Tensor | None) -> list[Tensor | None]:
+def _inputs(runs: list[_Run], z: Tensor | None, context: Tensor | None) -> list[Tensor | None]:
     """What is known of the input of each run, as far as a numeric inverse asks for it."""
     inputs: list[Tensor | None] = [None] * len(runs)
     last = max((i for i, (cls, _) in enumerate(runs) if cls.fast == "sampling"), default=-1)
     for i, (cls, flows) in enumerate(runs[: last + 1]):
         inputs[i] = z
         if z is not None and i < last:
-            z = cls.forward_run(flows, z)[0]
+            z = cls.forward_run(flows, z, context)[0]
     return inputs
 
 

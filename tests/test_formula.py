@@ -47,10 +47,12 @@ class Toy(Flow):
         self.common = common
         self.given = (hidden, activation, bins, bound, gate, features)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return z, z.new_zeros(z.shape[:-1])
 
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         return x, x.new_zeros(x.shape[:-1])
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from nfvi.flows.base import Flow
+from nfvi.flows.conditioner import ContextNetwork
 from nfvi.flows.registry import register
 
 __all__ = ["INVERSE_SOFTPLUS_1", "Loc", "Scale"]
@@ -23,19 +24,27 @@ class Loc(Flow):
     """Shift: f(z) = z + μ, log|det| = 0.
 
     Args:
-        dim: d. μ (d) starts at ``jitter`` times standard normal draws; see :class:`Flow` for the
-            other arguments.
+        dim: d. μ (d) starts at ``jitter`` times standard normal draws; with a context a network
+            of it is added to μ. See :class:`Flow` for the other arguments.
     """
+
+    takes_context = True
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
         self.loc = nn.Parameter(self._jitter * self._noise(dim))
+        self.network = ContextNetwork(self, dim) if self.context_dim else None
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return z + self.loc, z.new_zeros(z.shape[:-1])
+    def _mu(self, context: Tensor | None) -> Tensor:
+        return self.loc if self.network is None else self.loc + self.network(context)
 
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x - self.loc, x.new_zeros(x.shape[:-1])
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z + self._mu(context), z.new_zeros(z.shape[:-1])
+
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return x - self._mu(context), x.new_zeros(x.shape[:-1])
 
 
 @register("scale", help="σ ⊙ z, σ = softplus(ρ)")
@@ -43,23 +52,29 @@ class Scale(Flow):
     """Positive scale: f(z) = σ ⊙ z with σ = softplus(ρ), log|det| = Σ log σ.
 
     Args:
-        dim: d. ρ (d) starts where σ = 1, moved by ``jitter`` times standard normal draws; see
-            :class:`Flow` for the other arguments.
+        dim: d. ρ (d) starts where σ = 1, moved by ``jitter`` times standard normal draws; with a
+            context a network of it is added to ρ. See :class:`Flow` for the other arguments.
     """
+
+    takes_context = True
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
         self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise(dim))
+        self.network = ContextNetwork(self, dim) if self.context_dim else None
 
-    def _sigma(self) -> Tensor:
+    def _sigma(self, context: Tensor | None) -> Tensor:
+        rho = self.rho if self.network is None else self.rho + self.network(context)
         # softplus(ρ) underflows to 0 for ρ < -104 in float32; a positive floor keeps log σ and
         # 1/σ finite.
-        return softplus(self.rho).clamp_min(torch.finfo(self.rho.dtype).tiny)
+        return softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        sigma = self._sigma()
-        return z * sigma, sigma.log().sum().expand(z.shape[:-1])
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        sigma = self._sigma(context)
+        return z * sigma, sigma.log().sum(-1).expand(z.shape[:-1])
 
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        sigma = self._sigma()
-        return x / sigma, -sigma.log().sum().expand(x.shape[:-1])
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        sigma = self._sigma(context)
+        return x / sigma, -sigma.log().sum(-1).expand(x.shape[:-1])

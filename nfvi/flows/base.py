@@ -18,6 +18,10 @@ class Flow(nn.Module, ABC):
 
     Args:
         dim: d, the dimension, at least ``min_dim``.
+        context_dim: c, the length of the context vectors that the map depends on beside its
+            input; 0 for none. A family that does not take a context leaves it alone.
+        index: how many layers of the same family come before this one in its formula. Families
+            that treat coordinates unequally take turns by it.
         jitter: standard deviation, at least 0, of the random perturbation of the identity that
             the parameters start from; 0 starts at the identity where the family contains it, and
             ``None`` means the family's ``default_jitter``.
@@ -26,19 +30,24 @@ class Flow(nn.Module, ABC):
         device: of the parameters; default the CPU.
 
     Raises:
-        ValueError: ``dim`` is below ``min_dim`` or not an integer, or ``jitter`` is negative or
-            not finite.
+        ValueError: ``dim`` is below ``min_dim`` or not an integer, ``context_dim`` or ``index``
+            is negative, or ``jitter`` is negative or not finite.
     """
 
     fast: ClassVar[Literal["both", "sampling", "density"]] = "both"
     """The direction that has a closed form; the other is solved numerically or in sequence."""
     min_dim: ClassVar[int] = 1
+    advice: ClassVar[str] = ""
+    """What to use for a dimension below the least."""
+    takes_context: ClassVar[bool] = False
     default_jitter: ClassVar[float] = 0.01
 
     def __init__(
         self,
         dim: int,
         *,
+        context_dim: int = 0,
+        index: int = 0,
         jitter: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
@@ -48,8 +57,13 @@ class Flow(nn.Module, ABC):
         if not isinstance(dim, int) or isinstance(dim, bool) or dim < self.min_dim:
             raise ValueError(
                 f"dim={dim!r}: {type(self).__name__} needs an integer of at least {self.min_dim}"
+                f"{self.advice}"
             )
-        self.dim = dim
+        for name, value in (("context_dim", context_dim), ("index", index)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"{name}={value!r}: it must be an integer of at least 0")
+        self.dim, self.index = dim, index
+        self.context_dim = context_dim if self.takes_context else 0
         self._jitter = self.default_jitter if jitter is None else jitter
         if not 0 <= self._jitter < math.inf:
             raise ValueError(f"jitter={jitter!r}: it must be a finite number of at least 0")
@@ -65,61 +79,75 @@ class Flow(nn.Module, ABC):
         return noise.to(**self._kind)  # type: ignore[call-overload,no-any-return]
 
     @abstractmethod
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map base to target.
 
         Args:
             z: points (\\*, d).
+            context: (\\*, c), of the points' batch shape; needed where ``context_dim`` is over 0
+                and without effect where it is 0.
 
         Returns:
             x = f(z) (\\*, d) and log|det df/dz| (\\*).
         """
 
     @abstractmethod
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Map target to base, with exact gradients with respect to x and the parameters.
 
         Args:
             x: points (\\*, d).
             z: f⁻¹(x) (\\*, d) when it is known, as for a sample just pushed forward; a flow
                 without a closed-form inverse then skips its root find.
+            context: as for :meth:`forward`.
 
         Returns:
             z = f⁻¹(x) (\\*, d) and log|det df⁻¹/dx| (\\*).
         """
 
     @classmethod
-    def forward_run(cls, flows: Sequence[Flow], z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_run(
+        cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Apply a run of consecutive layers of this family, first one first.
 
         A family overrides this where a whole run is cheaper than its layers one by one.
         """
         total = None
         for flow in flows:
-            z, ladj = flow(z)
+            z, ladj = flow(z, context)
             total = ladj if total is None else total + ladj
         return z, total if total is not None else z.new_zeros(z.shape[:-1])
 
     @classmethod
     def inverse_run(
-        cls, flows: Sequence[Flow], x: Tensor, z: Tensor | None = None
+        cls,
+        flows: Sequence[Flow],
+        x: Tensor,
+        z: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Undo a run of layers, last one first; ``z`` is the known input of the first layer."""
-        known = cls._inputs(flows, z)
+        known = cls._inputs(flows, z, context)
         total = None
         for flow, preimage in zip(reversed(flows), reversed(known), strict=True):
-            x, ladj = flow.inverse(x, preimage)
+            x, ladj = flow.inverse(x, preimage, context)
             total = ladj if total is None else total + ladj
         return x, total if total is not None else x.new_zeros(x.shape[:-1])
 
     @classmethod
-    def _inputs(cls, flows: Sequence[Flow], z: Tensor | None) -> list[Tensor | None]:
+    def _inputs(
+        cls, flows: Sequence[Flow], z: Tensor | None, context: Tensor | None
+    ) -> list[Tensor | None]:
         """The known input of each layer; all ``None`` where the inverse has a closed form."""
-        if z is None or cls.fast == "both":
+        if z is None or cls.fast != "sampling":
             return [None] * len(flows)
         inputs: list[Tensor | None] = []
         with torch.no_grad():
             for flow in flows:
                 inputs.append(z)
-                z = flow(z)[0]
+                if len(inputs) < len(flows):
+                    z = flow(z, context)[0]
         return inputs

@@ -43,20 +43,28 @@ class Householder(Flow):
         super().__init__(dim, **common)
         self.v = nn.Parameter(normalize(1 + self._jitter * self._noise(dim), dim=-1))
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.forward_run([self], z)
 
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         return self.inverse_run([self], x)
 
     @classmethod
-    def forward_run(cls, flows: Sequence[Flow], z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_run(
+        cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         normals, compact = _compact_form(flows)
         return z - (z @ normals.mT) @ compact @ normals, z.new_zeros(z.shape[:-1])
 
     @classmethod
     def inverse_run(
-        cls, flows: Sequence[Flow], x: Tensor, z: Tensor | None = None
+        cls,
+        flows: Sequence[Flow],
+        x: Tensor,
+        z: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         normals, compact = _compact_form(flows)
         return x - (x @ normals.mT) @ compact.mT @ normals, x.new_zeros(x.shape[:-1])

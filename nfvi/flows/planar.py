@@ -47,14 +47,18 @@ class Planar(Flow):
         self.w = nn.Parameter(direction)
         self.b = nn.Parameter(self._jitter * self._noise())
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.forward_run([self], z)
 
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         return self.inverse_run([self], x, z)
 
     @classmethod
-    def forward_run(cls, flows: Sequence[Flow], z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_run(
+        cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         run = _stack(flows)
         rows = z.reshape(-1, z.shape[-1])
         h = forward_recursion(torch.addmm(run.b, rows, run.w.mT), run.gram).tanh()
@@ -63,7 +67,11 @@ class Planar(Flow):
 
     @classmethod
     def inverse_run(
-        cls, flows: Sequence[Flow], x: Tensor, z: Tensor | None = None
+        cls,
+        flows: Sequence[Flow],
+        x: Tensor,
+        z: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         run = _stack(flows)
         rows = x.reshape(-1, x.shape[-1])

@@ -37,14 +37,16 @@ class Radial(Flow):
         self.b = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise())
         self.z_ref = nn.Parameter(self._jitter * self._noise(dim))
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         alpha, positive = self._coefficients()
         offset = z - self.z_ref
         r = torch.linalg.vector_norm(offset, dim=-1)
         stretch = (positive - alpha) / (alpha + r)
         return z + stretch.unsqueeze(-1) * offset, self._ladj(r, alpha, positive)
 
-    def inverse(self, x: Tensor, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         alpha, positive = self._coefficients()
         offset = x - self.z_ref
         r_x = torch.linalg.vector_norm(offset, dim=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowSpec", "Option", "lookup", "names", "register"]
 
-_COMMON = {"jitter", "generator", "dtype", "device"}
+_COMMON = {"context_dim", "index", "jitter", "generator", "dtype", "device"}
 _F = TypeVar("_F", bound="type[Flow]")
 
 
@@ -44,9 +44,9 @@ _ALIASES: dict[str, str] = {}
 def register(name: str, *, help: str, aliases: tuple[str, ...] = ()) -> Callable[[_F], _F]:
     """Enter a flow class in the catalogue under ``name``.
 
-    The options are the keyword-only parameters of ``cls.__init__`` beside ``jitter``,
-    ``generator``, ``dtype`` and ``device``, which every flow takes; each needs a default and an
-    annotation.
+    The options are the keyword-only parameters of ``cls.__init__`` beside ``context_dim``,
+    ``index``, ``jitter``, ``generator``, ``dtype`` and ``device``, which every flow takes; each
+    needs a default and an annotation.
 
     Args:
         name: what a formula calls it; lower case letters and digits, a letter first.
@@ -73,10 +73,15 @@ def _options(cls: type) -> dict[str, Option]:
     signature = inspect.signature(cls)
     hints = typing.get_type_hints(inspect.getattr_static(cls, "__init__"))
     return {
-        p.name: Option(p.name, p.default, typing.get_origin(hints[p.name]) or hints[p.name])
+        p.name: Option(p.name, p.default, _kind(hints[p.name]))
         for p in signature.parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.name not in _COMMON
     }
+
+
+def _kind(hint: Any) -> type:
+    kind = typing.get_origin(hint) or hint
+    return list if kind is Sequence else kind
 
 
 def lookup(name: str) -> FlowSpec:

@@ -1,0 +1,115 @@
+"""What autoregressive flows share: one pass in one direction, a sequence in the other."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from nfvi.flows.base import Flow
+from nfvi.flows.conditioner import Features, MaskedConditioner
+from nfvi.flows.conditioner_walk import Walk
+from nfvi.flows.in_range import in_range
+
+__all__ = ["Autoregressive"]
+
+
+class Autoregressive(Flow):
+    """v_i = T(u_i; θ_i(u_<i)) with T increasing in u_i; layers of even and odd index take turns.
+
+    Even layers go through the coordinates from first to last, odd ones from last to first. A
+    subclass with ``fast = "sampling"`` maps u = z to v = x; one with ``fast = "density"`` maps
+    u = x to v = z. The other direction solves one coordinate after the other.
+
+    Args:
+        dim: d.
+        hidden: units of each hidden layer of the conditioner.
+        activation: of the conditioner.
+        features: of the conditioner, see :class:`~nfvi.flows.conditioner.Conditioner`.
+        common: see :class:`Flow`.
+    """
+
+    takes_context = True
+    size: ClassVar[int]
+    """P, the parameters of T."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        hidden: Sequence[int],
+        activation: str,
+        features: Features,
+        **common: Any,
+    ) -> None:
+        super().__init__(dim, **common)
+        order = range(dim) if self.index % 2 == 0 else range(dim - 1, -1, -1)
+        self.conditioner = MaskedConditioner(
+            self, self.size, order, hidden=hidden, activation=activation, features=features
+        )
+
+    @abstractmethod
+    def _apply_to(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """T(u; θ) and log T'(u; θ) for u (\\*) and raw parameters θ (\\*, P), 0 at the identity."""
+
+    @abstractmethod
+    def _solve(self, v: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """u with T(u; θ) = v, and log du/dv, for v (\\*) and θ (\\*, P)."""
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.fast == "sampling":
+            return self._in_one_pass(z, context)
+        return self._in_sequence(z, context)
+
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if self.fast == "density":
+            return self._in_one_pass(x, context)
+        if z is None:
+            return self._in_sequence(x, context)
+        return self._from_preimage(x, z, context)
+
+    def _in_one_pass(self, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        v, log_slope = self._apply_to(u, self.conditioner.parameters_of(u, context))
+        return v, log_slope.sum(-1)
+
+    def _in_sequence(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        walk = Walk(self.conditioner, v, context)
+        found: list[Tensor] = [v] * self.dim
+        ladj = v.new_zeros(v.shape[:-1])
+        columns = v.unbind(-1)
+        for i in self._sequence():
+            u, log_slope = self._solve(columns[i], walk.parameters_of(i))
+            # Every coordinate feeds those after it, and so the exact derivatives may grow
+            # exponentially with d.
+            found[i] = in_range(u)
+            ladj = ladj + log_slope
+            walk.add(i, found[i])
+        return torch.stack(found, -1), ladj
+
+    def _sequence(self) -> Sequence[int]:
+        return range(self.dim) if self.index % 2 == 0 else range(self.dim - 1, -1, -1)
+
+    def _from_preimage(self, v: Tensor, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """u with its gradients by the implicit function theorem: du = J⁻¹ (dv − ∂T/∂θ dθ)."""
+        u = u.detach()
+        with torch.no_grad():
+            jacobian = self._jacobian(u, context)
+        again, _ = self._in_one_pass(u, context)
+        upper = self.index % 2 == 1
+        step = torch.linalg.solve_triangular(jacobian, (v - again).unsqueeze(-1), upper=upper)
+        u = u + in_range(step.squeeze(-1))
+        _, ladj = self._in_one_pass(u, context)
+        return u, -ladj
+
+    def _jacobian(self, u: Tensor, context: Tensor | None) -> Tensor:
+        """dv/du (\\*, d, d), triangular in the order of the layer."""
+        theta, by_input = self.conditioner.with_jacobian(u, context)
+        by_theta = torch.func.grad(lambda t: self._apply_to(u, t)[0].sum())(theta)
+        _, log_slope = self._apply_to(u, theta)
+        below: Tensor = (by_theta.unsqueeze(-2) @ by_input).squeeze(-2)
+        return below + torch.diag_embed(log_slope.exp())

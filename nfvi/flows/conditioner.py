@@ -1,0 +1,247 @@
+"""The networks that learned flows take their parameters from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from nfvi.flows.activations import ACTIVATIONS
+from nfvi.flows.base import Flow
+from nfvi.flows.masked_linear import MaskedLinear
+from nfvi.grammar import Call
+
+__all__ = [
+    "REACH",
+    "Conditioner",
+    "ContextNetwork",
+    "Features",
+    "MaskedConditioner",
+]
+
+Features: TypeAlias = str | Call
+
+REACH = 1e4
+"""Inputs further out than this look to a network as if they lay there."""
+MOST_UNITS = 100_000
+CONTEXT_UNITS = (32, 32)
+
+
+class Conditioner(nn.Module):
+    """A multilayer perceptron from inputs and context to the parameters of a flow.
+
+    Args:
+        flow: the layer that it belongs to, whose jitter, generator, dtype and context it takes.
+            The last layer starts at ``jitter`` times normal draws, so that without jitter the
+            output is 0 everywhere; the others start as usual, with variance 1/fan-in.
+        inputs: number of inputs, at least 0.
+        outputs: number of outputs, at least 1.
+        hidden: units of each hidden layer.
+        activation: ``"tanh"``, ``"silu"``, ``"relu"`` or ``"sin"``.
+        features: ``"none"``, or ``fourier(k)`` for sin ω_j x and cos ω_j x, j = 1 … k, beside
+            each input x, with learned frequencies ω that start spread evenly on a log scale
+            from 0.5 to 0.5 k.
+
+    Raises:
+        ValueError: an option is none of these.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        inputs: int,
+        outputs: int,
+        *,
+        hidden: Sequence[int],
+        activation: str = "tanh",
+        features: Features = "none",
+    ) -> None:
+        super().__init__()
+        self._check(hidden, activation)
+        self.inputs, self.outputs, self.context_dim = inputs, outputs, flow.context_dim
+        self.activation = ACTIVATIONS[activation]
+        self.frequencies: nn.Parameter | None = None
+        waves = _waves(features) if inputs else 0
+        if waves:
+            start = 0.5 * waves ** torch.linspace(0, 1, waves, dtype=torch.float64)
+            spread = start.to(flow._noise(0)) * (0.1 * flow._noise(inputs, waves)).exp()
+            self.frequencies = nn.Parameter(spread)
+        self.per_input = 1 + 2 * waves
+        sizes = [inputs * self.per_input + self.context_dim, *hidden, outputs]
+        self.layers = nn.ModuleList(self._layers(flow, sizes))
+
+    def _layers(self, flow: Flow, sizes: list[int]) -> list[MaskedLinear]:
+        masks = self._masks(sizes)
+        last = len(sizes) - 2
+        return [
+            MaskedLinear(flow._noise, m, n, mask, flow._jitter if i == last else 1.0)
+            for i, ((m, n), mask) in enumerate(zip(itertools.pairwise(sizes), masks, strict=True))
+        ]
+
+    def _masks(self, sizes: list[int]) -> list[Tensor | None]:
+        return [None] * (len(sizes) - 1)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Outputs (\\*, outputs) for inputs x (\\*, inputs) and context (\\*, c)."""
+        h = self._first(x, context)
+        *layers, last = self.linears
+        for layer in layers:
+            h = self.activation.function(layer(h))
+        return last(h)  # type: ignore[no-any-return]
+
+    @property
+    def linears(self) -> list[MaskedLinear]:
+        """The affine layers, first one first."""
+        return list(self.layers)  # type: ignore[arg-type]
+
+    def _first(self, x: Tensor, context: Tensor | None) -> Tensor:
+        x = self.expand(x)
+        if not self.context_dim:
+            return x
+        return torch.cat([x, context.clamp(-REACH, REACH)], -1)  # type: ignore[union-attr]
+
+    def expand(self, x: Tensor, only: int | None = None) -> Tensor:
+        """The features (\\*, inputs · per_input) of inputs x (\\*, inputs), input by input.
+
+        Args:
+            x: all inputs; or one of them (\\*, 1).
+            only: which one it is.
+        """
+        x = x.clamp(-REACH, REACH)
+        if self.frequencies is None:
+            return x
+        omega = self.frequencies if only is None else self.frequencies[only : only + 1]
+        x = x.unsqueeze(-1)
+        wave = x * omega
+        return torch.cat([x, wave.sin(), wave.cos()], -1).flatten(-2)
+
+    @staticmethod
+    def _check(hidden: Sequence[int], activation: str) -> None:
+        for units in hidden:
+            whole = isinstance(units, int) and not isinstance(units, bool)
+            if not whole or not 1 <= units <= MOST_UNITS:
+                raise ValueError(
+                    f"hidden={list(hidden)!r}: the sizes of hidden layers must be whole numbers"
+                    f" from 1 to {MOST_UNITS}, as in hidden=[64,64]"
+                )
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation}: it must be one of {', '.join(ACTIVATIONS)}")
+
+
+class ContextNetwork(Conditioner):
+    """A perceptron from the context alone, for flows whose parameters are not made by a network.
+
+    Args:
+        flow: as for :class:`Conditioner`; its ``context_dim`` must be over 0.
+        outputs: number of outputs: what is added to the flow's own parameters.
+    """
+
+    def __init__(self, flow: Flow, outputs: int) -> None:
+        super().__init__(flow, 0, outputs, hidden=CONTEXT_UNITS)
+
+    def forward(self, x: Tensor | None, context: Tensor | None = None) -> Tensor:
+        """Outputs (\\*, outputs) for contexts x (\\*, c)."""
+        if x is None:
+            raise ValueError("context is missing")
+        return super().forward(x[..., :0], x)
+
+
+class MaskedConditioner(Conditioner):
+    """A perceptron whose outputs for coordinate i see the coordinates that come before i alone.
+
+    Args:
+        flow: as for :class:`Conditioner`.
+        each: outputs for each coordinate, P.
+        order: the rank of each coordinate, a permutation of 0 … d − 1.
+        options: ``hidden``, ``activation`` and ``features`` of :class:`Conditioner`.
+
+    Reference:
+        Germain, Gregor, Murray and Larochelle, MADE: masked autoencoder for distribution
+        estimation, 2015.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        each: int,
+        order: Sequence[int],
+        *,
+        hidden: Sequence[int],
+        activation: str = "tanh",
+        features: Features = "none",
+    ) -> None:
+        self.each, self.order = each, list(order)
+        # The first coordinate sees nothing but the context: a network would be a constant.
+        alone = flow.dim == 1 and not flow.context_dim
+        super().__init__(
+            flow,
+            flow.dim,
+            flow.dim * each,
+            hidden=[] if alone else hidden,
+            activation=activation,
+            features="none" if alone else features,
+        )
+
+    def _masks(self, sizes: list[int]) -> list[Tensor | None]:
+        """MADE's masks: a unit of degree m sees inputs of rank below m."""
+        rank, dim = torch.tensor(self.order), len(self.order)
+        least = 0 if self.context_dim else 1
+        degrees = [(rank + 1).repeat_interleave(self.per_input)]
+        degrees[0] = torch.cat([degrees[0], torch.zeros(self.context_dim, dtype=torch.long)])
+        for units in sizes[1:-1]:
+            spread = torch.arange(units) * (dim - least) // units
+            degrees.append(spread + least)
+        masks: list[Tensor | None] = [b[:, None] >= a for a, b in itertools.pairwise(degrees)]
+        seen = (rank + 1).repeat_interleave(self.each)
+        return [*masks, seen[:, None] > degrees[-1]]
+
+    def parameters_of(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The parameters (\\*, d, P) at inputs x (\\*, d)."""
+        return self(x, context).unflatten(-1, (self.inputs, self.each))  # type: ignore[no-any-return]
+
+    def with_jacobian(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The parameters (\\*, d, P) and their derivatives by the inputs (\\*, d, P, d)."""
+        h, jacobian = self._first(x, context), self._jacobian_of_features(x)
+        *layers, last = self.linears
+        for layer in layers:
+            a = layer(h)
+            jacobian = self.activation.derivative(a).unsqueeze(-1) * (layer.masked() @ jacobian)
+            h = self.activation.function(a)
+        shape = (self.inputs, self.each)
+        return last(h).unflatten(-1, shape), (last.masked() @ jacobian).unflatten(-2, shape)
+
+    def _jacobian_of_features(self, x: Tensor) -> Tensor:
+        """d expand(x) / dx, with rows of 0 for the context: (\\*, features, d)."""
+        slope = (x.abs() < REACH).to(x.dtype).unsqueeze(-1)
+        if self.frequencies is not None:
+            wave = x.clamp(-REACH, REACH).unsqueeze(-1) * self.frequencies
+            slope = slope * torch.cat(
+                [
+                    torch.ones_like(x).unsqueeze(-1),
+                    wave.cos() * self.frequencies,
+                    -wave.sin() * self.frequencies,
+                ],
+                -1,
+            )
+        eye = torch.eye(self.inputs, dtype=x.dtype, device=x.device)
+        rows = (slope.unsqueeze(-1) * eye.unsqueeze(1)).flatten(-3, -2)
+        if not self.context_dim:
+            return rows
+        zero = rows.new_zeros(1).expand(*x.shape[:-1], self.context_dim, self.inputs)
+        return torch.cat([rows, zero], -2)
+
+
+def _waves(features: Features) -> int:
+    if features in ("none", Call("none")):
+        return 0
+    if isinstance(features, Call) and features.name == "fourier" and not features.options:
+        (waves,) = features.args if len(features.args) == 1 else (None,)
+        if isinstance(waves, int) and not isinstance(waves, bool) and 1 <= waves <= 1000:
+            return waves
+    raise ValueError(
+        f"features={features}: it must be none or fourier(k) with k from 1 to 1000, as in"
+        " features=fourier(16)"
+    )
