@@ -37,8 +37,8 @@ def evaluate(
     made: Ensemble, gradient: str, noise: Tensor, target: LogDensity, beta: float = 1.0
 ) -> tuple[Evaluation, Tensor]:
     """The evaluation and the gradient of its mean loss (R, P)."""
-    objective = ReverseKL(noise.shape[1], gradient)  # type: ignore[arg-type]
-    value = objective(made, target, noise, torch.full((made.size,), beta, dtype=DTYPE))
+    objective = ReverseKL(target, noise.shape[1], gradient)  # type: ignore[arg-type]
+    value = objective(made, noise, torch.full((made.size,), beta, dtype=DTYPE))
     (slope,) = torch.autograd.grad(value.loss.mean(1).sum(), made.flat)
     return value, slope
 
@@ -150,8 +150,8 @@ def test_total_is_the_derivative_of_the_value(formula: str) -> None:
     def value(shift: float) -> float:
         with torch.no_grad():
             made.flat.add_(shift * direction)
-            objective = ReverseKL(8, "total")
-            loss = objective(made, target, noise, torch.tensor([0.7], dtype=DTYPE)).loss.mean()
+            objective = ReverseKL(target, 8, "total")
+            loss = objective(made, noise, torch.tensor([0.7], dtype=DTYPE)).loss.mean()
             made.flat.sub_(shift * direction)
         return float(loss)
 
@@ -177,7 +177,7 @@ def test_each_restart_has_its_own_beta() -> None:
     target, made = LogDensity(skewed, 2), ensemble("scale-loc", size=2)
     noise = made.draw(8, seeded())
     beta = torch.tensor([0.1, 0.9], dtype=DTYPE)
-    value = ReverseKL(8)(made, target, noise, beta)
+    value = ReverseKL(target, 8)(made, noise, beta)
     for r in range(2):
         alone = evaluate(made, "path", noise, target, beta=float(beta[r]))[0]
         torch.testing.assert_close(value.loss[r], alone.loss[r])

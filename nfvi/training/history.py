@@ -5,20 +5,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["History"]
+__all__ = ["History", "mean_and_error"]
 
-_FIELDS = ("loss", "elbo", "elbo_se", "grad_norm", "beta")
+_FIELDS = {
+    "elbo": ("loss", "elbo", "elbo_se", "grad_norm", "beta"),
+    "log_likelihood": ("loss", "log_likelihood", "log_likelihood_se", "grad_norm"),
+}
 
 
 class History:
-    """Loss, ELBO, its standard error, gradient length and β of every restart at every step.
+    """Loss, what was maximised, its standard error and gradient length at every step.
 
-    ``loss``, ``elbo``, ``elbo_se``, ``grad_norm`` and ``beta`` are (steps, R); ``lr`` is (steps).
-    ``loss`` is E[log q − β log p] over the step's own draws and ``elbo`` E[log p − log q] (nats);
-    ``grad_norm`` is taken before clipping.
+    Every column is (steps, R), but for ``lr``, which is (steps). A fit to a target has ``elbo``
+    and ``elbo_se``, E[log p − log q] over the step's own draws (nats), and ``beta``; its ``loss``
+    is E[log q − β log p]. A fit to data has ``log_likelihood`` and ``log_likelihood_se``, the mean
+    of log q over the step's own rows (nats a row), and its ``loss`` is minus that. ``grad_norm``
+    is taken before clipping.
+
+    Args:
+        quantity: ``"elbo"`` or ``"log_likelihood"``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quantity: str = "elbo") -> None:
+        self.quantity = quantity
+        self.fields = _FIELDS[quantity]
         self._rows: list[Tensor] = []
         self._lr: list[float] = []
 
@@ -26,25 +36,33 @@ class History:
         return len(self._rows)
 
     def append(self, lr: float, **values: Tensor) -> None:
-        """Add a step; each value (R)."""
-        self._rows.append(torch.stack([values[name] for name in _FIELDS]))
+        """Add a step; each value (R). Those that have no column here are left out."""
+        self._rows.append(torch.stack([values[name] for name in self.fields]))
         self._lr.append(lr)
 
     def last(self, name: str, steps: int) -> Tensor:
         """The last so many rows (at most ``steps``, R) of one column."""
-        return torch.stack(self._rows[-steps:])[:, _FIELDS.index(name)]
+        return torch.stack(self._rows[-steps:])[:, self._index(name)]
+
+    def _index(self, name: str) -> int:
+        if name not in self.fields:
+            raise AttributeError(
+                f"this history has no column {name!r}; it has {', '.join(self.fields)}"
+            )
+        return self.fields.index(name)
 
     def _column(self, name: str) -> Tensor:
+        self._index(name)
         return self.last(name, len(self)).cpu() if self._rows else torch.empty(0, 0)
 
     @property
     def loss(self) -> Tensor:
-        """E[log q − β log p] (steps, R)."""
+        """E[log q − β log p], or minus the log-likelihood a row (steps, R)."""
         return self._column("loss")
 
     @property
     def elbo(self) -> Tensor:
-        """E[log p − log q] (steps, R)."""
+        """E[log p − log q] (steps, R); of a fit to a target."""
         return self._column("elbo")
 
     @property
@@ -53,13 +71,23 @@ class History:
         return self._column("elbo_se")
 
     @property
+    def log_likelihood(self) -> Tensor:
+        """Mean of log q over the rows of the step (steps, R); of a fit to data."""
+        return self._column("log_likelihood")
+
+    @property
+    def log_likelihood_se(self) -> Tensor:
+        """Standard error of ``log_likelihood`` (steps, R); NaN for a batch of one row."""
+        return self._column("log_likelihood_se")
+
+    @property
     def grad_norm(self) -> Tensor:
         """Length of the gradient before clipping (steps, R)."""
         return self._column("grad_norm")
 
     @property
     def beta(self) -> Tensor:
-        """Inverse temperature (steps, R)."""
+        """Inverse temperature (steps, R); of a fit to a target."""
         return self._column("beta")
 
     @property
@@ -74,7 +102,7 @@ class History:
 
     def select(self, restart: int) -> History:
         """The record of one restart alone."""
-        chosen = History()
+        chosen = History(self.quantity)
         chosen._rows = [row[:, restart : restart + 1] for row in self._rows]
         chosen._lr = list(self._lr)
         return chosen
@@ -90,3 +118,10 @@ class History:
         """Take up a saved record."""
         self._rows = list(state["rows"].to(device))
         self._lr = state["lr"].tolist()
+
+
+def mean_and_error(name: str, terms: Tensor) -> dict[str, Tensor]:
+    """The columns ``name`` and ``name_se`` from terms (R, n); the error of a mean of one is NaN."""
+    n = terms.shape[1]
+    error = terms.std(1) / n**0.5 if n > 1 else torch.full_like(terms[:, 0], torch.nan)
+    return {name: terms.mean(1), f"{name}_se": error}

@@ -1,4 +1,4 @@
-"""The fitting loop: noise, loss, backward, guard, step, schedule, callbacks."""
+"""The fitting loop: draws or rows, loss, backward, guard, step, schedule, callbacks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor, optim
 from nfvi.errors import FitError
 from nfvi.targets.base import Target
 from nfvi.training.ensemble import Ensemble
+from nfvi.training.group_gradients import by_group
 from nfvi.training.guard import PATIENCE, Guard
-from nfvi.training.history import History
+from nfvi.training.history import History, mean_and_error
 from nfvi.training.interrupt import catch_interrupt
-from nfvi.training.objectives import Evaluation, ReverseKL
+from nfvi.training.objectives import Objective, ReverseKL
 from nfvi.training.optimizers import keep_rows
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.snapshot import hand_back, snapshot
@@ -30,8 +31,7 @@ class Trainer:
 
     Args:
         ensemble: the guides; their parameters are changed in place.
-        target: the log-density.
-        objective: the loss and how it is differentiated.
+        objective: the loss, and what each step evaluates it on.
         optimizer: over ``[ensemble.flat]``; its learning rates are those at the top of the
             schedule.
         schedule: learning-rate factors; its length is the number of steps.
@@ -49,20 +49,19 @@ class Trainer:
     def __init__(
         self,
         ensemble: Ensemble,
-        target: Target,
-        objective: ReverseKL,
+        objective: Objective,
         optimizer: optim.Optimizer,
         schedule: LearningRate,
         tempering: Tempering,
         generator: torch.Generator,
         settings: dict[str, Any],
     ) -> None:
-        self.ensemble, self.target, self.objective = ensemble, target, objective
+        self.ensemble, self.objective = ensemble, objective
         self.optimizer, self.schedule, self.tempering = optimizer, schedule, tempering
         self.generator, self.settings = generator, settings
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.guard = Guard(ensemble.flat.detach())
-        self.history = History()
+        self.history = History(objective.quantity)
         self.gradient = torch.zeros_like(ensemble.flat)
         self.last_good = ensemble.flat.detach().clone()
         self.group_gradients: Tensor | None = None
@@ -71,6 +70,13 @@ class Trainer:
         self.stopped: str | None = None
         self.recorded: list[tuple[str, dict[str, Tensor]]] | None = None
         self.wall_time = 0.0
+
+    @property
+    def target(self) -> Target:
+        """The log-density, where the objective has one."""
+        if not isinstance(self.objective, ReverseKL):
+            raise AttributeError("a fit to data has no target")
+        return self.objective.target
 
     @property
     def step(self) -> int:
@@ -125,35 +131,35 @@ class Trainer:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         beta = self.tempering(step, flat)
-        noise = self.ensemble.draw(self.objective.n_mc, self.generator)
+        batch = self.objective.draw(self.ensemble, step, self.generator)
         flat.grad = None
-        value = self._evaluate(noise, beta)
-        loss = value.loss.mean(1)
-        self.group_gradients = _by_group(value.loss, flat, groups) if groups else None
+        terms, quantity = self._evaluate(batch, beta)
+        loss = terms.mean(1)
+        self.group_gradients = by_group(terms, flat, groups) if groups else None
         loss.sum().backward()
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
         raw = self.gradient.clone() if not bool(self.gradient.isfinite().all()) else self.gradient
         good, norm = self.guard(loss.detach(), self.gradient)
         self.last_good = torch.where(good.unsqueeze(1), flat.detach(), self.last_good)
-        self._update(good, noise, beta)
+        self._update(good, batch, beta)
         self.history.append(
             self.peaks[0] * factor,
             loss=loss.detach(),
-            elbo=value.elbo.mean(1),
-            elbo_se=value.elbo.std(1) / value.elbo.shape[1] ** 0.5,
             grad_norm=norm,
             beta=beta,
+            **mean_and_error(self.objective.quantity, quantity),
         )
         if not bool(self.guard.alive.any()):
             raise self._failure(loss.detach(), raw)
 
-    def _evaluate(self, noise: Tensor, beta: Tensor) -> Evaluation:
-        self.gradient_evaluations += noise.shape[0] * noise.shape[1]
-        return self.objective(self.ensemble, self.target, noise, beta)
+    def _evaluate(self, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
+        terms, quantity = self.objective(self.ensemble, batch, beta)
+        self.gradient_evaluations += terms.numel()
+        return terms, quantity
 
-    def _update(self, good: Tensor, noise: Tensor, beta: Tensor) -> None:
+    def _update(self, good: Tensor, batch: Any, beta: Tensor) -> None:
         if bool(good.all()):
-            self.optimizer.step(self._closure(noise, beta))
+            self.optimizer.step(self._closure(batch, beta))
             if not bool(self.ensemble.flat.isfinite().all()):
                 self._take_back()
         elif bool(good.any()):
@@ -171,14 +177,14 @@ class Trainer:
         # What the optimiser remembers of that step would spoil the next one too.
         self.optimizer.state.clear()
 
-    def _closure(self, noise: Tensor, beta: Tensor) -> Any:
-        """What a line search calls: the loss again on the draws of this step."""
+    def _closure(self, batch: Any, beta: Tensor) -> Any:
+        """What a line search calls: the loss again on the draws or rows of this step."""
         if not isinstance(self.optimizer, optim.LBFGS):
             return None
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            loss = self._evaluate(noise, beta).loss.mean()
+            loss = self._evaluate(batch, beta)[0].mean()
             loss.backward()
             return loss
 
@@ -195,8 +201,7 @@ class Trainer:
         return FitError(
             f"every restart was dropped at step {self.step}: its loss or gradient was not finite"
             f" {PATIENCE} times in a row ({_where(bad, self.ensemble)}; losses"
-            f" {[round(v, 3) for v in loss.tolist()]}). Is the target finite everywhere? If it is,"
-            f" try a smaller lr= or jitter=, or dtype=torch.float64. {left}",
+            f" {[round(v, 3) for v in loss.tolist()]}). {self.objective.advice} {left}",
             guide,
         )
 
@@ -205,24 +210,6 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What :func:`nfvi.training.snapshot.restore` goes on from."""
         return snapshot(self, callbacks)
-
-
-def _by_group(loss: Tensor, flat: Tensor, groups: int) -> Tensor:
-    """The gradient of the mean loss over each group of draws: (G, R, P)."""
-    n = loss.shape[1]
-    groups = min(groups, n)
-    member = torch.arange(n, device=loss.device) * groups // n
-    weight = torch.nn.functional.one_hot(member, groups).to(loss.dtype).T
-    weight = weight / weight.sum(1, keepdim=True)
-    weight = weight.unsqueeze(1).expand(-1, loss.shape[0], -1)
-    try:
-        (gradient,) = torch.autograd.grad(
-            loss, flat, weight, retain_graph=True, is_grads_batched=True
-        )
-    except RuntimeError:  # a backward of the target's own that vmap cannot go through
-        rows = [torch.autograd.grad(loss, flat, w, retain_graph=True)[0] for w in weight]
-        gradient = torch.stack(rows)
-    return gradient
 
 
 def _where(bad: list[str], ensemble: Ensemble) -> str:

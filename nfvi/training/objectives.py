@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
 from nfvi.training.ensemble import Ensemble
 
-__all__ = ["Evaluation", "ReverseKL"]
+__all__ = ["Evaluation", "Objective", "ReverseKL"]
+
+
+class Objective(ABC):
+    """A loss over the parameters of an ensemble, and what each step evaluates it on."""
+
+    quantity: ClassVar[str]
+    """What is recorded beside the loss, and is the higher the better."""
+    advice: ClassVar[str]
+    """What to look at when the loss is not finite."""
+
+    @abstractmethod
+    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Any:
+        """What the loss is evaluated on in a step, counted from 0: base draws, or rows of data."""
+
+    @abstractmethod
+    def __call__(self, ensemble: Ensemble, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
+        """One term a draw or row: the loss, which is differentiated, and the quantity.
+
+        Args:
+            ensemble: R guides.
+            batch: what :meth:`draw` returned.
+            beta: inverse temperature of each restart (R).
+
+        Returns:
+            Both (R, n).
+        """
 
 
 class Evaluation(NamedTuple):
@@ -21,7 +49,7 @@ class Evaluation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ReverseKL:
+class ReverseKL(Objective):
     """Reverse Kullback-Leibler divergence with tempering, E_q[log q(x) − β log p(x)].
 
     At β = 1 this is −ELBO = KL(q ‖ p) − log Z. ``"path"`` differentiates only through the draws,
@@ -29,6 +57,7 @@ class ReverseKL:
     without noise where q = p. ``"total"`` differentiates through both.
 
     Args:
+        target: p.
         n_mc: draws a step for each restart.
         gradient: ``"path"`` or ``"total"``.
 
@@ -37,15 +66,24 @@ class ReverseKL:
         Gradients should stay on path, 2022.
     """
 
+    quantity = "elbo"
+    advice = (
+        "Is the target finite everywhere? If it is, try a smaller lr= or jitter=, or"
+        " dtype=torch.float64."
+    )
+
+    target: Target
     n_mc: int
     gradient: Literal["path", "total"] = "path"
 
-    def __call__(
-        self, ensemble: Ensemble, target: Target, noise: Tensor, beta: Tensor
-    ) -> Evaluation:
+    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
+        """Base draws (R, n, d)."""
+        return ensemble.draw(self.n_mc, generator)
+
+    def __call__(self, ensemble: Ensemble, batch: Tensor, beta: Tensor) -> Evaluation:
         """Evaluate at base draws (R, n, d) with the temperature β (R) of each restart."""
-        x, log_q = ensemble.push(noise)
+        x, log_q = ensemble.push(batch)
         if self.gradient == "path":
-            log_q = ensemble.log_prob(x, noise)
-        log_p = target.log_prob(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            log_q = ensemble.log_prob(x, batch)
+        log_p = self.target.log_prob(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return Evaluation(log_q - beta.unsqueeze(-1) * log_p, (log_p - log_q).detach())

@@ -148,8 +148,7 @@ def build_trainer(
     made = make_optimizer(optimizer, ensemble.flat, plan.lr)
     return Trainer(
         ensemble,
-        target,
-        ReverseKL(plan.n_mc, plan.gradient),
+        ReverseKL(target, plan.n_mc, plan.gradient),
         made,
         LearningRate.over(plan.steps),
         Tempering(plan.lengths),
@@ -177,8 +176,7 @@ def trainer_of_guide(
     noise = torch.Generator(ensemble.flat.device).manual_seed(plan.seed + len(history))
     trainer = Trainer(
         ensemble,
-        target,
-        ReverseKL(plan.n_mc, plan.gradient),
+        ReverseKL(target, plan.n_mc, plan.gradient),
         make_optimizer(None, ensemble.flat, plan.lr),
         LearningRate.over(len(history)),
         Tempering(plan.lengths),

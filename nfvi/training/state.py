@@ -92,22 +92,27 @@ class TrainState:
 
     @property
     def history(self) -> History:
-        """Loss, ELBO, its error, gradient length and β of every step up to this one."""
+        """What was recorded of every step up to this one."""
         return self._trainer.history
 
     @property
     def loss(self) -> Tensor:
-        """E[log q − β log p] of this step (R)."""
+        """E[log q − β log p] of this step (R); minus the log-likelihood for a fit to data."""
         return self.history.last("loss", 1)[0]
 
     @property
     def elbo(self) -> Tensor:
-        """E[log p − log q] of this step's draws (R), before the update."""
+        """E[log p − log q] of this step's draws (R), before the update; of a fit to a target."""
         return self.history.last("elbo", 1)[0]
 
     @property
+    def log_likelihood(self) -> Tensor:
+        """Mean of log q over this step's rows (R), before the update; of a fit to data."""
+        return self.history.last("log_likelihood", 1)[0]
+
+    @property
     def beta(self) -> Tensor:
-        """β of this step (R)."""
+        """β of this step (R); of a fit to a target."""
         return self.history.last("beta", 1)[0]
 
     @property
@@ -122,9 +127,9 @@ class TrainState:
 
     @property
     def best(self) -> int:
-        """The restart with the highest ELBO, averaged over the last 50 steps."""
-        elbo = self.history.last("elbo", 50).nanmean(0)
-        return int(torch.where(self.alive & elbo.isfinite(), elbo, -torch.inf).argmax())
+        """The restart with the highest ELBO or log-likelihood, averaged over the last 50 steps."""
+        mean = self.history.last(self.history.quantity, 50).nanmean(0)
+        return int(torch.where(self.alive & mean.isfinite(), mean, -torch.inf).argmax())
 
     @property
     def parameters(self) -> dict[str, Tensor]:

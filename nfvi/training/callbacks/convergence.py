@@ -15,6 +15,7 @@ __all__ = ["CheckElboConvergence", "CheckParametersConvergence", "Gain", "gain_b
 
 _EPSILON = 1e-6
 _BLOCKS = 10
+_WORDS = {"elbo": "ELBO", "log_likelihood": "log-likelihood"}
 
 
 class CheckParametersConvergence(Callback):
@@ -111,8 +112,9 @@ class CheckElboConvergence(Callback):
 
     What it sees is the plateau at the present learning rate. The decay that the rest of the
     schedule would have brought may still be worth some hundredths of a nat; ``fit.refine`` by
-    the steps that were left makes that up. The answer depends on ``fit.history`` alone, so that
-    a resumed fit stops where the uninterrupted one does.
+    the steps that were left makes that up. In a fit to data it watches the log-likelihood of the
+    batches, with their standard errors, in place of the ELBO. The answer depends on
+    ``fit.history`` alone, so that a resumed fit stops where the uninterrupted one does.
 
     Args:
         every: steps between checks, at least 1.
@@ -137,18 +139,22 @@ class CheckElboConvergence(Callback):
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every or state.step < 2 * self.window:
             return None
-        elbo, error, beta = (
-            state.history.last(name, 2 * self.window)[:, state.alive]
-            for name in ("elbo", "elbo_se", "beta")
+        history, alive = state.history, state.alive
+        if "beta" in history.fields:
+            beta = history.last("beta", 2 * self.window)[:, alive]
+            if not bool((beta == 1).all()):
+                return None
+        value, error = (
+            history.last(name, 2 * self.window)[:, alive]
+            for name in (history.quantity, f"{history.quantity}_se")
         )
-        if not bool((beta == 1).all()):
-            return None
-        found = gain_between(elbo, error)
+        found = gain_between(value, error)
         bound = found.gain + self.z * found.error
         if not bool((bound < self.tolerance).all()):
             return None
         return Stop(
-            f"ELBO converged at step {state.step}: in {self.window} steps it gained at most"
+            f"{_WORDS[history.quantity]} converged at step {state.step}: in {self.window} steps it"
+            " gained at most"
             f" {float(bound.max()):.2g} nats"
         )
 

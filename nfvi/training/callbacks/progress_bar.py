@@ -1,4 +1,4 @@
-"""A progress bar with the ELBO and the length of the gradient."""
+"""A progress bar with what is maximised and the length of the gradient."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ __all__ = ["ProgressBar", "with_progress"]
 class ProgressBar(Callback):
     """Shows step, speed, and the ELBO (nats) and gradient length of the best restart.
 
+    A fit to data shows its log-likelihood a row (nats) in place of the ELBO.
+
     A fit has one by default in a terminal or notebook; ``progress=`` turns it on or off. One that
     is among ``callbacks=`` is shown in any case.
 
     Args:
-        every: steps between updates of the numbers, at least 1; the ELBO is the mean over them.
+        every: steps between updates of the numbers, at least 1; ELBO and log-likelihood are means
+            over them.
 
     Raises:
         ValueError: ``every`` is not an integer of at least 1.
@@ -35,10 +38,11 @@ class ProgressBar(Callback):
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every == 0 or state.step == state.steps:
-            best = state.best
-            elbo = float(state.history.last("elbo", self.every)[:, best].nanmean())
+            best, quantity = state.best, state.history.quantity
+            mean = float(state.history.last(quantity, self.every)[:, best].nanmean())
             norm = float(state.history.last("grad_norm", 1)[0, best])
-            self._bar.set_postfix(elbo=f"{elbo:.3f}", gradient=f"{norm:.2g}", refresh=False)
+            shown = {quantity: f"{mean:.3f}", "gradient": f"{norm:.2g}"}
+            self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
         return None
 

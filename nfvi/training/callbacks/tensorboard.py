@@ -14,6 +14,8 @@ __all__ = ["TensorBoard"]
 class TensorBoard(Callback):
     """Writes ELBO, loss, gradient length and β of each restart, and the learning rate.
 
+    A fit to data has its log-likelihood in place of ELBO and β.
+
     The curves are ``elbo/restart_0`` and so on, in nats and per step as in ``fit.history``; values
     are those of the step itself. A resumed fit goes on in the same folder. Needs the extra
     ``tensorboard``; look at it with ``tensorboard --logdir <logdir>``.
@@ -39,7 +41,9 @@ class TensorBoard(Callback):
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every == 0:
-            for name in ("elbo", "loss", "grad_norm", "beta"):
+            for name in state.history.fields:
+                if name.endswith("_se"):
+                    continue
                 for i, value in enumerate(state.history.last(name, 1)[0].tolist()):
                     self._writer.add_scalar(f"{name}/restart_{i}", value, state.step)
             self._writer.add_scalar("lr", state.lr, state.step)
