@@ -1,6 +1,6 @@
 """The flow families; importing this package enters them in the registry."""
 
-from nfvi.flows import affine, affine_autoregressive, householder, planar, radial
+from nfvi.flows import affine, affine_autoregressive, householder, permutation, planar, radial
 from nfvi.flows.base import Flow
 from nfvi.flows.registry import FlowSpec, Option, lookup, names, register
 
@@ -13,6 +13,7 @@ __all__ = [
     "householder",
     "lookup",
     "names",
+    "permutation",
     "planar",
     "radial",
     "register",

@@ -1,0 +1,57 @@
+"""Fixed permutations of the coordinates: a random one, and the reversal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.flows.base import Flow
+from nfvi.flows.registry import register
+
+__all__ = ["Permutation", "Reverse"]
+
+
+@register("perm", help="z_π, π a fixed random permutation")
+class Permutation(Flow):
+    """Fixed random permutation: f(z)_i = z_π(i), log|det| = 0.
+
+    Args:
+        dim: d. π (d) is drawn evenly from all permutations, the identity among them, and saved
+            with the state; nothing is learned. See :class:`Flow` for the other arguments.
+    """
+
+    order: Tensor
+
+    def __init__(self, dim: int, **common: Any) -> None:
+        super().__init__(dim, **common)
+        # On the generator's own device, so that a seed means one permutation on CPU and CUDA.
+        device = self._generator.device if self._generator is not None else "cpu"
+        order = torch.randperm(dim, generator=self._generator, device=device)
+        self.register_buffer("order", order.to(device=self._kind["device"]))
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z[..., self.order], z.new_zeros(z.shape[:-1])
+
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return x[..., self.order.argsort()], x.new_zeros(x.shape[:-1])
+
+
+@register("reverse", help="z_d, …, z_1")
+class Reverse(Flow):
+    """Reversal of the coordinates: f(z)_i = z_(d + 1 − i), log|det| = 0.
+
+    Args:
+        dim: d. There is nothing to learn. See :class:`Flow` for the other arguments.
+    """
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z.flip(-1), z.new_zeros(z.shape[:-1])
+
+    def inverse(
+        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return x.flip(-1), x.new_zeros(x.shape[:-1])
