@@ -1,6 +1,15 @@
 """The flow families; importing this package enters them in the registry."""
 
-from nfvi.flows import affine, affine_autoregressive, householder, permutation, planar, radial
+from nfvi.flows import (
+    affine,
+    affine_autoregressive,
+    householder,
+    monotone,
+    permutation,
+    planar,
+    radial,
+    triangular,
+)
 from nfvi.flows.base import Flow
 from nfvi.flows.registry import FlowSpec, Option, lookup, names, register
 
@@ -12,9 +21,11 @@ __all__ = [
     "affine_autoregressive",
     "householder",
     "lookup",
+    "monotone",
     "names",
     "permutation",
     "planar",
     "radial",
     "register",
+    "triangular",
 ]

@@ -13,20 +13,20 @@ __all__ = ["ACTIVATIONS", "Activation"]
 
 
 class Activation(NamedTuple):
-    """A function of a tensor and its derivative."""
+    """A function h = f(a), and its derivative from a and h."""
 
     function: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor, Tensor], Tensor]
 
 
-def _d_silu(a: Tensor) -> Tensor:
+def _d_silu(a: Tensor, h: Tensor) -> Tensor:
     s = a.sigmoid()
-    return s * (1 + a * (1 - s))
+    return s + h * (1 - s)
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "tanh": Activation(torch.tanh, lambda a: 1 - a.tanh().square()),
+    "tanh": Activation(torch.tanh, lambda a, h: 1 - h * h),
     "silu": Activation(silu, _d_silu),
-    "relu": Activation(torch.relu, lambda a: (a > 0).to(a.dtype)),
-    "sin": Activation(torch.sin, torch.cos),
+    "relu": Activation(torch.relu, lambda a, h: (a > 0).to(a.dtype)),
+    "sin": Activation(torch.sin, lambda a, h: a.cos()),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nfvi.flows.autoregressive import Autoregressive
@@ -43,6 +44,12 @@ class _AffineAutoregressive(Autoregressive):
         shift, raw = theta.unbind(-1)
         log_scale = soft_bound(raw, self.bound)
         return (v - shift) * (-log_scale).exp(), -log_scale
+
+    def _derivatives(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        raw = theta[..., 1]
+        scale = soft_bound(raw, self.bound).exp()
+        by_raw = u * scale * (1 - (raw / self.bound).tanh().square())
+        return scale, torch.stack([torch.ones_like(u), by_raw], -1)
 
 
 @register("maf", help="z_i = exp(a_i) x_i + m_i, with a_i and m_i from x_<i")

@@ -59,6 +59,10 @@ class Autoregressive(Flow):
     def _solve(self, v: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """u with T(u; θ) = v, and log du/dv, for v (\\*) and θ (\\*, P)."""
 
+    @abstractmethod
+    def _derivatives(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """∂T/∂u (\\*) and ∂T/∂θ (\\*, P) at u (\\*) and θ (\\*, P)."""
+
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self.fast == "sampling":
             return self._in_one_pass(z, context)
@@ -97,19 +101,14 @@ class Autoregressive(Flow):
     def _from_preimage(self, v: Tensor, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """u with its gradients by the implicit function theorem: du = J⁻¹ (dv − ∂T/∂θ dθ)."""
         u = u.detach()
+        theta, slopes = self.conditioner.taped(u, context)
+        again, _ = self._apply_to(u, theta)
         with torch.no_grad():
-            jacobian = self._jacobian(u, context)
-        again, _ = self._in_one_pass(u, context)
+            slope, by_theta = self._derivatives(u, theta)
+            # dv/du, triangular in the order of the layer.
+            jacobian = self.conditioner.pull_back(u, slopes, by_theta) + torch.diag_embed(slope)
         upper = self.index % 2 == 1
         step = torch.linalg.solve_triangular(jacobian, (v - again).unsqueeze(-1), upper=upper)
         u = u + in_range(step.squeeze(-1))
         _, ladj = self._in_one_pass(u, context)
         return u, -ladj
-
-    def _jacobian(self, u: Tensor, context: Tensor | None) -> Tensor:
-        """dv/du (\\*, d, d), triangular in the order of the layer."""
-        theta, by_input = self.conditioner.with_jacobian(u, context)
-        by_theta = torch.func.grad(lambda t: self._apply_to(u, t)[0].sum())(theta)
-        _, log_slope = self._apply_to(u, theta)
-        below: Tensor = (by_theta.unsqueeze(-2) @ by_input).squeeze(-2)
-        return below + torch.diag_embed(log_slope.exp())

@@ -81,6 +81,11 @@ class Conditioner(nn.Module):
             for i, ((m, n), mask) in enumerate(zip(itertools.pairwise(sizes), masks, strict=True))
         ]
 
+    @torch.no_grad()
+    def start_at(self, outputs: Tensor) -> None:
+        """Shift the start of the last bias by ``outputs`` (outputs), the output without jitter."""
+        self.linears[-1].bias += outputs.to(self.linears[-1].bias)
+
     def _masks(self, sizes: list[int]) -> list[Tensor | None]:
         return [None] * (len(sizes) - 1)
 
@@ -202,36 +207,43 @@ class MaskedConditioner(Conditioner):
         """The parameters (\\*, d, P) at inputs x (\\*, d)."""
         return self(x, context).unflatten(-1, (self.inputs, self.each))  # type: ignore[no-any-return]
 
-    def with_jacobian(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The parameters (\\*, d, P) and their derivatives by the inputs (\\*, d, P, d)."""
-        h, jacobian = self._first(x, context), self._jacobian_of_features(x)
+    def taped(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """The parameters (\\*, d, P), and the slopes of the activations that they went through."""
+        h, slopes = self._first(x, context), []
         *layers, last = self.linears
         for layer in layers:
             a = layer(h)
-            jacobian = self.activation.derivative(a).unsqueeze(-1) * (layer.masked() @ jacobian)
             h = self.activation.function(a)
-        shape = (self.inputs, self.each)
-        return last(h).unflatten(-1, shape), (last.masked() @ jacobian).unflatten(-2, shape)
+            slopes.append(self.activation.derivative(a.detach(), h.detach()))
+        return last(h).unflatten(-1, (self.inputs, self.each)), slopes
 
-    def _jacobian_of_features(self, x: Tensor) -> Tensor:
-        """d expand(x) / dx, with rows of 0 for the context: (\\*, features, d)."""
-        slope = (x.abs() < REACH).to(x.dtype).unsqueeze(-1)
-        if self.frequencies is not None:
-            wave = x.clamp(-REACH, REACH).unsqueeze(-1) * self.frequencies
-            slope = slope * torch.cat(
-                [
-                    torch.ones_like(x).unsqueeze(-1),
-                    wave.cos() * self.frequencies,
-                    -wave.sin() * self.frequencies,
-                ],
-                -1,
-            )
-        eye = torch.eye(self.inputs, dtype=x.dtype, device=x.device)
-        rows = (slope.unsqueeze(-1) * eye.unsqueeze(1)).flatten(-3, -2)
-        if not self.context_dim:
-            return rows
-        zero = rows.new_zeros(1).expand(*x.shape[:-1], self.context_dim, self.inputs)
-        return torch.cat([rows, zero], -2)
+    @torch.no_grad()
+    def pull_back(self, x: Tensor, slopes: list[Tensor], by_theta: Tensor) -> Tensor:
+        """Derivatives by the inputs (\\*, d, d) from those by the parameters (\\*, d, P).
+
+        Args:
+            x: the inputs (\\*, d).
+            slopes: from :meth:`taped`.
+            by_theta: derivatives of one value for each coordinate by its own parameters.
+        """
+        *layers, last = self.linears
+        rows = last.masked().unflatten(0, (self.inputs, self.each))
+        g = torch.einsum("...dp,dph->...dh", by_theta, rows)
+        for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
+            g = (g * slope.unsqueeze(-2)) @ layer.masked()
+        return self._by_input(g.narrow(-1, 0, self.inputs * self.per_input), x)
+
+    def _by_input(self, by_feature: Tensor, x: Tensor) -> Tensor:
+        """From derivatives by the features (\\*, d, d · per_input) to those by the inputs."""
+        inside = (x.abs() < REACH).to(x.dtype).unsqueeze(-2)
+        if self.frequencies is None:
+            return by_feature * inside
+        wave = x.clamp(-REACH, REACH).unsqueeze(-1) * self.frequencies
+        slope = torch.cat([wave.cos() * self.frequencies, -wave.sin() * self.frequencies], -1)
+        plain, waves = by_feature.unflatten(-1, (self.inputs, self.per_input)).split(
+            [1, self.per_input - 1], -1
+        )
+        return (plain.squeeze(-1) + (waves * slope.unsqueeze(-3)).sum(-1)) * inside
 
 
 def _waves(features: Features) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["solve_tanh"]
+__all__ = ["solve_increasing", "solve_tanh"]
 
 _MAX_STEPS = 200
 
@@ -43,3 +45,35 @@ def solve_tanh(c: Tensor, slope: Tensor) -> Tensor:
             return moved
         a = moved
     return a
+
+
+def solve_increasing(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], middle: Tensor, reach: Tensor
+) -> Tensor:
+    """The root of an increasing function, by Newton's method inside a shrinking bracket.
+
+    Bisection takes over wherever Newton leaves the bracket or fails to halve it.
+
+    Args:
+        function: from u (\\*) to value and positive slope there, each (\\*).
+        middle: the middle of a bracket (\\*) that holds the root; also where the search starts.
+        reach: half the width of the bracket (\\*).
+
+    Returns:
+        u (\\*) to rounding; NaN where an input is NaN.
+    """
+    low, high, u = middle - reach, middle + reach, middle
+    for _ in range(_MAX_STEPS):
+        value, slope = function(u)
+        low, high = torch.where(value < 0, u, low), torch.where(value > 0, u, high)
+        newton = u - value / slope
+        half = low + (high - low) / 2
+        inside = (newton >= low) & (newton <= high) & ((newton - u).abs() < (high - low) / 2)
+        moved = torch.where(value == 0, u, torch.where(inside, newton, half))
+        # Rounding of the value alone moves the root by a few units in the last place.
+        eps = torch.finfo(u.dtype).eps
+        settled = (moved - u).abs() <= 2 * eps * u.abs()
+        if bool((settled | ~torch.isfinite(moved)).all()):
+            return moved
+        u = moved
+    return u
