@@ -29,7 +29,7 @@ class Permutation(Flow):
         # On the generator's own device, so that a seed means one permutation on CPU and CUDA.
         device = self._generator.device if self._generator is not None else "cpu"
         order = torch.randperm(dim, generator=self._generator, device=device)
-        self.register_buffer("order", order.to(device=self._kind["device"]))
+        self.register_buffer("order", order.to(device=self._kind["device"]))  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return z[..., self.order], z.new_zeros(z.shape[:-1])

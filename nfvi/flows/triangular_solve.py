@@ -1,0 +1,64 @@
+"""Triangular systems whose solutions and gradients stay within the range of floats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["solve_rows"]
+
+
+def solve_rows(matrix: Tensor, rows: Tensor, *, upper: bool = False, unit: bool = False) -> Tensor:
+    """A⁻¹ b for a triangular A and each row b, cut like :func:`~nfvi.flows.in_range.in_range`.
+
+    The inverse of a triangular matrix may grow exponentially with d, and so may the gradients
+    that come back through it; here both are cut at ± the largest float to the power 0.4.
+
+    Args:
+        matrix: A (\\*, d, d); the other triangle is not read.
+        rows: right-hand sides (\\*, n, d).
+        upper: whether A is upper triangular, or else lower.
+        unit: whether the diagonal is taken to be ones, without reading it.
+
+    Returns:
+        The solutions (\\*, n, d), differentiable with respect to matrix and rows.
+    """
+    return _SolveRows.apply(matrix, rows, upper, unit)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _SolveRows(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(matrix: Tensor, rows: Tensor, upper: bool, unit: bool) -> Tensor:
+        limit = _limit(rows)
+        solution: Tensor = torch.linalg.solve_triangular(
+            matrix.mT, rows.clamp(-limit, limit), upper=not upper, left=False, unitriangular=unit
+        )
+        # What left the range on the way is infinite or, from ∞ − ∞, not a number; but what came
+        # in as not a number stays so.
+        return solution.nan_to_num(0.0).clamp(-limit, limit) + 0 * rows
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        matrix, _, ctx.upper, ctx.unit = inputs
+        ctx.save_for_backward(matrix, output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        matrix, solution = ctx.saved_tensors
+        inside = solution.abs() < _limit(solution)
+        passed = torch.where(inside, gradients[0], 0.0)
+        by_rows = solve_rows(matrix.mT, passed, upper=not ctx.upper, unit=ctx.unit)
+        if not ctx.needs_input_grad[0]:
+            return None, by_rows, None, None
+        by_matrix = -by_rows.mT @ solution
+        offset = 1 if ctx.unit else 0
+        part = by_matrix.triu(offset) if ctx.upper else by_matrix.tril(-offset)
+        return part, by_rows, None, None
+
+
+def _limit(x: Tensor) -> float:
+    return float(torch.finfo(x.dtype).max ** 0.4)
