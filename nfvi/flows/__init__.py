@@ -9,6 +9,7 @@ from nfvi.flows import (
     permutation,
     planar,
     radial,
+    spline,
     triangular,
 )
 from nfvi.flows.base import Flow
@@ -29,5 +30,6 @@ __all__ = [
     "planar",
     "radial",
     "register",
+    "spline",
     "triangular",
 ]
