@@ -11,6 +11,7 @@ from nfvi.flows import (
     planar,
     radial,
     realnvp,
+    sinh_arcsinh,
     spline,
     triangular,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "radial",
     "realnvp",
     "register",
+    "sinh_arcsinh",
     "spline",
     "triangular",
 ]
