@@ -13,6 +13,7 @@ from nfvi.flows import (
     realnvp,
     sinh_arcsinh,
     spline,
+    sylvester,
     triangular,
 )
 from nfvi.flows.base import Flow
@@ -37,5 +38,6 @@ __all__ = [
     "register",
     "sinh_arcsinh",
     "spline",
+    "sylvester",
     "triangular",
 ]

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from nfvi.flows.base import Flow
 from nfvi.flows.registry import register
 
-__all__ = ["Householder"]
+__all__ = ["Householder", "compact_form"]
 
 
 @register("hh", help="z − 2 v (vᵀz) / ‖v‖²")
@@ -55,7 +55,7 @@ class Householder(Flow):
     def forward_run(
         cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        normals, compact = _compact_form(flows)
+        normals, compact = compact_form(_stack(flows))
         return z - (z @ normals.mT) @ compact @ normals, z.new_zeros(z.shape[:-1])
 
     @classmethod
@@ -66,14 +66,25 @@ class Householder(Flow):
         z: Tensor | None = None,
         context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        normals, compact = _compact_form(flows)
+        normals, compact = compact_form(_stack(flows))
         return x - (x @ normals.mT) @ compact.mT @ normals, x.new_zeros(x.shape[:-1])
 
 
-def _compact_form(flows: Sequence[Flow]) -> tuple[Tensor, Tensor]:
-    """Vᵀ (K, d) and T (K, K) of I − V T Vᵀ, which acts on rows from the right."""
-    rows: list[Tensor] = [flow.v for flow in flows]  # type: ignore[misc]
-    normals = normalize(torch.stack(rows), dim=-1, eps=1e-30)
-    identity = torch.eye(len(flows), dtype=normals.dtype, device=normals.device)
+def compact_form(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """K reflections in a row, the first one first, as I − V T Vᵀ acting on rows from the right.
+
+    Args:
+        vectors: a normal of each (K, d), of any length; of length 0 for the identity.
+
+    Returns:
+        Vᵀ (K, d) and T (K, K).
+    """
+    normals = normalize(vectors, dim=-1, eps=1e-30)
+    identity = torch.eye(vectors.shape[0], dtype=normals.dtype, device=normals.device)
     triangle = (normals @ normals.mT).triu(1) + 0.5 * identity
     return normals, torch.linalg.solve_triangular(triangle, identity, upper=True)
+
+
+def _stack(flows: Sequence[Flow]) -> Tensor:
+    rows: list[Tensor] = [flow.v for flow in flows]  # type: ignore[misc]
+    return torch.stack(rows)
