@@ -103,8 +103,10 @@ class Monotone(Autoregressive):
         return p.least + (p.s * lift).sum(-1), by_theta
 
     def _read(self, theta: Tensor) -> _Steps:
-        shift, raw, t = theta.split([1, 1 + 2 * self.terms, self.terms], -1)
-        a, c, s = softplus(raw).split([1, self.terms, self.terms], -1)
+        terms = self.terms
+        shift, _, t = theta.split([1, 1 + 2 * terms, terms], -1)
+        # Of all of θ: of a slice, which is not contiguous in memory, softplus takes far longer.
+        _, a, c, s, _ = softplus(theta).split([1, 1, terms, terms, terms], -1)
         least = a.squeeze(-1) + LEAST_SLOPE
         rise = torch.add(least, s.sum(-1), alpha=self.gamma)
         return _Steps(shift.squeeze(-1), least, rise, c - self.gamma, s, t, self.gamma)
