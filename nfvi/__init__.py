@@ -1,9 +1,11 @@
 """Variational inference with normalizing flows from a formula, on PyTorch and Pyro."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from nfvi.autoguide import AutoFlow
 from nfvi.compare import Comparison, compare
+from nfvi.density_fit import DensityFit
 from nfvi.errors import FitError, FormulaError, TargetError
 from nfvi.fit import Fit
 from nfvi.formula import Formula
@@ -23,6 +25,9 @@ from nfvi.training.callbacks import (
 )
 from nfvi.training.state import Callback, Stop, TrainState
 
+if TYPE_CHECKING:
+    from nfvi.sklearn_density import FlowDensity
+
 __version__ = version("nfvi")
 
 __all__ = [
@@ -33,8 +38,10 @@ __all__ = [
     "CheckParametersConvergence",
     "Checkpoint",
     "Comparison",
+    "DensityFit",
     "Fit",
     "FitError",
+    "FlowDensity",
     "Formula",
     "FormulaError",
     "GradientTracker",
@@ -55,3 +62,16 @@ __all__ = [
     "log_density",
     "nuts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn is an extra, and is imported by those who ask for it.
+    if name == "FlowDensity":
+        from nfvi.sklearn_density import FlowDensity
+
+        return FlowDensity
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

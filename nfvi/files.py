@@ -29,7 +29,7 @@ def write_file(
 
     Args:
         path: the file; its folder must exist.
-        kind: ``"fit"`` or ``"checkpoint"``, checked when the file is read.
+        kind: ``"fit"``, ``"density"`` or ``"checkpoint"``, checked when the file is read.
         tensors: name -> tensor, of any device.
         values: what :func:`json.dumps` can write.
 
@@ -96,6 +96,11 @@ def _header(path: Path, kind: str, metadata: dict[str, str]) -> dict[str, Any]:
             " update nfvi to read it"
         )
     if found != kind:
-        reader = {"fit": "Fit.load", "checkpoint": "NFVI.resume"}.get(found, "another function")
+        readers = {
+            "fit": "Fit.load",
+            "density": "DensityFit.load",
+            "checkpoint": "NFVI.resume",
+        }
+        reader = readers.get(found, "another function")
         raise FitError(f"{str(path)!r} holds a {found}, not a {kind}; read it with {reader}")
     return dict(values)

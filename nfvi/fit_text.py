@@ -15,7 +15,7 @@ from nfvi.text_table import align, short
 if TYPE_CHECKING:
     from nfvi.fit import Fit
 
-__all__ = ["describe", "summarize"]
+__all__ = ["describe", "plus_minus", "summarize", "wrapped"]
 
 WIDTH = 99
 QUANTILES = (0.05, 0.5, 0.95)
@@ -35,11 +35,12 @@ def describe(fit: Fit) -> str:
     if fit.target is not None or fit._diagnostics is not None:
         lines += ["", *_numbers(fit), "", *_advice(fit)]
     else:
-        lines += _wrapped("no diagnostics: load it with target= to compute them")
+        lines += wrapped("no diagnostics: load it with target= to compute them")
     return "\n".join(lines)
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
+    """A paragraph in indented lines of less than 100 columns."""
     return wrap(
         text,
         WIDTH,
@@ -55,7 +56,7 @@ def _header(fit: Fit) -> list[str]:
     return [
         f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"
         f" base {fit.guide.base}, seed {fit.seed}",
-        *_wrapped(
+        *wrapped(
             f"{fit.steps:,} steps of {fit.settings['n_mc']:,} draws,"
             f" {fit.gradient_evaluations:,} gradients of the target, {fit.wall_time:.1f} s"
             f" ({how.get(fit.stopped, fit.stopped)})"
@@ -74,14 +75,14 @@ def _restarts(fit: Fit) -> list[str]:
         notes += ["kept"] if restart.best else []
         elbo = "-" if math.isnan(restart.elbo) else f"{restart.elbo:.3f}"
         words.append(elbo + (f" ({', '.join(notes)})" if notes else ""))
-    return _wrapped(f"ELBO of each restart: {'; '.join(words)}")
+    return wrapped(f"ELBO of each restart: {'; '.join(words)}")
 
 
 def _numbers(fit: Fit) -> list[str]:
     d = fit.diagnostics
     outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
     rows = [
-        ("ELBO", _plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
+        ("ELBO", plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
         *_kl(fit),
         ("k-hat", *_khat(d.khat)),
         (
@@ -91,14 +92,14 @@ def _numbers(fit: Fit) -> list[str]:
         ),
         (
             "log evidence",
-            _plus_minus(d.log_evidence, d.log_evidence_se),
+            plus_minus(d.log_evidence, d.log_evidence_se),
             "log Z by importance sampling" + ("" if d.khat < KHAT_LIMIT else "; not reliable here"),
         ),
     ]
     width = max(len(value) for _, value, _ in rows)
     lines = [f"  {name:<13}  {value:<{width}}  {meaning}" for name, value, meaning in rows]
     if d.not_finite:
-        lines += _wrapped(
+        lines += wrapped(
             f"{d.not_finite:,} of {d.draws:,} draws had no finite density: they are left out of the"
             " ELBO and have weight 0"
         )
@@ -110,15 +111,15 @@ def _kl(fit: Fit) -> list[tuple[str, str, str]]:
     d = fit.diagnostics
     known = fit.target.log_normalizer if fit.target is not None else None
     if known is not None:
-        kl = _plus_minus(known - d.elbo, d.elbo_se)
+        kl = plus_minus(known - d.elbo, d.elbo_se)
         return [("KL(q ‖ p)", kl, f"log Z − ELBO; log Z = {known:.4f} is known for this target")]
     if d.khat < KHAT_LIMIT and math.isfinite(d.elbo):
-        kl = _plus_minus(d.log_evidence - d.elbo, d.elbo_se)
+        kl = plus_minus(d.log_evidence - d.elbo, d.elbo_se)
         return [("KL(q ‖ p)", kl, "log evidence − ELBO: an estimate, of what the draws can see")]
     return []
 
 
-def _plus_minus(value: float, error: float) -> str:
+def plus_minus(value: float, error: float) -> str:
     """A value with its standard error, to two digits of the latter and at most six decimals."""
     if not math.isfinite(value):
         return f"{value:.0f}"
@@ -143,7 +144,7 @@ def _khat(khat: float) -> tuple[str, str]:
 
 
 def _advice(fit: Fit) -> list[str]:
-    return [line for text in (_verdict(fit), *_spread(fit), CAVEAT) for line in _wrapped(text)]
+    return [line for text in (_verdict(fit), *_spread(fit), CAVEAT) for line in wrapped(text)]
 
 
 def _verdict(fit: Fit) -> str:

@@ -12,24 +12,17 @@ import torch
 
 from nfvi.bases import Base, make_base
 from nfvi.checks import check_dtype, check_whole, usable_device
-from nfvi.errors import TargetError
+from nfvi.data import read_data
+from nfvi.density_fit import DensityFit
 from nfvi.files import read_file
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.guide import Guide
-from nfvi.targets import Target, as_target
+from nfvi.inference_data import data_fit
+from nfvi.inference_target import target_dtype, target_trainer
+from nfvi.targets import as_target
 from nfvi.training.callbacks import with_progress
-from nfvi.training.loop import Trainer
 from nfvi.training.optimizers import OptimizerSpec
-from nfvi.training.setup import (
-    STEPS,
-    Plan,
-    build_trainer,
-    default_n_mc,
-    default_restarts,
-    tempering_lengths,
-)
-from nfvi.training.snapshot import restore
 from nfvi.training.state import CallbackLike
 
 __all__ = ["NFVI"]
@@ -93,7 +86,8 @@ class NFVI:
         """Go on with a fit that was stopped, from the last file of a :class:`~nfvi.Checkpoint`.
 
         ``NFVI.resume(path).fit(target)`` takes the same target and callbacks as the fit that
-        wrote the file (a file holds no code) and ends bit for bit where that one would have.
+        wrote the file (a file holds no code) and ends bit for bit where that one would have. So
+        does ``NFVI.resume(path).fit_data(x)`` with the same data.
 
         Args:
             path: the checkpoint.
@@ -140,7 +134,7 @@ class NFVI:
             n_mc: draws a step for each restart; default 256 for up to 10 dimensions, 64 for more.
             restarts: independent fits run side by side, of which the one with the highest final
                 ELBO is kept; default 8 for up to 10 dimensions and 4 for more, but 1 for more than
-                25 000 parameters, a target that is evaluated draw by draw, or an optimiser that
+                5 000 parameters, a target that is evaluated draw by draw, or an optimiser that
                 may mix restarts.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
                 restarts, or one for each; ``True`` is 0.6 and ``False`` is 0. Default 0.6 for
@@ -168,85 +162,88 @@ class NFVI:
         """
         started = time.perf_counter()
         target = as_target(target, *args, dim=dim)
-        target.check(self._dtype(target), self.device)
+        target.check(target_dtype(self, target), self.device)
         _check_callbacks(callbacks)
         given = {"steps": steps, "n_mc": n_mc, "restarts": restarts, "anneal": anneal, "lr": lr}
-        if self._checkpoint is not None:
-            trainer = self._resumed(target, given, gradient, optimizer)
-        else:
-            trainer = self._fresh(target, given, gradient, optimizer)
+        trainer = target_trainer(self, target, given, gradient, optimizer)
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
 
-    def _fresh(
-        self, target: Target, given: dict[str, Any], gradient: Any, optimizer: OptimizerSpec
-    ) -> Trainer:
-        steps = STEPS if given["steps"] is None else given["steps"]
-        check_whole("steps", steps, 1)
-        restarts = given["restarts"]
-        if restarts is None:
-            trial = self._guide(target, torch.Generator().manual_seed(0))
-            restarts = default_restarts(trial, target, optimizer)
-        check_whole("restarts", restarts, 1)
-        plan = Plan(
-            steps=steps,
-            n_mc=default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"],
-            lengths=tempering_lengths(given["anneal"], restarts, steps),
-            gradient=gradient,
-            lr=given["lr"],
-            seed=secrets.randbits(48) if self.seed is None else self.seed,
-        )
-        return self._trainer(target, plan, optimizer)
+    def fit_data(
+        self,
+        x: Any,
+        *,
+        validation: Any = 0.1,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        weights: Any = None,
+        context: Any = None,
+        standardize: bool = True,
+        patience: int | None = None,
+        optimizer: OptimizerSpec = None,
+        lr: float | None = None,
+        callbacks: Sequence[CallbackLike] = (),
+        progress: bool | None = None,
+    ) -> DensityFit:
+        """Fit the guide to data by maximum likelihood: a density q(x), or q(x | context).
 
-    def _resumed(
-        self, target: Target, given: dict[str, Any], gradient: str, optimizer: OptimizerSpec
-    ) -> Trainer:
-        if self._checkpoint is None:
-            raise ValueError("nothing to resume from")
-        tensors, values = self._checkpoint
-        refused = [name for name, value in given.items() if value is not None]
-        refused += ["gradient"] if gradient not in ("path", values["gradient"]) else []
-        if refused:
-            raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit()")
-        if target.dim != values["dim"]:
-            raise TargetError(
-                f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
-                f" {target.name!r} has dim={target.dim}; resume with the same target"
-            )
-        trainer = self._trainer(target, Plan.from_dict(values), optimizer)
-        if type(trainer.optimizer).__name__ != values["optimizer"]:
-            raise ValueError(
-                f"the checkpoint was written with optimizer={values['optimizer']}; pass the same"
-                " optimizer= to fit()"
-            )
-        restore(trainer, tensors, values)
-        return trainer
+        Args:
+            x: rows (n, d), or (n) for d = 1: an array, tensor or table; or a ``DataLoader`` of
+                batches x, (x,) or (x, context), which is read into memory once.
+            validation: fraction of the rows to hold out, from 0 to below 1, chosen by the seed; or
+                held-out data itself, x or (x, context). ``None`` is 0.
+            batch_size: rows a step; default that of the loader, or else 256.
+            epochs: how often each row is seen; default as many as make 3 000 steps, at least 10.
+            weights: (n), at least 0: row i counts as ``weights[i]`` rows.
+            context: (n, c), what the density is conditional on.
+            standardize: whether the guide sees columns of x and context with mean 0 and sd 1. The
+                result is in the units of the data in either case.
+            patience: looks at the held-out rows without a gain after which the fit stops; default a
+                third of all looks. There is a look every epoch, but at most 200 in a fit.
+            optimizer: as for :meth:`fit`.
+            lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
+                0); default 0.005 for Adam, the class's own for another optimiser.
+            callbacks: as for :meth:`fit`.
+            progress: as for :meth:`fit`.
 
-    def _trainer(self, target: Target, plan: Plan, optimizer: OptimizerSpec) -> Trainer:
-        settings = {
-            "formula": str(self.formula),
-            "base": str(self.base),
-            "dtype": str(self._dtype(target)).removeprefix("torch."),
-            "dim": target.dim,
-            "target": target.name,
-            "named": target.named,
-        }
-        return build_trainer(
-            lambda generator: self._guide(target, generator), target, plan, optimizer, settings
-        )
+        Returns:
+            The fit, in the state that was best on the held-out rows; after Ctrl-C, the best so far.
 
-    def _guide(self, target: Target, generator: torch.Generator) -> Guide:
+        Raises:
+            TypeError, ValueError: an argument is wrong; nothing has been run then.
+            FormulaError: a flow cannot have this dimension, or takes no context.
+            FitError: the loss or its gradient was not finite 100 times in a row.
+        """
+        started = time.perf_counter()
+        _check_callbacks(callbacks)
+        given = {"batch_size": batch_size, "epochs": epochs, "patience": patience, "lr": lr}
+        data = read_data(x, context, weights)
+        running = data_fit(self, data, validation, standardize, given, optimizer)
+        return DensityFit.from_running(running, callbacks, progress, started)
+
+    def _guide(
+        self, dim: int, dtype: torch.dtype, generator: torch.Generator, context_dim: int = 0
+    ) -> Guide:
         return Guide(
             self.formula,
-            target.dim,
+            dim,
             base=self.base,
+            context_dim=context_dim,
             jitter=self.jitter,
             generator=generator,
-            dtype=self._dtype(target),
+            dtype=dtype,
             device=self.device,
         )
 
-    def _dtype(self, target: Target) -> torch.dtype:
-        return self.dtype or getattr(target, "dtype", None) or torch.get_default_dtype()
+    def _settings(self, dim: int, dtype: torch.dtype) -> dict[str, Any]:
+        return {
+            "formula": str(self.formula),
+            "base": str(self.base),
+            "dtype": str(dtype).removeprefix("torch."),
+            "dim": dim,
+        }
+
+    def _fresh_seed(self) -> int:
+        return secrets.randbits(48) if self.seed is None else self.seed
 
 
 def _check_callbacks(callbacks: Sequence[CallbackLike]) -> None:

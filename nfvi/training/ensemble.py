@@ -60,6 +60,14 @@ class Ensemble:
             return x.unsqueeze(0), log_q.unsqueeze(0)
         return torch.vmap(self._push_one)(self.flat, self.fixed, noise)
 
+    def log_likelihood(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """log q(x | context) (R, n) of rows x (n, d), differentiable in the parameters."""
+        if self.size == 1:
+            state = self._module_state(self.flat)
+            return self._call_log_prob(state, x, None, context).unsqueeze(0)
+        each = torch.vmap(lambda f, fixed: self._log_likelihood_one(f, fixed, x, context))
+        return each(self.flat, self.fixed)
+
     def log_prob(self, x: Tensor, noise: Tensor) -> Tensor:
         """log q(x) (R, n) with the parameters held fixed, at x (R, n, d) pushed from ``noise``."""
         flat = self.flat.detach()
@@ -91,9 +99,20 @@ class Ensemble:
     ) -> Tensor:
         return self._call_log_prob(self._unpack(flat) | fixed, x, noise)
 
-    def _call_log_prob(self, state: dict[str, Tensor], x: Tensor, noise: Tensor) -> Tensor:
+    def _log_likelihood_one(
+        self, flat: Tensor, fixed: dict[str, Tensor], x: Tensor, context: Tensor | None
+    ) -> Tensor:
+        return self._call_log_prob(self._unpack(flat) | fixed, x, None, context)
+
+    def _call_log_prob(
+        self,
+        state: dict[str, Tensor],
+        x: Tensor,
+        noise: Tensor | None,
+        context: Tensor | None = None,
+    ) -> Tensor:
         prefixed = {f"guide.{name}": value for name, value in state.items()}
-        return functional_call(self._log_prob, prefixed, (x, noise))  # type: ignore[no-any-return]
+        return functional_call(self._log_prob, prefixed, (x, noise, context))  # type: ignore[no-any-return]
 
     def _module_state(self, flat: Tensor) -> dict[str, Tensor]:
         return self._unpack(flat[0]) | {name: value[0] for name, value in self.fixed.items()}
@@ -114,8 +133,8 @@ class _LogProb(nn.Module):
         super().__init__()
         self.guide = guide
 
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.guide.log_prob(x, z)
+    def forward(self, x: Tensor, z: Tensor | None, context: Tensor | None) -> Tensor:
+        return self.guide.log_prob(x, z, context)
 
 
 def _stack_fixed(guides: Sequence[Guide], trained: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -1,0 +1,113 @@
+"""What NFVI.fit prepares: a trainer for a target, new or from a checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nfvi.checks import check_whole
+from nfvi.errors import TargetError
+from nfvi.targets import Target
+from nfvi.training.loop import Trainer
+from nfvi.training.optimizers import OptimizerSpec
+from nfvi.training.setup import (
+    STEPS,
+    Plan,
+    build_trainer,
+    default_n_mc,
+    default_restarts,
+    tempering_lengths,
+)
+from nfvi.training.snapshot import restore
+
+if TYPE_CHECKING:
+    from nfvi.inference import NFVI
+
+__all__ = ["check_optimizer", "target_dtype", "target_trainer"]
+
+
+def target_dtype(nfvi: NFVI, target: Target) -> torch.dtype:
+    """The dtype of a guide for a target."""
+    return nfvi.dtype or getattr(target, "dtype", None) or torch.get_default_dtype()
+
+
+def target_trainer(
+    nfvi: NFVI, target: Target, given: dict[str, Any], gradient: Any, optimizer: OptimizerSpec
+) -> Trainer:
+    """The trainer of a fit to a target, from the arguments of :meth:`nfvi.NFVI.fit`.
+
+    Raises:
+        TargetError, ValueError: an argument is wrong, or another than that of the checkpoint.
+    """
+    if nfvi._checkpoint is not None:
+        return _resumed(nfvi, target, given, gradient, optimizer)
+    steps = STEPS if given["steps"] is None else given["steps"]
+    check_whole("steps", steps, 1)
+    restarts = given["restarts"]
+    if restarts is None:
+        trial = _guide(nfvi, target, torch.Generator().manual_seed(0))
+        restarts = default_restarts(trial, target, optimizer)
+    check_whole("restarts", restarts, 1)
+    plan = Plan(
+        steps=steps,
+        n_mc=default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"],
+        lengths=tempering_lengths(given["anneal"], restarts, steps),
+        gradient=gradient,
+        lr=given["lr"],
+        seed=nfvi._fresh_seed(),
+    )
+    return _trainer(nfvi, target, plan, optimizer)
+
+
+def _resumed(
+    nfvi: NFVI, target: Target, given: dict[str, Any], gradient: str, optimizer: OptimizerSpec
+) -> Trainer:
+    if nfvi._checkpoint is None:
+        raise ValueError("nothing to resume from")
+    tensors, values = nfvi._checkpoint
+    if "fingerprint" in values:
+        raise ValueError(
+            "the checkpoint is of a fit to data; go on with NFVI.resume(path).fit_data(x)"
+        )
+    refused = [name for name, value in given.items() if value is not None]
+    refused += ["gradient"] if gradient not in ("path", values["gradient"]) else []
+    if refused:
+        raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit()")
+    if target.dim != values["dim"]:
+        raise TargetError(
+            f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
+            f" {target.name!r} has dim={target.dim}; resume with the same target"
+        )
+    trainer = _trainer(nfvi, target, Plan.from_dict(values), optimizer)
+    check_optimizer(trainer, values, "fit()")
+    restore(trainer, tensors, values)
+    return trainer
+
+
+def check_optimizer(trainer: Trainer, values: dict[str, Any], door: str) -> None:
+    """Check that a trainer has the optimiser that a checkpoint was written with.
+
+    Raises:
+        ValueError: it has another.
+    """
+    if type(trainer.optimizer).__name__ != values["optimizer"]:
+        raise ValueError(
+            f"the checkpoint was written with optimizer={values['optimizer']}; pass the same"
+            f" optimizer= to {door}"
+        )
+
+
+def _trainer(nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec) -> Trainer:
+    settings = {
+        **nfvi._settings(target.dim, target_dtype(nfvi, target)),
+        "target": target.name,
+        "named": target.named,
+    }
+    return build_trainer(
+        lambda generator: _guide(nfvi, target, generator), target, plan, optimizer, settings
+    )
+
+
+def _guide(nfvi: NFVI, target: Target, generator: torch.Generator) -> Any:
+    return nfvi._guide(target.dim, target_dtype(nfvi, target), generator)
