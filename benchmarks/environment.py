@@ -12,10 +12,11 @@ import torch
 __all__ = ["describe_environment"]
 
 
-def describe_environment() -> str:
-    """One line for the top of a benchmark's output."""
+def describe_environment(*others: str) -> str:
+    """One line for the top of a benchmark's output, with the versions of other packages too."""
     cpu = _cpu_name()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("nfvi", "torch", "pyro-ppl"))
+    names = ("nfvi", "torch", "pyro-ppl", *others)
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
     return (
         f"{datetime.date.today().isoformat()}, {cpu}, {os.cpu_count()} cores,"
         f" {torch.get_num_threads()} torch threads, Python {platform.python_version()}, {packages}"

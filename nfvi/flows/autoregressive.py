@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class Autoregressive(Flow):
     """
 
     takes_context = True
-    size: ClassVar[int]
+    size: int
     """P, the parameters of T."""
 
     def __init__(

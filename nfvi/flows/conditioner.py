@@ -243,7 +243,8 @@ class MaskedConditioner(Conditioner):
         plain, waves = by_feature.unflatten(-1, (self.inputs, self.per_input)).split(
             [1, self.per_input - 1], -1
         )
-        return (plain.squeeze(-1) + (waves * slope.unsqueeze(-3)).sum(-1)) * inside
+        by_input: Tensor = plain.squeeze(-1) + (waves * slope.unsqueeze(-3)).sum(-1)
+        return by_input * inside
 
 
 def _waves(features: Features) -> int:

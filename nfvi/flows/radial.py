@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,40 +39,65 @@ class Radial(Flow):
         self.z_ref = nn.Parameter(self._jitter * self._noise(dim))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        alpha, positive = self._coefficients()
-        offset = z - self.z_ref
-        r = torch.linalg.vector_norm(offset, dim=-1)
-        stretch = (positive - alpha) / (alpha + r)
-        return z + stretch.unsqueeze(-1) * offset, self._ladj(r, alpha, positive)
+        return self.forward_run([self], z)
 
     def inverse(
         self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        alpha, positive = self._coefficients()
-        offset = x - self.z_ref
-        r_x = torch.linalg.vector_norm(offset, dim=-1)
-        # r² + (softplus(b) − r_x) r − α r_x = 0; the form without cancellation on either side.
-        p = r_x - positive
-        q = p.abs() + (p * p + 4 * alpha * r_x).sqrt()
-        r = torch.where(p >= 0, q / 2, 2 * alpha * r_x / q)
-        shrink = (alpha + r) / (positive + r)
-        return self.z_ref + shrink.unsqueeze(-1) * offset, -self._ladj(r, alpha, positive)
+        return self.inverse_run([self], x)
 
-    def _coefficients(self) -> tuple[Tensor, Tensor]:
-        """α within [ε², 1/ε] and softplus(b) = α + β of at least ε², for ε the dtype's rounding."""
-        # So that the squares and quotients of the two, and their derivatives at r = 0, stay in
-        # range. α is bounded before the exponential: behind it an overflow would give 0 · ∞.
-        eps = torch.finfo(self.a.dtype).eps
-        log_alpha = self.a.clamp(2 * math.log(eps), -math.log(eps))
-        return log_alpha.exp(), softplus(self.b).clamp_min(eps**2)
+    @classmethod
+    def forward_run(
+        cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        total = None
+        for center, alpha, positive in _layers(flows):
+            offset = z - center
+            r = torch.linalg.vector_norm(offset, dim=-1)
+            stretch = (r + positive) / (r + alpha)
+            z = torch.addcmul(center, stretch.unsqueeze(-1), offset)
+            ladj = _ladj(r, alpha, positive, stretch, z.shape[-1])
+            total = ladj if total is None else total + ladj
+        return z, total if total is not None else z.new_zeros(z.shape[:-1])
 
-    def _ladj(self, r: Tensor, alpha: Tensor, positive: Tensor) -> Tensor:
-        # Two forms of log(1 + βh): log1p near the identity, where d − 1 of them add up, and the
-        # quotient of positive numbers where 1 + βh is close to 0.
-        h = 1 / (alpha + r)
-        stretch = (positive - alpha) * h
-        across = torch.where(
-            stretch > -0.5, stretch.clamp_min(-0.5).log1p(), (r + positive).log() + h.log()
-        )
-        along = (r * r + 2 * alpha * r + alpha * positive).log() + 2 * h.log()
-        return (self.dim - 1) * across + along
+    @classmethod
+    def inverse_run(
+        cls,
+        flows: Sequence[Flow],
+        x: Tensor,
+        z: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        total = x.new_zeros(x.shape[:-1])
+        for center, alpha, positive in reversed(_layers(flows)):
+            offset = x - center
+            r_x = torch.linalg.vector_norm(offset, dim=-1)
+            # r² + (softplus(b) − r_x) r − α r_x = 0; the form without cancellation on either side.
+            p = r_x - positive
+            q = p.abs() + (p * p + 4 * alpha * r_x).sqrt()
+            r = torch.where(p >= 0, q / 2, 2 * alpha * r_x / q)
+            shrink = (r + alpha) / (r + positive)
+            x = torch.addcmul(center, shrink.unsqueeze(-1), offset)
+            total = total - _ladj(r, alpha, positive, 1 / shrink, x.shape[-1])
+        return x, total
+
+
+def _layers(flows: Sequence[Flow]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """z₀ (d), α and softplus(b) = α + β of each layer: α within [ε², 1/ε], the other at least ε².
+
+    ε is the dtype's rounding.
+    """
+    a, b = (torch.stack([getattr(flow, name) for flow in flows]) for name in ("a", "b"))
+    # So that the squares and quotients of the two, and their derivatives at r = 0, stay in
+    # range. α is bounded before the exponential: behind it an overflow would give 0 · ∞.
+    eps = torch.finfo(a.dtype).eps
+    alpha = a.clamp(2 * math.log(eps), -math.log(eps)).exp()
+    positive = softplus(b).clamp_min(eps**2)
+    centers: list[Tensor] = [flow.z_ref for flow in flows]  # type: ignore[misc]
+    return list(zip(centers, alpha.unbind(0), positive.unbind(0), strict=True))
+
+
+def _ladj(r: Tensor, alpha: Tensor, positive: Tensor, stretch: Tensor, dim: int) -> Tensor:
+    """log|det df/dz| with 1 + βh = ``stretch``, which stays positive where βh rounds to −1."""
+    along = torch.addcmul(alpha * positive, r, r + 2 * alpha).log() - 2 * (r + alpha).log()
+    return torch.add(along, stretch.log(), alpha=dim - 1)

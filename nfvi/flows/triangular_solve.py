@@ -33,13 +33,7 @@ class _SolveRows(torch.autograd.Function):
 
     @staticmethod
     def forward(matrix: Tensor, rows: Tensor, upper: bool, unit: bool) -> Tensor:
-        limit = _limit(rows)
-        solution: Tensor = torch.linalg.solve_triangular(
-            matrix.mT, rows.clamp(-limit, limit), upper=not upper, left=False, unitriangular=unit
-        )
-        # What left the range on the way is infinite or, from ∞ − ∞, not a number; but what came
-        # in as not a number stays so.
-        return solution.nan_to_num(0.0).clamp(-limit, limit) + 0 * rows
+        return _solve(matrix, rows, upper=upper, unit=unit)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -51,13 +45,25 @@ class _SolveRows(torch.autograd.Function):
         matrix, solution = ctx.saved_tensors
         inside = solution.abs() < _limit(solution)
         passed = torch.where(inside, gradients[0], 0.0)
-        by_rows = solve_rows(matrix.mT, passed, upper=not ctx.upper, unit=ctx.unit)
+        # Without a second derivative to come, the bare solve does.
+        solve = solve_rows if torch.is_grad_enabled() else _solve
+        by_rows = solve(matrix.mT, passed, upper=not ctx.upper, unit=ctx.unit)
         if not ctx.needs_input_grad[0]:
             return None, by_rows, None, None
         by_matrix = -by_rows.mT @ solution
         offset = 1 if ctx.unit else 0
         part = by_matrix.triu(offset) if ctx.upper else by_matrix.tril(-offset)
         return part, by_rows, None, None
+
+
+def _solve(matrix: Tensor, rows: Tensor, *, upper: bool, unit: bool) -> Tensor:
+    limit = _limit(rows)
+    solution: Tensor = torch.linalg.solve_triangular(
+        matrix.mT, rows.clamp(-limit, limit), upper=not upper, left=False, unitriangular=unit
+    )
+    # What left the range on the way is infinite or, from ∞ − ∞, not a number; but what came
+    # in as not a number stays so.
+    return torch.add(solution.nan_to_num(0.0).clamp(-limit, limit), rows, alpha=0)
 
 
 def _limit(x: Tensor) -> float:
