@@ -84,7 +84,8 @@ class Conditioner(nn.Module):
     @torch.no_grad()
     def start_at(self, outputs: Tensor) -> None:
         """Shift the start of the last bias by ``outputs`` (outputs), the output without jitter."""
-        self.linears[-1].bias += outputs.to(self.linears[-1].bias)
+        bias = self.linears[-1].bias
+        bias.add_(outputs.to(bias))
 
     def _masks(self, sizes: list[int]) -> list[Tensor | None]:
         return [None] * (len(sizes) - 1)
