@@ -80,6 +80,7 @@ def at_most(function, **most):
 def short(monkeypatch, tmp_path):
     """Fits, chains and diagnostics of a few steps and draws, in an empty folder."""
     monkeypatch.setattr(nfvi.NFVI, "fit", at_most(nfvi.NFVI.fit, steps=40, n_mc=8, restarts=2))
+    monkeypatch.setattr(nfvi.NFVI, "fit_data", at_most(nfvi.NFVI.fit_data, epochs=2))
     refine = nfvi.Fit.refine
     monkeypatch.setattr(
         nfvi.Fit, "refine", lambda fit, steps, **kw: refine(fit, min(steps, 4), **kw)

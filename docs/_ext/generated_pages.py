@@ -40,6 +40,8 @@ def _directive(name: str, value: object) -> str:
         origins = {base.__module__.partition(".")[0] for base in value.__mro__[1:-1]}
         if origins <= {"nfvi", "abc"}:
             options += "\n:inherited-members:"
+        if "sklearn" in origins:  # a method that scikit-learn adds, with links into its own pages
+            options += "\n:exclude-members: set_fit_request"
     elif inspect.ismodule(value):
         kind, options = "automodule", "\n:members:"
     else:
