@@ -3,6 +3,7 @@
 from nfvi.flows import (
     affine,
     affine_autoregressive,
+    bnaf,
     householder,
     lu,
     monotone,
@@ -25,6 +26,7 @@ __all__ = [
     "Option",
     "affine",
     "affine_autoregressive",
+    "bnaf",
     "householder",
     "lookup",
     "lu",
