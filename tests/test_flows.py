@@ -439,3 +439,86 @@ def test_state_dict_loads_into_a_fresh_flow(name):
     fresh.load_state_dict(flow.state_dict())
     z = normal(4, 3)
     assert torch.equal(fresh(z)[0], flow(z)[0])
+
+
+# Context: the map may depend on a vector beside its input.
+
+CONDITIONAL = [name for name in FLOWS if lookup(name).cls.takes_context]
+each_conditional = pytest.mark.parametrize("name", CONDITIONAL)
+
+
+def conditional(name: str, dim: int, **common: object) -> Flow:
+    return make(name, dim, context_dim=2, dtype=torch.float32, **common).double()
+
+
+@each_conditional
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("index", [0, 1])
+def test_with_a_context_ladj_and_round_trip_are_exact(name, dim, index):
+    flow, z, context = conditional(name, dim, index=index), normal(4, dim), normal(4, 2, seed=5)
+    x, ladj = flow(z, context)
+    for i in range(4):
+        matrix = jacobian(lambda p, c=context[i]: flow(p, c)[0], z[i], vectorize=True)
+        bound = SAFETY * torch.finfo(z.dtype).eps * dim * torch.linalg.cond(matrix)
+        assert abs(torch.linalg.slogdet(matrix).logabsdet - ladj[i]) <= bound
+        back, inverse_ladj = flow.inverse(x[i], context=context[i])
+        assert (back - z[i]).norm() <= bound * (1 + z[i].norm() + x[i].norm())
+        assert abs(inverse_ladj + ladj[i]) <= bound * (1 + z[i].norm() + x[i].norm())
+
+
+@each_conditional
+def test_the_context_acts_and_its_gradient_is_right(name):
+    flow, point = conditional(name, 3), normal(2, 3)
+    context = normal(2, 2, seed=5).requires_grad_()
+    for function in (flow, lambda x, c: flow.inverse(x, context=c)):
+        assert not torch.allclose(function(point, context)[0], function(point, -context)[0])
+        assert torch.autograd.gradcheck(lambda c, f=function: joined(f(point, c)), (context,))
+    known = flow(point, context.detach())[0].detach()
+    got = torch.autograd.grad(flow.inverse(known, point, context)[0].sum(), context)[0]
+    expected = torch.autograd.grad(flow.inverse(known, context=context)[0].sum(), context)[0]
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@each_conditional
+def test_a_batch_of_contexts_is_point_by_point(name):
+    flow, z, context = conditional(name, 3), normal(2, 4, 3), normal(2, 4, 2, seed=5)
+    x, ladj = flow(z, context)
+    back, _ = flow.inverse(x, context=context)
+    for index in product(range(2), range(4)):
+        one = flow(z[index], context[index])
+        torch.testing.assert_close((x[index], ladj[index]), one, rtol=1e-12, atol=1e-12)
+        alone = flow.inverse(x[index], context=context[index])[0]
+        torch.testing.assert_close(back[index], alone, rtol=1e-9, atol=1e-9)
+
+
+@each_conditional
+@pytest.mark.parametrize("dim", [1, 3])
+@pytest.mark.parametrize("spread", [10.0, 0.0])
+def test_extreme_contexts_and_parameters_stay_finite(name, dim, spread):
+    """In float32, with parameters of standard deviation 10 and contexts up to a million."""
+    for seed in range(5):
+        flow = make(name, dim, context_dim=2)
+        with torch.no_grad():
+            for i, parameter in enumerate(flow.parameters()):
+                noise = normal(*parameter.shape, seed=1000 * i + seed, dtype=torch.float32)
+                parameter.copy_(spread * noise)
+        z = normal(3, dim, dtype=torch.float32)
+        context = torch.tensor([[0.0, 0.0], [1.0, -10.0], [1e6, -1e6]])
+        for function in (flow, lambda x, c, f=flow: f.inverse(x, context=c)):
+            values, grads = with_gradients(flow, lambda p, f=function: f(p, context), z)
+            assert all(t.isfinite().all() for t in (*values, *grads))
+
+
+@pytest.mark.parametrize("name", [name for name in FLOWS if name not in CONDITIONAL])
+def test_a_flow_without_context_leaves_it_alone(name):
+    flow, z, context = generic(name, 3), normal(4, 3), normal(4, 2)
+    assert make(name, 3, context_dim=2).context_dim == 0
+    assert torch.equal(flow(z, context)[0], flow(z)[0])
+
+
+@each_flow
+@pytest.mark.parametrize("option", ["context_dim", "index"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, "2"])
+def test_a_wrong_context_dim_or_index_is_refused(name, option, value):
+    with pytest.raises(ValueError, match=f"{option}="):
+        make(name, 3, **{option: value})

@@ -13,10 +13,13 @@ from nfvi.flows.base import Flow
 from nfvi.flows.conditioner import ContextNetwork
 from nfvi.flows.registry import register
 
-__all__ = ["INVERSE_SOFTPLUS_1", "Loc", "Scale"]
+__all__ = ["INVERSE_SOFTPLUS_1", "LEAST_RHO", "Loc", "Scale"]
 
 INVERSE_SOFTPLUS_1 = math.log(math.expm1(1.0))
 """The value whose softplus is 1: where a positive parameter starts when it should be 1."""
+
+LEAST_RHO = -30.0
+"""What a context may lower ρ to: σ = 10⁻¹³, where 1/σ² still leaves room in float32."""
 
 
 @register("loc", help="z + μ")
@@ -64,7 +67,9 @@ class Scale(Flow):
         self.network = ContextNetwork(self, dim) if self.context_dim else None
 
     def _sigma(self, context: Tensor | None) -> Tensor:
-        rho = self.rho if self.network is None else self.rho + self.network(context)
+        rho = self.rho
+        if self.network is not None:
+            rho = (rho + self.network(context)).clamp_min(LEAST_RHO)
         # softplus(ρ) underflows to 0 for ρ < -104 in float32; a positive floor keeps log σ and
         # 1/σ finite.
         return softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from nfvi.flows.affine import INVERSE_SOFTPLUS_1
+from nfvi.flows.affine import INVERSE_SOFTPLUS_1, LEAST_RHO
 from nfvi.flows.base import Flow
 from nfvi.flows.conditioner import ContextNetwork
 from nfvi.flows.in_range import in_range
@@ -66,5 +66,5 @@ class LU(Flow):
         """σ (d), or (\\*, d) with a context."""
         rho = self.factors.diagonal(dim1=-2, dim2=-1)
         if self.network is not None:
-            rho = rho + self.network(context)
+            rho = (rho + self.network(context)).clamp_min(LEAST_RHO)
         return softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)

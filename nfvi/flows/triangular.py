@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from nfvi.flows.affine import INVERSE_SOFTPLUS_1
+from nfvi.flows.affine import INVERSE_SOFTPLUS_1, LEAST_RHO
 from nfvi.flows.base import Flow
 from nfvi.flows.conditioner import ContextNetwork
 from nfvi.flows.in_range import in_range
@@ -69,7 +69,8 @@ class Triangular(Flow):
         loc, rho = self.loc, self.rho
         if self.network is not None:
             by_context = self.network(context)
-            loc, rho = loc + by_context[..., : self.dim], rho + by_context[..., self.dim :]
+            loc = loc + by_context[..., : self.dim]
+            rho = (rho + by_context[..., self.dim :]).clamp_min(LEAST_RHO)
         sigma = softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
         return loc, sigma, sigma.log()
 
