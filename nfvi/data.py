@@ -216,5 +216,6 @@ def _in_order(loader: DataLoader[Any]) -> Iterator[Any]:
             batch_size=loader.batch_size,
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
+            generator=torch.Generator(),  # or torch's own would be drawn from
         )
     )

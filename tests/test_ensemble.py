@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nfvi.errors import FormulaError
 from nfvi.guide import Guide
 from nfvi.training.ensemble import Ensemble
 
@@ -73,6 +74,29 @@ class TestAsEachAlone:
             torch.testing.assert_close(value[r], expected)
             (slope_r,) = torch.autograd.grad(expected.sum(), x_r)
             torch.testing.assert_close(slope[r], slope_r, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("formula", ["scale-loc", "scale-hh*3-loc", "maf(hidden=[8])-loc"])
+@pytest.mark.parametrize("count", [1, R])
+@pytest.mark.parametrize("width", [0, 2])
+def test_log_likelihood_of_rows(formula: str, count: int, width: int) -> None:
+    options = {"jitter": 0.3, "dtype": torch.float64, "context_dim": width}
+    alone = [Guide(formula, D, generator=seeded(i), **options) for i in range(count)]
+    together = Ensemble([Guide(formula, D, generator=seeded(i), **options) for i in range(count)])
+    x = torch.randn(N, D, generator=seeded(1), dtype=torch.float64)
+    context = torch.randn(N, width, generator=seeded(2), dtype=torch.float64) if width else None
+    value = together.log_likelihood(x, context)
+    (value**2).sum().backward()
+    for r, guide in enumerate(alone):
+        expected = guide.log_prob(x, context=context)
+        torch.testing.assert_close(value[r], expected)
+        (expected**2).sum().backward()
+        torch.testing.assert_close(together.flat.grad[r], gradients(guide))
+
+
+def test_a_guide_without_parameters_is_refused() -> None:
+    with pytest.raises(FormulaError, match="'reverse' has no parameters to fit"):
+        Ensemble([Guide("reverse", D)])
 
 
 def generic(x: Tensor, log_q: Tensor) -> Tensor:

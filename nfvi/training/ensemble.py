@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nfvi.errors import FormulaError
 from nfvi.guide import Guide
 
 __all__ = ["Ensemble"]
@@ -24,12 +25,20 @@ class Ensemble:
 
     Args:
         guides: at least one; all of the same formula, base and dimension.
+
+    Raises:
+        FormulaError: no flow has parameters that can be trained.
     """
 
     def __init__(self, guides: Sequence[Guide]) -> None:
         self.template = guides[0]
         self._log_prob = _LogProb(self.template)
         trained = {n: p for n, p in self.template.named_parameters() if p.requires_grad}
+        if not trained:
+            raise FormulaError(
+                f"{str(self.template.formula)!r} has no parameters to fit: add flows that do,"
+                " such as scale-loc"
+            )
         self._names = list(trained)
         self._shapes = [p.shape for p in trained.values()]
         self._sizes = [p.numel() for p in trained.values()]
