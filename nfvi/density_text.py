@@ -87,8 +87,8 @@ def _verdict(fit: DensityFit) -> list[str]:
     ahead = held_out.mean - held_out.gaussian
     if ahead <= 0:
         said.append(
-            "On the held-out rows a Gaussian with full covariance does as well: this formula is"
-            " more than these rows can carry, or has not been fitted for long enough."
+            "On the held-out rows a Gaussian with full covariance does as well or better: this"
+            " formula is more than these rows can carry, or has not been fitted for long enough."
         )
     said.append(
         "The state that did best on the held-out rows was kept, so their number is a little too"

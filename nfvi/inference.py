@@ -117,7 +117,7 @@ class NFVI:
         n_mc: int | None = None,
         restarts: int | None = None,
         anneal: bool | float | Sequence[float] | None = None,
-        gradient: Literal["path", "total"] = "path",
+        gradient: Literal["path", "total"] | None = None,
         optimizer: OptimizerSpec = None,
         lr: float | None = None,
         callbacks: Sequence[CallbackLike] = (),
@@ -141,7 +141,9 @@ class NFVI:
                 three restarts in four and 0 for the second of each four: tempering finds modes
                 and keeps their shares right, but costs accuracy on some targets, and the ELBO
                 decides.
-            gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`.
+            gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`;
+                default ``"path"``, but ``"total"`` for a formula with splines, whose bins make
+                the path gradient noisy.
             optimizer: a ``torch.optim`` class, or a function from a list of parameters to an
                 optimiser; default Adam.
             lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
@@ -201,7 +203,7 @@ class NFVI:
                 third of all looks. There is a look every epoch, but at most 200 in a fit.
             optimizer: as for :meth:`fit`.
             lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
-                0); default 0.005 for Adam, the class's own for another optimiser.
+                0); default 0.003 for Adam, the class's own for another optimiser.
             callbacks: as for :meth:`fit`.
             progress: as for :meth:`fit`.
 

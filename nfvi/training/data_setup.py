@@ -22,7 +22,7 @@ __all__ = ["DataPlan", "build_data_trainer", "data_plan", "total_steps"]
 DATA_STEPS = 3_000
 BATCH_SIZE = 256
 LEAST_EPOCHS = 10
-DATA_LEARNING_RATE = 0.005
+DATA_LEARNING_RATE = 0.003
 LOOKS = 200
 """Looks at the held-out rows in a fit, at most; fewer where an epoch is longer."""
 PATIENCE = 1 / 3
