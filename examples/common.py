@@ -50,6 +50,11 @@ class Example:
         """Arguments for ``NFVI.fit``: none, so that its defaults hold, or few steps."""
         return {"steps": 20, "n_mc": 32} if self.quick else {}
 
+    @property
+    def fitting_data(self) -> dict[str, Any]:
+        """Arguments for ``NFVI.fit_data``: none, so that its defaults hold, or one epoch."""
+        return {"epochs": 1} if self.quick else {}
+
     def sampling(self, draws: int, warmup: int) -> dict[str, Any]:
         """Arguments for ``nuts`` and ``hmc``."""
         return {"draws": 20, "warmup": 20} if self.quick else {"draws": draws, "warmup": warmup}

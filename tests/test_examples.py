@@ -46,6 +46,14 @@ EXAMPLES = {
             r"log Z by importance sampling from planar\*10: \S+ ± \S+; exact 3\.627",
         ],
     },
+    "gaussian_1d": {
+        "figures": ["before-after"],
+        "lines": [
+            r"log sd \+ log\(2 pi e\) / 2 with the sd of the sample: 0\.7\d+",
+            r"maf( +[-+]?\d\.\d{5}){4}",
+            r"spline\(bins=8\) of columns as they are: \S+ nats a draw in-sample",
+        ],
+    },
     "eight_schools": {
         "figures": ["nuts", "tau"],
         "lines": [
