@@ -141,13 +141,16 @@ def fit(
         str | None,
         typer.Option(
             metavar="path|total",
-            help="Gradient of the ELBO. Default: path.",
+            help="Gradient of the ELBO. Default: path, or total for splines.",
             rich_help_panel=FITTING,
         ),
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Highest learning rate. Default: 0.02.", rich_help_panel=FITTING),
+        typer.Option(
+            help="Highest learning rate. Default: 0.02, or 0.005 with coupling flows, maf or iaf.",
+            rich_help_panel=FITTING,
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,

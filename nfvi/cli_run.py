@@ -145,7 +145,7 @@ def _fit_arguments(request: Request) -> dict[str, Any]:
         "n_mc": request.n_mc,
         "restarts": request.restarts,
         "anneal": _fractions(request.anneal),
-        "gradient": request.gradient or "path",
+        "gradient": request.gradient,
         "lr": request.lr,
         "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
         "progress": request.progress,

@@ -133,6 +133,9 @@ class Formula:
             except ValueError as error:
                 raise caret(str(self), at, str(error)) from error
             built[call.name] += 1
+            # A permutation takes the place of the turns that layers take by themselves.
+            if flows[-1].permutes:
+                built.clear()
         if context_dim and not any(flow.context_dim for flow in flows):
             able = ", ".join(name for name in names() if lookup(name).cls.takes_context)
             raise caret(str(self), 0, f"no flow here takes a context; those that do: {able}")

@@ -147,7 +147,8 @@ class NFVI:
             optimizer: a ``torch.optim`` class, or a function from a list of parameters to an
                 optimiser; default Adam.
             lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
-                0); default 0.02 for Adam, the class's own for another optimiser.
+                0); default for Adam 0.02, but 0.005 with ``realnvp``, ``nsf``, ``maf`` or
+                ``iaf``; the class's own for another optimiser.
             callbacks: called after every step with a
                 :class:`~nfvi.training.state.TrainState`; one that returns :class:`~nfvi.Stop`
                 ends the fit.

@@ -15,6 +15,8 @@ from nfvi.training.setup import (
     STEPS,
     Plan,
     build_trainer,
+    default_gradient,
+    default_learning_rate,
     default_n_mc,
     default_restarts,
     tempering_lengths,
@@ -44,24 +46,26 @@ def target_trainer(
         return _resumed(nfvi, target, given, gradient, optimizer)
     steps = STEPS if given["steps"] is None else given["steps"]
     check_whole("steps", steps, 1)
+    trial = _guide(nfvi, target, torch.Generator().manual_seed(0))
     restarts = given["restarts"]
     if restarts is None:
-        trial = _guide(nfvi, target, torch.Generator().manual_seed(0))
         restarts = default_restarts(trial, target, optimizer)
     check_whole("restarts", restarts, 1)
     plan = Plan(
         steps=steps,
         n_mc=default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"],
         lengths=tempering_lengths(given["anneal"], restarts, steps),
-        gradient=gradient,
-        lr=given["lr"],
+        gradient=default_gradient(trial) if gradient is None else gradient,
+        lr=default_learning_rate(trial)
+        if (optimizer, given["lr"]) == (None, None)
+        else given["lr"],
         seed=nfvi._fresh_seed(),
     )
     return _trainer(nfvi, target, plan, optimizer)
 
 
 def _resumed(
-    nfvi: NFVI, target: Target, given: dict[str, Any], gradient: str, optimizer: OptimizerSpec
+    nfvi: NFVI, target: Target, given: dict[str, Any], gradient: Any, optimizer: OptimizerSpec
 ) -> Trainer:
     if nfvi._checkpoint is None:
         raise ValueError("nothing to resume from")
@@ -71,7 +75,7 @@ def _resumed(
             "the checkpoint is of a fit to data; go on with NFVI.resume(path).fit_data(x)"
         )
     refused = [name for name, value in given.items() if value is not None]
-    refused += ["gradient"] if gradient not in ("path", values["gradient"]) else []
+    refused += ["gradient"] if gradient not in (None, values["gradient"]) else []
     if refused:
         raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit()")
     if target.dim != values["dim"]:

@@ -505,7 +505,7 @@ def test_extreme_contexts_and_parameters_stay_finite(name, dim, spread):
         z = normal(3, dim, dtype=torch.float32)
         context = torch.tensor([[0.0, 0.0], [1.0, -10.0], [1e6, -1e6]])
         for function in (flow, lambda x, c, f=flow: f.inverse(x, context=c)):
-            values, grads = with_gradients(flow, lambda p, f=function: f(p, context), z)
+            values, grads = with_gradients(flow, lambda p, f=function, c=context: f(p, c), z)
             assert all(t.isfinite().all() for t in (*values, *grads))
 
 

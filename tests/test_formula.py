@@ -413,7 +413,8 @@ def test_error_shows_the_place_and_says_what_was_expected(text: str, at: int, wo
         ("planer*8", 0, "no flow is called 'planer'; did you mean 'planar'?"),
         ("loc-(Raidal*2)", 5, "no flow is called 'raidal'; did you mean 'radial'?"),
         ("loc-planar8", 4, "no flow is called 'planar8'; did you mean 'planar*8'?"),
-        ("loc-maff(bins=3)", 4, "no flow is called 'maff'"),
+        ("loc-maff(bins=3)", 4, "no flow is called 'maff'; did you mean 'maf'?"),
+        ("loc-quux(bins=3)", 4, "no flow is called 'quux'"),
         ("x" * 40, 0, f"no flow is called '{'x' * 27}...'"),
     ],
 )
@@ -620,3 +621,28 @@ def test_what_a_flow_refuses_is_shown_at_the_flow(text: str, dim: int, at: int, 
         formula.build(dim)
     assert str(caught.value) == f"{words}\n    {formula}\n    {' ' * at}^"
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def indices(text: str) -> list[int]:
+    """The index of each flow, by which families take turns."""
+    return [flow.index for flow in Formula.parse(text).build(4)]
+
+
+def test_layers_take_turns_by_family_and_anew_after_a_permutation():
+    assert indices("realnvp*3") == [0, 1, 2]
+    assert indices("realnvp-loc-maf-realnvp-maf") == [0, 0, 0, 1, 1]
+    # The permutation takes the place of the turn: with both, layers would meet the same halves.
+    assert indices("(realnvp-reverse)*2") == [0, 0, 0, 0]
+    assert indices("realnvp*2-perm-realnvp*2") == [0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("text", ["realnvp*2", "(realnvp-reverse)*2", "(nsf-perm)*2"])
+def test_two_coupling_layers_move_both_coordinates(text):
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        flows = Formula.parse(text).build(2, jitter=0.5, generator=generator)
+        z = torch.tensor([[0.3, -0.4]])
+        x = z
+        for flow in flows:
+            x = flow(x)[0]
+        assert (x != z).all() and (x != z.flip(-1)).all()

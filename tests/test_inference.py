@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import make_gaussian
+from models import make_gaussian, pot1
 from nfvi import NFVI, Fit, FormulaError, LogDensity, TargetError
 from nfvi.flows import Flow
 
@@ -55,7 +55,7 @@ class TestArguments:
             ({"anneal": [0.1]}, ValueError, "anneal has 1 fractions for restarts=2"),
             ({"anneal": [0.1] * 3}, ValueError, "anneal has 3 fractions for restarts=2"),
             ({"gradient": "foo"}, ValueError, 'gradient must be "path" or "total", got \'foo\''),
-            ({"gradient": None}, ValueError, "gradient must be"),
+            ({"gradient": 1}, ValueError, "gradient must be"),
             ({"lr": -1}, ValueError, "lr must be a positive number, got -1"),
             ({"lr": 0}, ValueError, "lr must be a positive number, got 0"),
             ({"lr": math.inf}, ValueError, "lr must be a positive number"),
@@ -372,3 +372,23 @@ class TestKnownAnswers:
 
         assert found(0.5) >= 6
         assert found(False) <= 2
+
+
+@pytest.mark.parametrize(
+    ("formula", "gradient"), [("planar*2", "path"), ("loc-nsf", "total"), ("spline-loc", "total")]
+)
+def test_the_default_gradient_is_the_path_but_for_splines(formula, gradient):
+    fit = NFVI(formula, seed=0).fit(pot1, steps=1, restarts=1)
+    assert fit.settings["gradient"] == gradient
+    chosen = NFVI(formula, seed=0).fit(pot1, steps=1, restarts=1, gradient="path")
+    assert chosen.settings["gradient"] == "path"
+
+
+@pytest.mark.parametrize(
+    ("formula", "lr"), [("scale-loc", 0.02), ("monotone", 0.02), ("scale-realnvp-loc", 0.005)]
+)
+def test_the_default_learning_rate_suits_the_flows(formula, lr):
+    fit = NFVI(formula, seed=0).fit(pot1, steps=1, restarts=1)
+    assert fit.settings["lr"] == lr
+    other = NFVI(formula, seed=0).fit(pot1, steps=1, restarts=1, optimizer=torch.optim.AdamW)
+    assert other.settings["lr"] is None

@@ -20,6 +20,7 @@ class _AffineAutoregressive(Autoregressive):
     """v_i = exp(a_i) u_i + m_i with a_i and m_i from u_<i, |a_i| < ``bound``."""
 
     size = 2
+    learning_rate = 0.005
 
     def __init__(
         self,
@@ -29,10 +30,18 @@ class _AffineAutoregressive(Autoregressive):
         activation: str = "tanh",
         features: Features = "none",
         bound: float = 4.0,
+        alternate: bool = True,
         **common: Any,
     ) -> None:
         check_bound(bound)
-        super().__init__(dim, hidden=hidden, activation=activation, features=features, **common)
+        super().__init__(
+            dim,
+            hidden=hidden,
+            activation=activation,
+            features=features,
+            alternate=alternate,
+            **common,
+        )
         self.bound = bound
 
     def _apply_to(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +73,7 @@ class MaskedAutoregressive(_AffineAutoregressive):
         activation: ``tanh``, ``silu``, ``relu`` or ``sin``.
         features: ``none`` or ``fourier(k)``, learned waves of the inputs.
         bound: of |a_i|: a_i = bound · tanh(raw / bound), from above 0 to 20.
+        alternate: whether every other layer turns the order of the coordinates round.
         common: see :class:`Flow`.
 
     Reference:
@@ -85,6 +95,7 @@ class InverseAutoregressive(_AffineAutoregressive):
         activation: ``tanh``, ``silu``, ``relu`` or ``sin``.
         features: ``none`` or ``fourier(k)``, learned waves of the inputs.
         bound: of |a_i|: a_i = bound · tanh(raw / bound), from above 0 to 20.
+        alternate: whether every other layer turns the order of the coordinates round.
         common: see :class:`Flow`.
 
     Reference:

@@ -20,15 +20,18 @@ __all__ = ["Autoregressive"]
 class Autoregressive(Flow):
     """v_i = T(u_i; θ_i(u_<i)) with T increasing in u_i; layers of even and odd index take turns.
 
-    Even layers go through the coordinates from first to last, odd ones from last to first. A
-    subclass with ``fast = "sampling"`` maps u = z to v = x; one with ``fast = "density"`` maps
-    u = x to v = z. The other direction solves one coordinate after the other.
+    Layers of even index go through the coordinates from first to last, those of odd index from
+    last to first. A subclass with ``fast = "sampling"`` maps u = z to v = x; one with
+    ``fast = "density"`` maps u = x to v = z. The other direction solves one coordinate after the
+    other.
 
     Args:
         dim: d.
         hidden: units of each hidden layer of the conditioner.
         activation: of the conditioner.
         features: of the conditioner, see :class:`~nfvi.flows.conditioner.Conditioner`.
+        alternate: whether layers of odd index turn the order round; if not, all go from first
+            to last.
         common: see :class:`Flow`.
     """
 
@@ -43,10 +46,12 @@ class Autoregressive(Flow):
         hidden: Sequence[int],
         activation: str,
         features: Features,
+        alternate: bool,
         **common: Any,
     ) -> None:
         super().__init__(dim, **common)
-        order = range(dim) if self.index % 2 == 0 else range(dim - 1, -1, -1)
+        self.backwards = alternate and self.index % 2 == 1
+        order = self._sequence()
         self.conditioner = MaskedConditioner(
             self, self.size, order, hidden=hidden, activation=activation, features=features
         )
@@ -96,7 +101,7 @@ class Autoregressive(Flow):
         return torch.stack(found, -1), ladj
 
     def _sequence(self) -> Sequence[int]:
-        return range(self.dim) if self.index % 2 == 0 else range(self.dim - 1, -1, -1)
+        return range(self.dim - 1, -1, -1) if self.backwards else range(self.dim)
 
     def _from_preimage(self, v: Tensor, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """u with its gradients by the implicit function theorem: du = J⁻¹ (dv − ∂T/∂θ dθ)."""
@@ -107,8 +112,9 @@ class Autoregressive(Flow):
             slope, by_theta = self._derivatives(u, theta)
             # dv/du, triangular in the order of the layer.
             jacobian = self.conditioner.pull_back(u, slopes, by_theta) + torch.diag_embed(slope)
-        upper = self.index % 2 == 1
-        step = torch.linalg.solve_triangular(jacobian, (v - again).unsqueeze(-1), upper=upper)
+        step = torch.linalg.solve_triangular(
+            jacobian, (v - again).unsqueeze(-1), upper=self.backwards
+        )
         u = u + in_range(step.squeeze(-1))
         _, ladj = self._in_one_pass(u, context)
         return u, -ladj

@@ -20,8 +20,8 @@ class Flow(nn.Module, ABC):
         dim: d, the dimension, at least ``min_dim``.
         context_dim: c, the length of the context vectors that the map depends on beside its
             input; 0 for none. A family that does not take a context leaves it alone.
-        index: how many layers of the same family come before this one in its formula. Families
-            that treat coordinates unequally take turns by it.
+        index: how many layers of the same family come before this one in its formula, since the
+            last permutation. Families that treat coordinates unequally take turns by it.
         jitter: standard deviation, at least 0, of the random perturbation of the identity that
             the parameters start from; 0 starts at the identity where the family contains it, and
             ``None`` means the family's ``default_jitter``.
@@ -40,6 +40,12 @@ class Flow(nn.Module, ABC):
     advice: ClassVar[str] = ""
     """What to use for a dimension below the least."""
     takes_context: ClassVar[bool] = False
+    permutes: ClassVar[bool] = False
+    """Whether it is there to reorder the coordinates; layers behind it take turns anew."""
+    learning_rate: ClassVar[float] = 0.02
+    """Of Adam, at which fits to a target do well; a formula takes the least of its flows."""
+    smooth: ClassVar[bool] = True
+    """Whether log|det| has a continuous derivative; where it jumps, path gradients are noisy."""
     default_jitter: ClassVar[float] = 0.01
 
     def __init__(

@@ -33,6 +33,7 @@ class Coupling(Flow):
     """
 
     takes_context = True
+    learning_rate = 0.005
     min_dim = 2
     advice = "; in one dimension use spline, maf or sinharcsinh"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch.nn.functional import softplus
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1, LEAST_RHO
 from nfvi.flows.base import Flow
 from nfvi.flows.conditioner import ContextNetwork
-from nfvi.flows.in_range import in_range
+from nfvi.flows.in_range import in_range, product_in_range
+from nfvi.flows.lu_inverse import inverse_of_run
 from nfvi.flows.registry import register
 from nfvi.flows.triangular_solve import solve_rows
 
@@ -55,6 +57,8 @@ class LU(Flow):
     def inverse(
         self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        if self._takes_products(x):
+            return _by_products([self], x)
         log_sigma = self._sigma(context).log()
         y = solve_rows(self.factors, x.reshape(-1, self.dim), unit=True).reshape(x.shape)
         # Not y / σ: the gradient of that has σ² below, which underflows earlier.
@@ -62,9 +66,39 @@ class LU(Flow):
         z = solve_rows(self.factors, y, upper=True, unit=True).reshape(x.shape)
         return z, -log_sigma.sum(-1).expand(x.shape[:-1])
 
+    @classmethod
+    def inverse_run(
+        cls,
+        flows: Sequence[Flow],
+        x: Tensor,
+        z: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        layers: list[LU] = list(flows)  # type: ignore[arg-type]
+        if layers and layers[0]._takes_products(x):
+            return _by_products(layers, x)
+        return super().inverse_run(flows, x, z, context)
+
+    def _takes_products(self, x: Tensor) -> bool:
+        """Whether there is one matrix for all points, and the points are more than its rows."""
+        return self.network is None and x.numel() > self.dim**2
+
     def _sigma(self, context: Tensor | None) -> Tensor:
         """σ (d), or (\\*, d) with a context."""
         rho = self.factors.diagonal(dim1=-2, dim2=-1)
         if self.network is not None:
             rho = (rho + self.network(context)).clamp_min(LEAST_RHO)
-        return softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
+        return _positive(rho)
+
+
+def _positive(rho: Tensor) -> Tensor:
+    return softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
+
+
+def _by_products(layers: Sequence[LU], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of a run in a single product."""
+    factors = torch.stack([layer.factors for layer in reversed(layers)])
+    log_sigma = _positive(factors.diagonal(dim1=-2, dim2=-1)).log()
+    matrix = inverse_of_run(factors, log_sigma)
+    z = product_in_range(x.reshape(-1, x.shape[-1]), matrix)
+    return z.reshape(x.shape), -log_sigma.sum().expand(x.shape[:-1])

@@ -43,6 +43,7 @@ class Monotone(Autoregressive):
         activation: ``tanh``, ``silu``, ``relu`` or ``sin``.
         features: ``none`` or ``fourier(k)``, learned waves of the inputs.
         terms: K, from 1 to 100.
+        alternate: whether every other layer turns the order of the coordinates round.
         common: see :class:`Flow`.
 
     Reference:
@@ -59,13 +60,21 @@ class Monotone(Autoregressive):
         activation: str = "tanh",
         features: Features = "none",
         terms: int = 6,
+        alternate: bool = True,
         **common: Any,
     ) -> None:
         if not isinstance(terms, int) or isinstance(terms, bool) or not 1 <= terms <= MOST_TERMS:
             raise ValueError(f"terms={terms!r}: it must be a whole number from 1 to {MOST_TERMS}")
         self.terms, self.size = terms, 2 + 3 * terms
         self.gamma = SHARE / terms
-        super().__init__(dim, hidden=hidden, activation=activation, features=features, **common)
+        super().__init__(
+            dim,
+            hidden=hidden,
+            activation=activation,
+            features=features,
+            alternate=alternate,
+            **common,
+        )
         # The identity: m = 0, a = 1 − SHARE, c = 0, s = 1, centres spread evenly.
         start = [0.0, _inverse_softplus(1 - SHARE - LEAST_SLOPE)]
         start += [_inverse_softplus(self.gamma)] * terms + [_inverse_softplus(1.0)] * terms

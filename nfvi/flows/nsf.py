@@ -35,6 +35,8 @@ class NeuralSpline(Coupling):
         Durkan, Bekasov, Murray and Papamakarios, Neural spline flows, 2019.
     """
 
+    smooth = False
+
     def __init__(
         self,
         dim: int,

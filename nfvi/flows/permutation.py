@@ -18,17 +18,23 @@ class Permutation(Flow):
     """Fixed random permutation: f(z)_i = z_π(i), log|det| = 0.
 
     Args:
-        dim: d. π (d) is drawn evenly from all permutations, the identity among them, and saved
-            with the state; nothing is learned. See :class:`Flow` for the other arguments.
+        dim: d. π (d) is drawn evenly from the permutations that leave no coordinate in its
+            place, and saved with the state; nothing is learned. In one dimension it is the
+            identity. See :class:`Flow` for the other arguments.
     """
 
+    permutes = True
     order: Tensor
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
         # On the generator's own device, so that a seed means one permutation on CPU and CUDA.
         device = self._generator.device if self._generator is not None else "cpu"
+        place = torch.arange(dim, device=device)
         order = torch.randperm(dim, generator=self._generator, device=device)
+        # About one permutation in e is without a fixed point.
+        while dim > 1 and bool((order == place).any()):
+            order = torch.randperm(dim, generator=self._generator, device=device)
         self.register_buffer("order", order.to(device=self._kind["device"]))  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -47,6 +53,8 @@ class Reverse(Flow):
     Args:
         dim: d. There is nothing to learn. See :class:`Flow` for the other arguments.
     """
+
+    permutes = True
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return z.flip(-1), z.new_zeros(z.shape[:-1])

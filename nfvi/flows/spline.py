@@ -33,6 +33,7 @@ class Spline(Flow):
     """
 
     takes_context = True
+    smooth = False
 
     def __init__(self, dim: int, *, bins: int = 8, bound: float = 3.0, **common: Any) -> None:
         super().__init__(dim, **common)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from nfvi.checks import check_positive, check_whole
+from nfvi.flows import Flow
 from nfvi.guide import Guide
 from nfvi.targets import Target
 from nfvi.training.ensemble import Ensemble
@@ -23,6 +24,8 @@ from nfvi.training.schedule import LearningRate, Tempering
 __all__ = [
     "Plan",
     "build_trainer",
+    "default_gradient",
+    "default_learning_rate",
     "default_n_mc",
     "default_restarts",
     "tempering_lengths",
@@ -80,6 +83,22 @@ class Plan:
 def default_n_mc(dim: int) -> int:
     """Draws a step for each restart: 256 for up to 10 dimensions, 64 for more."""
     return N_MC[dim > FEW_DIMENSIONS]
+
+
+def default_gradient(guide: Guide) -> Literal["path", "total"]:
+    """``"path"``, but ``"total"`` where a flow is not smooth.
+
+    The path gradient holds the derivative of log q by x, and that jumps at the knots of splines:
+    fits of ``nsf`` ran off under it.
+    """
+    flows: list[Flow] = list(guide.flows)  # type: ignore[arg-type]
+    return "path" if all(flow.smooth for flow in flows) else "total"
+
+
+def default_learning_rate(guide: Guide) -> float:
+    """The least of those that suit the families in the guide: 0.02, or 0.005 with a network."""
+    flows: list[Flow] = list(guide.flows)  # type: ignore[arg-type]
+    return min(flow.learning_rate for flow in flows)
 
 
 def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> int:
