@@ -38,11 +38,11 @@ def exact_kl(fit: Fit) -> tuple[float, float]:
     return fit.target.log_normalizer - elbo, se
 
 
-def potential(target: Any, formula: str, seeds: int) -> None:
+def potential(target: Any, formula: str, seeds: int, base: str = "normal") -> None:
     """Exact KL, mass left of 0 and wall time of default fits."""
     kls, masses, seconds = [], [], []
     for seed in range(seeds):
-        fit = NFVI(formula, seed=seed).fit(target, progress=False)
+        fit = NFVI(formula, base=base, seed=seed).fit(target, progress=False)
         kl, se = exact_kl(fit)
         kls.append(kl)
         masses.append(float(mass_left(fit.guide.sample(DRAWS))))

@@ -19,17 +19,25 @@ FAST = {
 }
 
 
+def _written(value: object) -> str:
+    """A value as a formula has it."""
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(str, value))}]"
+    return str(value).lower()
+
+
 def _row(spec: FlowSpec) -> str:
-    options = ", ".join(f"`{o.name}={o.default!r}`" for o in spec.options.values()) or "none"
-    aliases = ", ".join(f"`{alias}`" for alias in spec.aliases) or "none"
-    cells = [f"`{spec.name}`", spec.help, options, FAST[spec.cls.fast], aliases]
+    options = ", ".join(f"`{o.name}={_written(o.default)}`" for o in spec.options.values())
+    names = ", ".join(f"`{name}`" for name in (spec.name, *spec.aliases))
+    context = "yes" if spec.cls.takes_context else "no"
+    cells = [names, spec.help, options or "none", FAST[spec.cls.fast], context]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def flows_table() -> str:
     """The registered flows as a Markdown table."""
-    specs = {lookup(name).name: lookup(name) for name in names()}
-    head = "| name | map | options, with defaults | direction in closed form | other names |"
+    specs = {name: lookup(name) for name in names() if lookup(name).name == name}
+    head = "| name | map | options, with defaults | direction in closed form | takes a context |"
     return "\n".join([head, "|---|---|---|---|---|", *map(_row, specs.values())]) + "\n"
 
 
