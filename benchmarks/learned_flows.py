@@ -3,9 +3,9 @@
     python benchmarks/learned_flows.py             # everything; about 20 minutes on 2 cores
     python benchmarks/learned_flows.py --seeds 1   # a quick look
 
-Every fit uses the default settings of NFVI; only the seed changes. In pot2-pot4 z0 is Laplace(0, 10),
-hence the base, and z1 given z0 is a normal, or two, around a sine of period 4, hence the waves that
-the network sees and the order that does not alternate: z0 first.
+Every fit uses the default settings of NFVI; only the seed changes. In pot2-pot4 z0 is
+Laplace(0, 10), hence the base, and z1 given z0 is a normal, or two, around a sine of period 4,
+hence the waves that the network sees and the order that does not alternate: z0 first.
 """
 
 from __future__ import annotations
