@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import softplus
 
 from nfvi.flows.lu import LU
@@ -78,3 +79,86 @@ def test_the_start_is_the_identity_moved_by_the_jitter(dim):
     moved, _ = flow_of(dim, jitter=1e-3)(z)
     # Each of d + d (d − 1) / d entries of size jitter, to first order.
     assert 0 < (moved - z).abs().max() < 1e-3 * 6 * 2 * z.abs().sum(-1).max()
+
+
+# Many points are undone by one product with the inverse of a whole run, few by solving for them.
+
+
+class Undone(nn.Module):
+    """A run of layers backwards, for ``functional_call``."""
+
+    def __init__(self, dim: int, length: int, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(dim + length)
+        self.layers = nn.ModuleList(
+            LU(dim, jitter=0.5, generator=generator, dtype=dtype) for _ in range(length)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return LU.inverse_run(list(self.layers), x)
+
+
+def gradients(run: Undone, x: Tensor, pieces: int) -> list[Tensor]:
+    """Values and gradients, of so many pieces of the points one after the other."""
+    x = x.clone().requires_grad_()
+    parts = [run(piece) for piece in x.chunk(pieces)]
+    z, ladj = (torch.cat(values) for values in zip(*parts, strict=True))
+    scalar = (z * normal(*z.shape, seed=8)).sum() + ladj.square().sum() + ladj.exp().sum()
+    return [z, ladj, *torch.autograd.grad(scalar, [x, *run.parameters()])]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_many_points_are_undone_like_few(dim, length):
+    run, x = Undone(dim, length), normal(40, dim)
+    for many, few in zip(gradients(run, x, 1), gradients(run, x, 40), strict=True):
+        # The same in exact arithmetic; the run has a condition number below 10³.
+        torch.testing.assert_close(many, few, rtol=1e-10, atol=1e-10)
+
+
+def test_second_derivatives_of_a_run_of_many_points():
+    run, x = Undone(2, 3), normal(5, 2).requires_grad_()
+    names = [name for name, _ in run.named_parameters()]
+
+    def function(x: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+        return functional_call(run, dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(function, (x, *run.parameters()), check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, (x, *run.parameters()))
+
+
+def test_runs_under_vmap_are_the_loop():
+    runs, x = [Undone(2, length=3) for _ in range(2)], normal(2, 9, 2)
+    with torch.no_grad():
+        for i, parameter in enumerate(runs[1].parameters()):
+            parameter.add_(0.3 * normal(2, 2, seed=i))
+    state, _ = stack_module_state(runs)
+    z, ladj = vmap(lambda p, x: functional_call(runs[0], p, (x,)))(state, x)
+    scalar = (z.square().sum(-1) + ladj.exp()).sum()
+    stacked = torch.autograd.grad(scalar, list(state.values()), create_graph=True)
+    length = sum(g.square().sum() for g in stacked)
+    second = torch.autograd.grad(length, list(state.values()))
+    for r, run in enumerate(runs):
+        alone, alone_ladj = run(x[r])
+        torch.testing.assert_close((z[r], ladj[r]), (alone, alone_ladj))
+        total = (alone.square().sum(-1) + alone_ladj.exp()).sum()
+        grads = torch.autograd.grad(total, list(run.parameters()), create_graph=True)
+        torch.testing.assert_close([g[r] for g in stacked], list(grads))
+        length = sum(g.square().sum() for g in grads)
+        again = torch.autograd.grad(length, list(run.parameters()))
+        torch.testing.assert_close([g[r] for g in second], list(again))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 20, 100])
+@pytest.mark.parametrize("length", [1, 4])
+def test_extreme_runs_of_many_points_stay_finite(dim, length):
+    run = Undone(dim, length, torch.float32)
+    x = normal(2 * dim + 2, dim).float()
+    for seed in range(10):
+        with torch.no_grad():
+            for i, parameter in enumerate(run.parameters()):
+                parameter.copy_(10 * normal(dim, dim, seed=100 * seed + i))
+        point = x.clone().requires_grad_()
+        z, ladj = run(point)
+        grads = torch.autograd.grad(z.sum() + ladj.sum(), [point, *run.parameters()])
+        assert all(value.isfinite().all() for value in (z, ladj, *grads))

@@ -58,8 +58,9 @@ class _SolveRows(torch.autograd.Function):
 
 def _solve(matrix: Tensor, rows: Tensor, *, upper: bool, unit: bool) -> Tensor:
     limit = _limit(rows)
+    rows = rows.clamp(-limit, limit)
     solution: Tensor = torch.linalg.solve_triangular(
-        matrix.mT, rows.clamp(-limit, limit), upper=not upper, left=False, unitriangular=unit
+        matrix.mT, rows, upper=not upper, left=False, unitriangular=unit
     )
     # What left the range on the way is infinite or, from ∞ − ∞, not a number; but what came
     # in as not a number stays so.
