@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from nfvi.errors import FormulaError
 from nfvi.flows import lookup, names
+from nfvi.flows.activations import ACTIVATIONS
 from nfvi.formula import Formula
 from nfvi.guide import Guide
 
@@ -317,3 +320,36 @@ def test_distribution_goes_into_torch_s_own_tools():
     x = q.rsample((5,))
     expected = guide.log_prob((x - 1) / 2) - 3 * torch.log(torch.tensor(2.0, dtype=x.dtype))
     torch.testing.assert_close(q.log_prob(x), expected)
+
+
+def saved(guide: Guide) -> Guide:
+    """A fresh guide of other parameters, with the state of this one out of a file."""
+    file = io.BytesIO()
+    torch.save(guide.state_dict(), file)
+    file.seek(0)
+    fresh = make(str(guide.formula), guide.dim, seed=9, context_dim=guide.context_dim)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    return fresh
+
+
+COPIES = {"pickle": lambda g: pickle.loads(pickle.dumps(g)), "deepcopy": copy.deepcopy}
+ACTIVE = [f"maf(activation={name})" for name in ACTIVATIONS]
+
+
+@pytest.mark.parametrize("how", [*COPIES, "state dict"])
+@pytest.mark.parametrize("context_dim", [0, 2])
+@pytest.mark.parametrize("flow", [*FLOWS, *ACTIVE])
+def test_copies_are_equal_and_on_their_own(flow, context_dim, how):
+    if context_dim and not lookup(flow.split("(")[0]).cls.takes_context:
+        pytest.skip("takes no context")
+    guide = make(f"{flow}*2-loc", 3, context_dim=context_dim)
+    z = torch.randn(4, 3, generator=seeded(1), dtype=torch.float64)
+    context = z[:, :2] if context_dim else None
+    expected = [*guide.transform(z, context), guide.log_prob(z, context=context)]
+    other = saved(guide) if how == "state dict" else COPIES[how](guide)
+    move(guide)
+    got = [*other.transform(z, context), other.log_prob(z, context=context)]
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b)
+    if how != "state dict":
+        assert other.formula == guide.formula
