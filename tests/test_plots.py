@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from nfvi import NFVI, GradientTracker, Guide, LogDensity, compare, nuts, plots
 from nfvi.plots.grids import grid, window_of
-from nfvi.plots.loss_curves import running
+from nfvi.plots.smoothing import running
 from nfvi.plots.style import COLORS, listed
 
 LOG_Z = math.log(2 * math.pi)
@@ -173,6 +173,82 @@ def test_history_refuses_what_it_cannot_draw(tracked):
         plots.history(fit, smooth=0)
 
 
+@pytest.fixture(scope="module")
+def to_data():
+    x = np.random.default_rng(0).normal(size=(400, 2)) @ np.array([[2.0, 1.0], [0.0, 0.5]])
+    return NFVI("tril", seed=1).fit_data(x, epochs=30, batch_size=60, lr=0.05), x
+
+
+def test_history_of_a_fit_to_data_has_both_likelihoods_and_the_state_that_was_kept(to_data):
+    fit, _ = to_data
+    ax = plots.history(fit, smooth=1)
+    shown = by_label(ax)
+    steps, looks = np.arange(1, fit.steps + 1), fit.validation
+    np.testing.assert_array_equal(shown["training rows"].get_xdata(), steps)
+    np.testing.assert_allclose(
+        shown["training rows"].get_ydata(), fit.history.log_likelihood[:, 0], rtol=1e-6
+    )
+    np.testing.assert_array_equal(shown["40 held-out rows"].get_xdata(), looks.steps)
+    np.testing.assert_array_equal(shown["40 held-out rows"].get_ydata(), looks.log_likelihood)
+    kept = shown[f"kept, after step {looks.best_step}"]
+    assert kept.get_xydata().tolist() == [[looks.best_step, float(looks.log_likelihood.max())]]
+    low, high = ax.get_ylim()
+    assert low < fit.quality.held_out.mean < high
+    assert ax.get_ylabel() == "log-likelihood (nats a row)"
+    assert ax.get_title() == "tril on data"
+    # A Gaussian again, so that its own best one is near.
+    gaussian = shown["Gaussian, full covariance, on those"].get_ydata()[0]
+    assert gaussian == fit.quality.held_out.gaussian
+    assert rendered(ax) > 1000
+
+
+def test_history_of_a_fit_to_data_is_smoothed_over_epochs(to_data):
+    fit, _ = to_data
+    # 360 rows in batches of 60 are 6 steps an epoch, and 1/50 of the 180 steps would be 3.
+    assert "± sd of one step, over 6 steps" in by_label(plots.history(fit))
+
+
+def test_history_of_a_fit_to_data_has_the_other_quantities(to_data):
+    fit, _ = to_data
+    loss = plots.history(fit, quantity="loss", smooth=1)
+    looks = by_label(loss)["40 held-out rows"].get_ydata()
+    np.testing.assert_array_equal(looks, -fit.validation.log_likelihood)
+    low, high = loss.get_ylim()
+    assert low < -fit.quality.held_out.mean < high
+    lengths = plots.history(fit, quantity="grad_norm")
+    assert lengths.get_yscale() == "log"
+    assert by_label(lengths)[f"kept, after step {fit.validation.best_step}"].get_xdata()[
+        0
+    ] == pytest.approx(fit.validation.best_step)
+    with pytest.raises(ValueError, match="quantity must be one of log_likelihood, loss, grad_norm"):
+        plots.history(fit, quantity="elbo")
+    with pytest.raises(ValueError, match="smooth must be at least 1"):
+        plots.history(fit, smooth=0)
+
+
+def test_history_of_a_fit_to_data_without_held_out_rows_or_from_a_file(to_data, tmp_path):
+    fit, x = to_data
+    fit.save(tmp_path / "fit.safetensors")
+    again = plots.history(type(fit).load(tmp_path / "fit.safetensors"))
+    assert set(by_label(again)) == set(by_label(plots.history(fit)))
+    alone = NFVI("loc", seed=1).fit_data(x, epochs=2, validation=0)
+    assert set(by_label(plots.history(alone))) == {"training rows"}
+    assert rendered(plots.history(alone)) > 1000
+
+
+def test_history_of_a_fit_to_data_passes_over_looks_that_are_not_finite(to_data):
+    fit, _ = to_data
+    before = plots.history(fit).get_ylim()
+    original = fit.validation.log_likelihood[1].clone()
+    fit.validation.log_likelihood[1] = -torch.inf
+    try:
+        after = plots.history(fit)
+    finally:
+        fit.validation.log_likelihood[1] = original
+    assert np.isnan(by_label(after)["40 held-out rows"].get_ydata()[1])
+    assert after.get_ylim() == pytest.approx(before)
+
+
 def test_gradient_length_has_a_logarithmic_scale(tracked):
     assert plots.history(tracked[0], quantity="grad_norm").get_yscale() == "log"
 
@@ -268,6 +344,71 @@ def test_fitted_puts_target_and_guide_on_one_window(tracked):
     left, right = figure.axes
     assert left.get_xlim() == right.get_xlim()
     assert (left.get_title(), right.get_title()) == ("normal, the target", "planar*2-loc")
+
+
+# densities of data
+
+
+def test_density_of_one_column_is_its_curve_over_the_data(to_data):
+    _, x = to_data
+    fit = NFVI("scale-loc", seed=1).fit_data(x[:, 0], epochs=2)
+    ax = plots.density(fit, x[:, 0], window=(-9, 9))
+    shown = by_label(ax)
+    places, height = shown["scale-loc"].get_data()
+    np.testing.assert_allclose(np.log(height), fit.score_samples(places), rtol=1e-5)
+    bars = shown["400 rows"].get_data()
+    inside = (np.abs(x[:, 0]) <= 9).mean()
+    assert np.sum(bars.values * np.diff(bars.edges)) == pytest.approx(inside)
+    assert (ax.get_xlim(), ax.get_xlabel(), ax.get_title()) == (
+        (-9, 9),
+        "x[0]",
+        "scale-loc on data",
+    )
+    assert plots.density(fit, log=True).get_yscale() == "log"
+    assert rendered(ax) > 1000
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_density_of_two_columns_is_in_the_units_of_the_data(to_data, lines):
+    fit, x = to_data
+    ax = plots.density(fit, x, lines=lines)
+    dots = next(c for c in ax.collections if len(c.get_offsets()) == len(x))
+    np.testing.assert_allclose(dots.get_offsets(), x)
+    # The central 98 % of normal columns, of sd 2 and 1.1, and 12 % more on each side.
+    assert ax.get_xlim()[1] == pytest.approx(2 * 2.33 * 1.24, rel=0.2)
+    assert ax.get_ylim()[1] == pytest.approx(1.118 * 2.33 * 1.24, rel=0.2)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x[0]", "x[1]")
+    # 50 % of a normal in two dimensions is within √(2 log 2) of its middle.
+    (levels,) = [c.levels for c in ax.collections if hasattr(c, "levels")]
+    inside = np.exp(fit.score_samples(x)) > levels[2 if not lines else -1]
+    assert inside.mean() == pytest.approx(0.5 if lines else 0.75, abs=0.1)
+    assert rendered(ax) > 1000
+
+
+def test_density_at_a_context(to_data):
+    _, x = to_data
+    fit = NFVI("scale-loc", seed=1).fit_data(x[:, :1], context=x[:, 1:], epochs=2)
+    heights = [by_label(plots.density(fit, context=c, window=(-3, 3)))["scale-loc"].get_ydata()
+               for c in (0.0, [2.0])]  # fmt: skip
+    expected = fit.score_samples(np.linspace(-3, 3, 800), [2.0])
+    np.testing.assert_allclose(np.log(heights[1]), expected, rtol=1e-4)
+    assert not np.allclose(*heights)
+    with pytest.raises(ValueError, match="at one context"):
+        plots.density(fit, context=x[:, 1:])
+
+
+def test_density_refuses_what_it_cannot_draw(to_data):
+    fit, x = to_data
+    with pytest.raises(ValueError, match="needs d = 1 or 2, got d = 3"):
+        plots.density(NFVI("loc", seed=1).fit_data(np.random.default_rng(0).normal(size=(30, 3))))
+    with pytest.raises(ValueError, match="window must be"):
+        plots.density(fit, window=(0, 1))
+    with pytest.raises(ValueError, match=r"window must be \(left, right\)"):
+        plots.density(NFVI("loc", seed=1).fit_data(x[:, 0], epochs=1), window=(1, 0))
+    with pytest.raises(ValueError, match="x has 1 columns"):
+        plots.density(fit, x[:, :1])
+    with pytest.raises(TypeError, match=r"plots\.density\(fit, x\)"):
+        plots.guide(fit)
 
 
 # starting

@@ -11,10 +11,21 @@ except ImportError as error:
     raise ImportError("pictures need Matplotlib: pip install 'nfvi[plots]'") from error
 
 from nfvi.plots.compared import comparison, fitted
+from nfvi.plots.data_density import density
 from nfvi.plots.densities import guide, target
 from nfvi.plots.gradient_traces import gradients
 from nfvi.plots.loss_curves import history
 from nfvi.plots.marginals import pairs
 from nfvi.plots.start import starting
 
-__all__ = ["comparison", "fitted", "gradients", "guide", "history", "pairs", "starting", "target"]
+__all__ = [
+    "comparison",
+    "density",
+    "fitted",
+    "gradients",
+    "guide",
+    "history",
+    "pairs",
+    "starting",
+    "target",
+]

@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from nfvi.density import Density
 from nfvi.guide import Guide
 from nfvi.plots.grids import MASSES, Grid, grid_of_guide, grid_of_target, is_long, window_of
 from nfvi.plots.style import COLORS, Window, array, figure_of, new_axes, note, thinned
@@ -21,6 +22,7 @@ __all__ = [
     "draw_grid",
     "exact_draws",
     "guide",
+    "key",
     "outside",
     "sample",
     "scatter",
@@ -72,7 +74,7 @@ def target(
         ax.set_title(target.name)
     if draws is not None:
         scatter(ax, draws, COLORS["left"])
-    note(ax, _key(log, lines), *outside(window, draws))
+    note(ax, key(log, lines), *outside(window, draws))
     return ax
 
 
@@ -99,8 +101,11 @@ def guide(
         The axes.
 
     Raises:
+        TypeError: a fit to data, which :func:`density` draws.
         ValueError: the guide is not of two dimensions.
     """
+    if isinstance(fit, Density):
+        raise TypeError("a fit to data is drawn in the units of the data by plots.density(fit, x)")
     chosen = fit if isinstance(fit, Guide) else fit.guide
     _check_two(chosen.dim)
     if isinstance(draws, int):
@@ -113,7 +118,7 @@ def guide(
         ax.set_title(str(chosen.formula))
     if len(draws):
         scatter(ax, draws, COLORS["right"])
-    note(ax, _key(log, lines), *outside(window, draws))
+    note(ax, key(log, lines), *outside(window, draws))
     return ax
 
 
@@ -196,7 +201,8 @@ def outside(window: Window, draws: Tensor | None) -> list[str]:
     return [f"{share:.0%} outside"] if share >= 0.005 else []
 
 
-def _key(log: bool, lines: bool) -> str:
+def key(log: bool, lines: bool) -> str:
+    """What shades or lines stand for, in words."""
     if lines:
         return LINES
     return "" if log else SHADES

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from nfvi.checks import check_whole
-from nfvi.plots.loss_curves import running
+from nfvi.plots.smoothing import running
 from nfvi.plots.style import CYCLE, AnyFigure, Array, array, new_figure, note, thinned, tidy
 
 if TYPE_CHECKING:

@@ -8,13 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from nfvi.density_fit import DensityFit
 from nfvi.diagnostics import KHAT_LIMIT
+from nfvi.plots.likelihood_curves import likelihood_history
+from nfvi.plots.smoothing import band, width_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 
 if TYPE_CHECKING:
     from nfvi.fit import Fit
 
-__all__ = ["history", "running"]
+__all__ = ["history"]
 
 LABELS = {
     "elbo": "ELBO (nats)",
@@ -27,9 +30,9 @@ LEAST_HEIGHT = 0.02
 
 
 def history(
-    fit: Fit,
+    fit: Fit | DensityFit,
     *,
-    quantity: Literal["elbo", "loss", "grad_norm"] = "elbo",
+    quantity: Literal["elbo", "log_likelihood", "loss", "grad_norm"] | None = None,
     smooth: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -39,19 +42,22 @@ def history(
     shows log Z, which the ELBO cannot pass: as it is known, or else by importance sampling where
     k-hat allows. The limits leave out the first steps, whose values can be huge.
 
+    Of a fit to data there are the rows of each step, the held-out rows, the state that was kept,
+    and what a Gaussian with full covariance gives the held-out rows, if that is in the limits.
+
     Args:
-        fit: the fit, loaded ones included.
-        quantity: what is drawn; ``"grad_norm"`` on a logarithmic scale, with mean and sd of the
-            logarithm.
+        fit: the fit, to a target or to data, loaded ones included.
+        quantity: what is drawn; default ``"elbo"``, or ``"log_likelihood"`` for a fit to data.
+            ``"grad_norm"`` has a logarithmic scale, with mean and sd of the logarithm.
         smooth: steps of the running mean, and of the running sd that is the band; default 1/50 of
-            the steps.
+            the steps, in whole epochs for a fit to data.
         ax: where to draw; default a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: an unknown quantity, or smooth is below 1.
+        ValueError: a quantity that this fit does not have, or smooth is below 1.
 
     Example:
         >>> from nfvi import NFVI
@@ -59,14 +65,15 @@ def history(
         >>> history(fit).get_ylabel()
         'ELBO (nats)'
     """
+    if isinstance(fit, DensityFit):
+        return likelihood_history(fit, quantity or "log_likelihood", smooth, ax)
+    quantity = quantity or "elbo"
     if quantity not in LABELS:
         raise ValueError(f"quantity must be one of {', '.join(LABELS)}, got {quantity!r}")
     steps = fit.steps
-    smooth = max(1, steps // 50) if smooth is None else smooth
-    if smooth < 1:
-        raise ValueError(f"smooth must be at least 1, got {smooth}")
+    smooth = width_of(smooth, steps)
     values = array(getattr(fit.history, quantity))
-    mean, upper, lower = _band(values, smooth, log=quantity == "grad_norm")
+    mean, upper, lower = band(values, smooth, log=quantity == "grad_norm")
     best = next(r.index for r in fit.restarts if r.best)
     tempered = int((array(fit.history.beta) < 1).any(1).sum())
     ax = tidy(new_axes(ax))
@@ -82,39 +89,6 @@ def history(
     ax.set_title(f"{fit.formula} on {fit.settings['target']}")
     legend_below(ax, 3)
     return ax
-
-
-def running(values: Array, width: int) -> tuple[Array, Array]:
-    """Mean and sd over the last ``width`` rows of values (steps, R), each (steps, R).
-
-    Values that are not finite are left out; a window of nothing else gives nan. The first windows
-    are shorter.
-    """
-    finite = np.isfinite(values)
-    # Around a centre, or the squares of a loss of 1e8 would leave nothing of an sd of 1.
-    centre = np.nanmedian(np.where(finite, values, np.nan), axis=0) if finite.any() else 0.0
-    x = np.where(finite, values - centre, 0.0)
-
-    def window(terms: Array) -> Array:
-        total = np.cumsum(terms, axis=0)
-        total[width:] = total[width:] - total[:-width]
-        return total
-
-    n = window(finite.astype(np.float64))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(n > 0, window(x) / n, np.nan)
-        square = np.where(n > 0, window(x * x) / n, np.nan)
-    return mean + centre, np.sqrt(np.clip(square - mean * mean, 0.0, None))
-
-
-def _band(values: Array, smooth: int, *, log: bool) -> tuple[Array, Array, Array]:
-    """The running mean and one sd above and below it, each (steps, R)."""
-    if not log:
-        mean, sd = running(values, smooth)
-        return mean, mean + sd, mean - sd
-    with np.errstate(divide="ignore"):
-        mean, sd = running(np.log(values), smooth)
-    return np.exp(mean), np.exp(mean + sd), np.exp(mean - sd)
 
 
 def _curves(ax: Axes, fit: Fit, band: tuple[Array, Array, Array], smooth: int, best: int) -> None:
