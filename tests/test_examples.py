@@ -54,6 +54,24 @@ EXAMPLES = {
             r"spline\(bins=8\) of columns as they are: \S+ nats a draw in-sample",
         ],
     },
+    "anomaly": {
+        "figures": ["one-column", "two-columns"],
+        "lines": [
+            r"the exact density +-1\.4\d+ +\d+% +0\.9\d+",
+            r"fit\.anomaly_threshold\(0\.01\) of spline\(bins=8\): \S+; \d+ of 10,000 rows",
+            r"maf\*3( +\S+){4}\n",
+            r"exact likelihood ratio( +\d+%){6} +0\.99\d+ ± \S+",
+            r"IsolationForest( +\d+%){6} +\S+ ± \S+",
+            r"LocalOutlierFactor\(20\)( +\d+%){6} +\S+ ± \S+",
+        ],
+    },
+    "potentials": {
+        "figures": ["square", "whole", "grids"],
+        "lines": [
+            r"pot1 +\S+ ± \S+ +\S+ +\d+ +left of 0: \S+, exactly 0\.5",
+            r"pot4 +\S+ ± \S+ +\S+ +\d+ +\|z\[0\]\| > 5: \S+, exactly 0\.607",
+        ],
+    },
     "eight_schools": {
         "figures": ["nuts", "tau"],
         "lines": [
