@@ -1,4 +1,4 @@
-"""The command line: ``nfvi fit`` and ``nfvi flows``."""
+"""The command line: ``nfvi fit``, ``nfvi fit-data`` and ``nfvi flows``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 import nfvi
-from nfvi.cli_run import Request, failures_in_words, run
+from nfvi.cli_data import fit_data
+from nfvi.cli_options import failures_in_words
+from nfvi.cli_run import Request, run
 from nfvi.flows.registry import lookup, names
 from nfvi.text_table import align
 from nfvi.training.setup import ANNEAL, N_MC, RESTARTS, STEPS
@@ -203,3 +205,6 @@ def fit(
     with failures_in_words():
         code = run(request)
     raise typer.Exit(code)
+
+
+app.command("fit-data")(fit_data)

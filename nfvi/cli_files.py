@@ -1,4 +1,4 @@
-"""What ``nfvi fit --out`` leaves in its folder."""
+"""What ``--out`` leaves in its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from nfvi.compare import Comparison
+from nfvi.density_fit import DensityFit
 from nfvi.fit import Fit
 from nfvi.inference import NFVI
 from nfvi.mcmc_run import MCMCRun
@@ -80,6 +81,28 @@ class Folder:
         self.text("table.txt", str(comparison))
         if self.figures:
             self._figure("comparison.png", comparison.plot())
+
+    def density(self, fit: DensityFit, x: Any, context: Any) -> None:
+        """Write a fit to data, log q of each row, and its pictures.
+
+        Args:
+            fit: to the rows x (n, d).
+            x: the rows.
+            context: (n, c), or ``None``.
+        """
+        if self.path is None:
+            return
+        fit.save(self.path / "fit.safetensors")
+        self._note("fit.safetensors")
+        scores = np.asarray(fit.score_samples(x, context), np.float64)
+        lines = [f"{row},{score!r}" for row, score in enumerate(scores.tolist())]
+        self.text("scores.csv", "\n".join(["row,log_prob", *lines]))
+        if self.figures:
+            from nfvi import plots
+
+            self._figure("history.png", plots.history(fit).get_figure(root=True))
+            if fit.dim <= 2 and context is None:
+                self._figure("density.png", plots.density(fit, x).get_figure(root=True))
 
     def _fit_figures(self, fit: Fit, start: NFVI | None) -> None:
         from nfvi import plots

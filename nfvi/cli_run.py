@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any
 
-import torch
 import typer
 
 from nfvi.checks import check_whole
 from nfvi.cli_files import Folder
+from nfvi.cli_options import INTERRUPTED, can_draw, device_of, dtype_of
 from nfvi.cli_target import load_target
 from nfvi.compare import compare
-from nfvi.errors import FitError
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.inference import NFVI
 from nfvi.mcmc import nuts
 from nfvi.training.callbacks import Checkpoint
 
-__all__ = ["Request", "failures_in_words", "run"]
+__all__ = ["Request", "run"]
 
 ROWS_SHOWN = 30
-USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
 @dataclass(frozen=True)
@@ -57,23 +52,6 @@ class Request:
     progress: bool | None
 
 
-@contextmanager
-def failures_in_words() -> Iterator[None]:
-    """Turn the errors that nfvi raises on purpose into a line on stderr and an exit code.
-
-    2 for what was asked (formula, target, numbers, files that are not there), 1 for what went wrong
-    after that. Warnings become lines on stderr as well.
-    """
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        try:
-            yield
-        except (ValueError, ImportError, FileNotFoundError) as error:
-            _fail(error, USAGE)
-        except (FitError, OSError) as error:
-            _fail(error, FAILURE)
-
-
 def run(request: Request) -> int:
     """Fit, sample, compare, print, write; returns the exit code.
 
@@ -81,7 +59,7 @@ def run(request: Request) -> int:
     """
     _check(request)
     start = _start(request)
-    folder = Folder(request.out, figures=request.out is not None and _can_draw())
+    folder = Folder(request.out, figures=request.out is not None and can_draw())
     with load_target(request.target) as target:
         fit = start.fit(target, **_fit_arguments(request))
         said = [str(fit), *_sites(fit, request)]
@@ -122,7 +100,7 @@ def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
 
 def _start(request: Request) -> NFVI:
     if request.resume and request.checkpoint is not None:
-        resumed = NFVI.resume(request.checkpoint, device=_device(request.device))
+        resumed = NFVI.resume(request.checkpoint, device=device_of(request.device))
         if resumed.formula != Formula.parse(request.formula):
             raise ValueError(
                 f"the checkpoint is of {str(resumed.formula)!r}, not {request.formula!r}"
@@ -133,8 +111,8 @@ def _start(request: Request) -> NFVI:
         base=request.base or "normal",
         jitter=request.jitter,
         seed=request.seed,
-        dtype=_dtype(request.dtype),
-        device=_device(request.device),
+        dtype=dtype_of(request.dtype),
+        device=device_of(request.device),
     )
 
 
@@ -179,36 +157,6 @@ def _fractions(text: str | None) -> float | list[float] | None:
     return values[0] if len(values) == 1 else values
 
 
-def _dtype(text: str | None) -> torch.dtype | None:
-    dtypes = {"float32": torch.float32, "float64": torch.float64}
-    if text is not None and text not in dtypes:
-        raise ValueError(f"--dtype takes {' or '.join(dtypes)}, got {text!r}")
-    return None if text is None else dtypes[text]
-
-
-def _device(text: str | None) -> torch.device | None:
-    if text is None:
-        return None
-    try:
-        device = torch.device(text)
-    except RuntimeError as error:
-        raise ValueError(
-            f"--device {text!r} is none that torch knows: cpu, cuda, cuda:1"
-        ) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no CUDA device here")
-    return device
-
-
-def _can_draw() -> bool:
-    try:
-        import nfvi.plots  # noqa: F401
-    except ImportError as error:
-        typer.echo(f"nfvi: no figures, since {error}", err=True)
-        return False
-    return True
-
-
 def _sites(fit: Fit, request: Request) -> list[str]:
     """The table of a model's sites, where no comparison will show it."""
     if request.nuts or fit.target is None or not fit.target.named:
@@ -216,19 +164,3 @@ def _sites(fit: Fit, request: Request) -> list[str]:
     lines = fit.summary().splitlines()
     more = len(lines) - 1 - ROWS_SHOWN
     return ["\n".join(lines[: ROWS_SHOWN + 1]) + (f"\n... and {more} more" if more > 0 else "")]
-
-
-def _fail(error: BaseException, code: int) -> NoReturn:
-    typer.echo(f"nfvi: {error}", err=True)
-    raise typer.Exit(code) from error
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    typer.echo(f"nfvi: {message}", err=True)

@@ -17,7 +17,16 @@ from nfvi.training.loop import Trainer
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer
 from nfvi.training.schedule import LearningRate, Tempering
 
-__all__ = ["DataPlan", "build_data_trainer", "data_plan", "total_steps"]
+__all__ = [
+    "BATCH_SIZE",
+    "DATA_LEARNING_RATE",
+    "DATA_STEPS",
+    "LEAST_EPOCHS",
+    "DataPlan",
+    "build_data_trainer",
+    "data_plan",
+    "total_steps",
+]
 
 DATA_STEPS = 3_000
 BATCH_SIZE = 256
