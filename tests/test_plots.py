@@ -197,7 +197,7 @@ def test_history_of_a_fit_to_data_has_both_likelihoods_and_the_state_that_was_ke
     assert ax.get_ylabel() == "log-likelihood (nats a row)"
     assert ax.get_title() == "tril on data"
     # A Gaussian again, so that its own best one is near.
-    gaussian = shown["Gaussian, full covariance, on those"].get_ydata()[0]
+    gaussian = shown["a Gaussian, on those"].get_ydata()[0]
     assert gaussian == fit.quality.held_out.gaussian
     assert rendered(ax) > 1000
 

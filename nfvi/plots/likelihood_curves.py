@@ -119,7 +119,7 @@ def _limits(ax: Axes, fit: DensityFit, mean: Array, sign: float) -> None:
     if held_out is not None and top - 3 * height < held_out.gaussian < top + 3 * height:
         ax.axhline(
             sign * held_out.gaussian, color=COLORS["other"], lw=1.2, ls="--", zorder=1.5,
-            label="Gaussian, full covariance, on those",
+            label="a Gaussian, on those",
         )  # fmt: skip
         low = min(low, held_out.gaussian - 0.1 * height)
         high = max(high, held_out.gaussian + 0.1 * height)
