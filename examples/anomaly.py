@@ -96,6 +96,7 @@ def two_columns(example: Example) -> None:
     fit = NFVI(FORMULA, seed=SEED).fit_data(train, progress=False, **example.fitting_data)
     plain = NFVI("scale-loc", seed=SEED).fit_data(train, progress=False, **example.fitting_data)
     print(fit)
+    example.save(plots.history(fit), "history")
     usual, strange = USUAL.logpdf(x), STRANGE.logpdf(x)
     exact = mixture(usual, strange, SHARE)
     print(f"log-likelihood of the 5,000 other rows: {fit.score(test):.4f} nats a row,", end=" ")
@@ -114,12 +115,12 @@ def two_columns(example: Example) -> None:
 def two_sample_tests(example: Example, rows: Array, fits: Mapping[str, DensityFit]) -> None:
     """Rows that no fit has seen against as many draws: does anything tell them apart?"""
     example.heading("Two-sample tests: 5 000 rows that the fit has not seen, and 5 000 draws of it")
-    print(f"{'':<12}{'sliced Wasserstein distance':>28}{'p':>8}{'classifier: right':>21}{'p':>8}")
+    print(f"{'':<12}{'sliced Wasserstein distance':>28}{'p':>8}{'classifier: right':>21}{'p':>10}")
     for name, fit in fits.items():
         draws = np.asarray(fit.sample(len(rows), seed=SEED), dtype=np.float64)
         distance, p = permutation_test(rows, draws, 19 if example.quick else 199)
         right, p_right = classifier_test(rows, draws)
-        print(f"{name:<12}{distance:>28.4f}{p:>8.3f}{right:>21.1%}{p_right:>8.2g}")
+        print(f"{name:<12}{distance:>28.4f}{p:>8.3f}{right:>21.1%}{p_right:>10.2g}")
     example.say(
         """p is how often two sets from one density differ by as much. scale-loc knows of no
         correlation: the tests would see a fit that is wrong. They would not see the five

@@ -55,7 +55,7 @@ EXAMPLES = {
         ],
     },
     "anomaly": {
-        "figures": ["one-column", "two-columns"],
+        "figures": ["one-column", "history", "two-columns"],
         "lines": [
             r"the exact density +-1\.4\d+ +\d+% +0\.9\d+",
             r"fit\.anomaly_threshold\(0\.01\) of spline\(bins=8\): \S+; \d+ of 10,000 rows",
