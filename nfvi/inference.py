@@ -133,9 +133,9 @@ class NFVI:
             steps: optimiser steps; default 5 000.
             n_mc: draws a step for each restart; default 256 for up to 10 dimensions, 64 for more.
             restarts: independent fits run side by side, of which the one with the highest final
-                ELBO is kept; default 8 for up to 10 dimensions and 4 for more, but 1 for more than
-                5 000 parameters, a target that is evaluated draw by draw, or an optimiser that
-                may mix restarts.
+                ELBO is kept; default 8 for up to 10 dimensions and 4 for more, but 2 for more than
+                5 000 parameters, and 1 for a target that is evaluated draw by draw or an
+                optimiser that may mix restarts.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
                 restarts, or one for each; ``True`` is 0.6 and ``False`` is 0. Default 0.6 for
                 three restarts in four and 0 for the second of each four: tempering finds modes

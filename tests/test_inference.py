@@ -392,3 +392,10 @@ def test_the_default_learning_rate_suits_the_flows(formula, lr):
     assert fit.settings["lr"] == lr
     other = NFVI(formula, seed=0).fit(pot1, steps=1, restarts=1, optimizer=torch.optim.AdamW)
     assert other.settings["lr"] is None
+
+
+@pytest.mark.parametrize(("formula", "restarts"), [("planar*2", 8), ("monotone*3", 2)])
+def test_large_guides_get_two_restarts_one_of_them_tempered(formula, restarts):
+    fit = NFVI(formula, seed=0).fit(pot1, steps=2, n_mc=8)
+    assert len(fit.restarts) == restarts
+    assert {r.tempered for r in fit.restarts} == {True, False}

@@ -102,15 +102,16 @@ def default_learning_rate(guide: Guide) -> float:
 
 
 def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> int:
-    """8 for up to 10 dimensions, 4 for more; 1 where restarts cost much or cannot be had.
+    """8 for up to 10 dimensions, 4 for more; 2 for many parameters, 1 where more cannot be had.
 
-    They cost much with many parameters or a target that is evaluated draw by draw, and an
-    optimiser may mix them.
+    A target that is evaluated draw by draw makes restarts costly, and an optimiser may mix them.
+    Two are the least with which one is tempered and one is not: tempering finds the modes of
+    pot1, and gets lost in a funnel.
     """
+    if target.batching == "loop" or not row_wise(optimizer):
+        return 1
     parameters = sum(p.numel() for p in guide.parameters())
-    draw_by_draw = target.batching == "loop"
-    cheap = parameters <= CHEAP_PARAMETERS and not draw_by_draw and row_wise(optimizer)
-    return RESTARTS[target.dim > FEW_DIMENSIONS] if cheap else 1
+    return RESTARTS[target.dim > FEW_DIMENSIONS] if parameters <= CHEAP_PARAMETERS else 2
 
 
 def tempering_lengths(
