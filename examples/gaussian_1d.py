@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     example.save(before_and_after(x, fit, raw), "before-after")
     example.say(
         """Standardisation does the work where the data are Gaussian: the guide starts at their mean
-        and sd. Without it the guide starts near N(0, 1), and gets there. The waves that are left
-        are those of the draws themselves, not of the optimiser."""
+        and sd. Without it the guide starts near N(0, 1), and gets within the same bound."""
     )
 
 
