@@ -50,6 +50,7 @@ FLOORS = [
         "fit",
         "fit_file",
         "fit_text",
+        "neutra",
     },
     {"compare", "inference", "inference_data", "inference_target", "sklearn_density"},
     {"plots"},
