@@ -7,6 +7,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,26 @@ EXAMPLES = {
             r"pot4 +\S+ ± \S+ +\S+ +\d+ +\|z\[0\]\| > 5: \S+, exactly 0\.607",
         ],
     },
+    "circles": {
+        "figures": ["densities", "marginals"],
+        "lines": [
+            r"marginal +spline\(bins=8\) +\S+ +\S+\n",
+            r"joint, all points +\(nsf\(bins=8\)-perm\)\*4 +\S+ +\S+\n",
+            r"the truth, by quadrature +-1\.761",
+            r"joint above marginal: \S+ nats a point",
+        ],
+    },
+    "iris": {
+        "figures": ["marginals", "draws"],
+        "lines": [
+            r"realnvp\(hidden=\[100\]\)\*5, a flow a species: accuracy \d\.\d{4}",
+            r"they agree on \S+% of the flowers",
+            r"a flow a species +0\.9\d+( +\S+){4}\n",
+            r"QDA +0\.9\d+ +0\.9\d+ +0\.9\d+ +\+0\.0000",
+            r"held out; (\S+ ){3}by heart",
+            r"negative lengths +150 of 150 are strange",
+        ],
+    },
     "eight_schools": {
         "figures": ["nuts", "tau"],
         "lines": [
@@ -127,3 +148,31 @@ def test_features_of_exact_draws_of_pot4(examples):
     assert far == pytest.approx(math.exp(-0.5), abs=5 * math.sqrt(0.25 / n))
     # At z0 = 2 the lower branch is 2.9 below the upper one, whose sds are 0.35 and 0.4.
     assert lower == pytest.approx(7 / 15, abs=5 * math.sqrt(0.25 / (0.4 * n)) + 1e-3)
+
+
+def test_density_of_the_circles(examples):
+    """It is normalised, and the truth scores its own points as quadrature says, within 5 s.e."""
+    circles = examples("circles")
+    places = torch.linspace(-3.5, 3.5, 701, dtype=torch.float64)
+    mass = circles.log_rings(torch.cartesian_prod(places, places)).exp().sum() * 0.01**2
+    assert mass.item() == pytest.approx(1, abs=1e-9)
+    log_p = circles.log_rings(circles.circles(100_000, 0)).double()
+    error = 5 * (log_p.std() / math.sqrt(len(log_p))).item()
+    joint, apart = circles.ceilings()
+    assert log_p.mean().item() == pytest.approx(joint, abs=error)
+    assert apart < joint
+
+
+def test_scores_of_iris(examples):
+    """Bayes' rule and the table, for two repeats of known scores."""
+    iris = examples("iris")
+    y = np.array([0, 1, 2, 0])
+    right = np.log(np.eye(3)[y] * 0.8 + 0.1)
+    wrong = right.copy()
+    wrong[0] = np.log([0.1, 0.8, 0.1])
+    assert iris.probabilities(right).sum(-1) == pytest.approx(np.ones(4))
+    assert iris.accuracy(right, y) == 1 and iris.accuracy(wrong, y) == 0.75
+    table = iris.describe_scores({"a": np.stack([right, wrong]), "QDA": right[None]}, y)
+    # The mean of log 0.9 seven times and log 0.1 once.
+    nats = (7 * math.log(0.9) + math.log(0.1)) / 8
+    assert re.search(rf"a +0\.8750 +0\.7500 +1\.0000 +-0\.1250 +{nats:.2f}\n", table)
