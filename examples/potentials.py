@@ -12,7 +12,7 @@ sin(π z[0] / 2): about 25 periods where the mass is. The formula for them says 
 - ``alternate=false``: of two ``monotone`` layers the second would go through the coordinates from
   last to first. As it is, both take z[0] first, like the target, and shape z[1] given z[0].
 
-    python examples/potentials.py            # five to eight minutes; figures in out/potentials
+    python examples/potentials.py            # six to eight minutes; figures in out/potentials
     python examples/potentials.py --quick    # a few seconds, to see that it runs
 """
 
