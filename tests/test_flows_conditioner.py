@@ -101,14 +101,17 @@ def test_pulling_back_is_the_jacobian_of_the_network(features, activation, hidde
         owner(3, 1), 2, range(3), hidden=hidden, activation=activation, features=features
     )
     x, context, weight = points(4, 3), points(4, 1, seed=2), points(4, 3, 2, seed=3)
+    summed = points(4, 3, 2, seed=4)
     x[0, 0] = 2e4  # further out than a network looks
     theta, slopes = net.taped(x, context)
     assert torch.equal(theta, net.parameters_of(x, context))
-    got = net.pull_back(x, slopes, weight)
+    got = net.pull_back(x, slopes, weight, summed)
     for n in range(4):
         full = jacobian(lambda p, n=n: net.parameters_of(p, context[n]), x[n])
         expected = torch.einsum("ip,ipj->ij", weight[n], full)
-        torch.testing.assert_close(got[n], expected, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(got[n, :3], expected, rtol=1e-10, atol=1e-12)
+        expected = torch.einsum("ip,ipj->j", summed[n], full)
+        torch.testing.assert_close(got[n, 3], expected, rtol=1e-10, atol=1e-12)
 
 
 def test_inputs_beyond_reach_count_as_lying_there():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfvi.flows.autoregressive import Autoregressive
+from nfvi.flows.autoregressive import Autoregressive, Derivatives
 from nfvi.flows.conditioner import Features
 from nfvi.flows.registry import register
 from nfvi.flows.soft_bound import check_bound, soft_bound
@@ -54,11 +54,16 @@ class _AffineAutoregressive(Autoregressive):
         log_scale = soft_bound(raw, self.bound)
         return (v - shift) * (-log_scale).exp(), -log_scale
 
-    def _derivatives(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        raw = theta[..., 1]
-        scale = soft_bound(raw, self.bound).exp()
-        by_raw = u * scale * (1 - (raw / self.bound).tanh().square())
-        return scale, torch.stack([torch.ones_like(u), by_raw], -1)
+    def _derivatives(self, u: Tensor, theta: Tensor) -> Derivatives:
+        t = (theta[..., 1] / self.bound).tanh()
+        scale, by_raw = (self.bound * t).exp(), 1 - t * t
+        zero = torch.zeros_like(u)
+        return Derivatives(
+            slope=scale,
+            value_by_theta=torch.stack([torch.ones_like(u), u * scale * by_raw], -1),
+            log_slope_by_u=zero,
+            log_slope_by_theta=torch.stack([zero, by_raw], -1),
+        )
 
 
 @register("maf", help="z_i = exp(a_i) x_i + m_i, with a_i and m_i from x_<i")

@@ -219,17 +219,23 @@ class MaskedConditioner(Conditioner):
         return last(h).unflatten(-1, (self.inputs, self.each)), slopes
 
     @torch.no_grad()
-    def pull_back(self, x: Tensor, slopes: list[Tensor], by_theta: Tensor) -> Tensor:
-        """Derivatives by the inputs (\\*, d, d) from those by the parameters (\\*, d, P).
+    def pull_back(
+        self, x: Tensor, slopes: list[Tensor], by_theta: Tensor, sum_by_theta: Tensor
+    ) -> Tensor:
+        """Derivatives by the inputs (\\*, d + 1, d) from those by the parameters.
 
         Args:
             x: the inputs (\\*, d).
             slopes: from :meth:`taped`.
-            by_theta: derivatives of one value for each coordinate by its own parameters.
+            by_theta: derivatives (\\*, d, P) of one value for each coordinate by its own
+                parameters: the first d rows of the result.
+            sum_by_theta: those (\\*, d, P) of one more value, which all parameters go into: the
+                last row.
         """
         *layers, last = self.linears
         rows = last.masked().unflatten(0, (self.inputs, self.each))
-        g = torch.einsum("...dp,dph->...dh", by_theta, rows)
+        last_row = sum_by_theta.flatten(-2).unsqueeze(-2) @ last.masked()
+        g = torch.cat([torch.einsum("...dp,dph->...dh", by_theta, rows), last_row], -2)
         for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
             g = (g * slope.unsqueeze(-2)) @ layer.masked()
         return self._by_input(g.narrow(-1, 0, self.inputs * self.per_input), x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from nfvi.flows.autoregressive import Autoregressive
+from nfvi.flows.autoregressive import Autoregressive, Derivatives
 from nfvi.flows.conditioner import Features
 from nfvi.flows.registry import register
 from nfvi.flows.rootfind import solve_increasing
@@ -100,16 +100,28 @@ class Monotone(Autoregressive):
             u = u - (value - v) / slope
         return u, -_value_and_slope(u, steps)[1].log()
 
-    def _derivatives(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _derivatives(self, u: Tensor, theta: Tensor) -> Derivatives:
         p, u = self._read(theta), u.unsqueeze(-1)
         h = torch.addcmul(p.t, p.s, u).tanh()
-        by_t = p.c * (1 - h * h)
+        bend = 1 - h * h
+        by_t = p.c * bend
         lift = by_t + self.gamma
-        by_positive = torch.cat([u, h, u * lift], -1)
-        # From the positive numbers to the raw ones: softplus' = sigmoid.
-        raw = theta.narrow(-1, 1, 1 + 2 * self.terms)
-        by_theta = torch.cat([torch.ones_like(u), by_positive * raw.sigmoid(), by_t], -1)
-        return p.least + (p.s * lift).sum(-1), by_theta
+        slope = p.least + (p.s * lift).sum(-1)
+        # d²T/du dt = s c (1 − tanh²)', and what u, s and t have of it.
+        curve = -2 * p.s * by_t * h
+        # From the positive numbers a, c, s to the raw ones: softplus' = sigmoid.
+        to_raw = theta.narrow(-1, 1, 1 + 2 * self.terms).sigmoid()
+        one = torch.ones_like(u)
+        value_by = torch.cat([one, torch.cat([u, h, u * lift], -1) * to_raw, by_t], -1)
+        slope_by_s = torch.addcmul(lift, u, curve)
+        slope_by = torch.cat([one, p.s * bend, slope_by_s], -1) * to_raw
+        per_slope = (1 / slope).unsqueeze(-1)
+        return Derivatives(
+            slope=slope,
+            value_by_theta=value_by,
+            log_slope_by_u=(p.s * curve).sum(-1) / slope,
+            log_slope_by_theta=torch.cat([0 * one, slope_by, curve], -1) * per_slope,
+        )
 
     def _read(self, theta: Tensor) -> _Steps:
         terms = self.terms
