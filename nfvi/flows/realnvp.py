@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nfvi.flows.conditioner import Features
@@ -57,7 +58,7 @@ class RealNVP(Coupling):
     def _apply_to(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = theta.unbind(-1)
         log_scale = soft_bound(raw, self.bound)
-        return z * log_scale.exp() + shift, log_scale
+        return torch.addcmul(shift, z, log_scale.exp()), log_scale
 
     def _solve(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = theta.unbind(-1)
