@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nfvi.data import Data, read_data
-from nfvi.standardization import Standardization, constant_columns
+from nfvi.standardization import Standardization, constant_columns, moments
 from nfvi.training.likelihood import Rows
 
 __all__ = ["Split", "fingerprint", "fraction_of", "make_rows", "split_data"]
@@ -123,7 +123,8 @@ def _check_train(data: Data) -> None:
 
 def _rank(data: Data) -> int:
     """Of the correlation matrix, as far as the rounding of float64 lets it be told."""
-    x = (data.x - data.x.mean(0)) / data.x.std(0)
+    mean, sd = moments(data.x)
+    x = (data.x - mean) / sd
     values = torch.linalg.eigvalsh(x.T @ x / len(x))
     return int((values > 1e-12 * len(values) * values[-1]).sum())
 

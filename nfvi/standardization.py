@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfvi.data import Data
 
-__all__ = ["Standardization"]
+__all__ = ["Standardization", "constant_columns", "moments"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Standardization:
     def of(cls, data: Data, *, wanted: bool) -> Standardization:
         """Means and sds (with the weights, divided by n) of the rows; 0 and 1 if not ``wanted``."""
         context = data.x[:, :0] if data.context is None else data.context
-        x_mean, x_sd = _moments(data.x, data.weights)
-        c_mean, c_sd = _moments(context, data.weights)
+        x_mean, x_sd = moments(data.x, data.weights)
+        c_mean, c_sd = moments(context, data.weights)
         # A context that never changes may be given all the same.
         c_sd = torch.where(c_sd > 0, c_sd, 1.0)
         if wanted:
@@ -70,15 +70,19 @@ class Standardization:
 
 def constant_columns(data: Data) -> Sequence[str]:
     """The names of columns in which all rows are equal, as far as float64 can tell."""
-    _, sd = _moments(data.x, data.weights)
+    _, sd = moments(data.x, data.weights)
     limit = torch.finfo(data.x.dtype).eps * data.x.abs().amax(0)
     equal = (data.x.amax(0) == data.x.amin(0)) | (sd <= limit)
     return [name for name, is_equal in zip(data.names, equal.tolist(), strict=True) if is_equal]
 
 
-def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and sd (d) of the columns of x (n, d), each row counted ``weights`` (n) times."""
     if weights is None:
         weights = x.new_ones(len(x))
     share = (weights / weights.sum()).unsqueeze(1)
+    # In units of the largest number, whose square may be beyond the range of floats.
+    unit = x.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
+    x = x / unit
     mean = (share * x).sum(0)
-    return mean, (share * (x - mean).square()).sum(0).sqrt()
+    return mean * unit, (share * (x - mean).square()).sum(0).sqrt() * unit

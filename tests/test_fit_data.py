@@ -490,3 +490,16 @@ def test_on_cuda():
     scores = fit.score_samples(x.cuda())
     assert scores.device.type == fit.sample(3).device.type == "cuda"
     np.testing.assert_allclose(fit.score_samples(x.numpy()), scores.cpu(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_columns_near_the_ends_of_the_range_are_standardised_too(scale):
+    """Squares of such numbers are beyond float64: the fit is that of the plain columns."""
+    rows = np.random.default_rng(0).normal(size=(100, 2))
+    plain, scaled = (
+        NFVI("scale-loc", seed=0).fit_data(x, epochs=3, progress=False)
+        for x in (rows, rows * scale)
+    )
+    expected = plain.score_samples(rows) - 2 * np.log(scale)
+    # The start of both is one, and their standardised rows differ by rounding.
+    np.testing.assert_allclose(scaled.score_samples(rows * scale), expected, rtol=1e-4, atol=1e-4)
