@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from nfvi.arviz_export import to_inference_data
 from nfvi.checks import check_whole
 from nfvi.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
 from nfvi.errors import FitError
+from nfvi.expectation import Expectation, expectation_of
 from nfvi.fit_text import summarize
 from nfvi.formula import Formula
 from nfvi.guide import Guide
@@ -123,6 +125,30 @@ class Approximation:
         """n unconstrained draws with log p, log q and Pareto-smoothed importance weights."""
         check_whole("n", n, 1)
         return draw_weighted(self.guide, self._known_target(), n, self._stream(seed))
+
+    def expectation(
+        self, function: Callable[[Any], Tensor], n: int = 10_000, *, seed: int | None = None
+    ) -> Expectation:
+        """E_p[f] under the target itself, by Pareto-smoothed importance sampling.
+
+        Args:
+            function: f, from what :meth:`sample` returns, a tensor (n, d) or a dict of sites,
+                to values (n, \\*shape).
+            n: draws.
+            seed: as for :meth:`sample`.
+
+        Returns:
+            The mean with its standard error, and the k-hat that says whether to believe it.
+
+        Raises:
+            FitError: the fit was loaded without its target, or no draw has any weight.
+            ValueError: the function does not return one finite value for each draw.
+
+        Example:
+            >>> fit.expectation(lambda z: z.square()).mean  # doctest: +SKIP
+        """
+        draws = self.weighted_draws(n, seed=seed)
+        return expectation_of(function, self._sites(draws.z), draws)
 
     def importance_resample(self, n: int, *, seed: int | None = None) -> Any:
         """Draws from the guide resampled by their importance weights, closer to the target.

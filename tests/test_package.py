@@ -47,6 +47,7 @@ FLOORS = [
         "density_points",
         "density_run",
         "density_text",
+        "expectation",
         "fit",
         "fit_file",
         "fit_text",
