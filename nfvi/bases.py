@@ -34,6 +34,17 @@ class Base(ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density at z (\\*, d), summed over coordinates: (\\*)."""
 
+    def from_uniform(self, u: Tensor) -> Tensor:
+        """The quantile function at u within (0, 1), entry by entry.
+
+        Raises:
+            ValueError: this base has none.
+        """
+        raise ValueError(
+            f'base {self} has no quantile function here, which draws="qmc" needs; use normal or'
+            ' laplace, or draws="iid"'
+        )
+
 
 @dataclass(frozen=True)
 class Normal(Base):
@@ -51,6 +62,10 @@ class Normal(Base):
 
     def log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * (z * z).sum(-1) - 0.5 * math.log(2 * math.pi) * z.shape[-1]
+
+    def from_uniform(self, u: Tensor) -> Tensor:
+        quantile: Tensor = torch.special.ndtri(u)
+        return quantile
 
     def __str__(self) -> str:
         return "normal"
@@ -74,6 +89,9 @@ class Laplace(Base):
 
     def log_prob(self, z: Tensor) -> Tensor:
         return -z.abs().sum(-1) - math.log(2) * z.shape[-1]
+
+    def from_uniform(self, u: Tensor) -> Tensor:
+        return torch.where(u < 0.5, (2 * u).log(), -(2 * (1 - u)).log())
 
     def __str__(self) -> str:
         return "laplace"

@@ -118,6 +118,7 @@ class NFVI:
         restarts: int | None = None,
         anneal: bool | float | Sequence[float] | None = None,
         gradient: Literal["path", "total"] | None = None,
+        draws: Literal["iid", "qmc"] | None = None,
         optimizer: OptimizerSpec = None,
         lr: float | None = None,
         callbacks: Sequence[CallbackLike] = (),
@@ -144,6 +145,9 @@ class NFVI:
             gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`;
                 default ``"path"``, but ``"total"`` for a formula with splines, whose bins make
                 the path gradient noisy.
+            draws: ``"iid"``, independent draws, the default, or ``"qmc"``, randomised
+                quasi-Monte Carlo, see :class:`~nfvi.training.noise.SobolNoise`: less noise in
+                few dimensions; for the bases normal and laplace.
             optimizer: a ``torch.optim`` class, or a function from a list of parameters to an
                 optimiser; default Adam.
             lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
@@ -167,7 +171,8 @@ class NFVI:
         target = as_target(target, *args, dim=dim)
         target.check(target_dtype(self, target), self.device)
         _check_callbacks(callbacks)
-        given = {"steps": steps, "n_mc": n_mc, "restarts": restarts, "anneal": anneal, "lr": lr}
+        given: dict[str, Any] = {"steps": steps, "n_mc": n_mc, "restarts": restarts}
+        given |= {"anneal": anneal, "lr": lr, "draws": draws}
         trainer = target_trainer(self, target, given, gradient, optimizer)
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
 

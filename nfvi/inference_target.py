@@ -60,6 +60,7 @@ def target_trainer(
         if (optimizer, given["lr"]) == (None, None)
         else given["lr"],
         seed=nfvi._fresh_seed(),
+        draws="iid" if given["draws"] is None else given["draws"],
     )
     return _trainer(nfvi, target, plan, optimizer)
 

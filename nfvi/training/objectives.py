@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nfvi.targets.base import Target
 from nfvi.training.ensemble import Ensemble
+from nfvi.training.noise import SobolNoise
 
 __all__ = ["Evaluation", "Objective", "ReverseKL"]
 
@@ -60,6 +61,7 @@ class ReverseKL(Objective):
         target: p.
         n_mc: draws a step for each restart.
         gradient: ``"path"`` or ``"total"``.
+        noise: where base draws come from; ``None`` for independent ones.
 
     Reference:
         Roeder, Wu and Duvenaud, Sticking the landing, 2017. Vaitl, Nicoli, Nakajima and Kessel,
@@ -75,9 +77,12 @@ class ReverseKL(Objective):
     target: Target
     n_mc: int
     gradient: Literal["path", "total"] = "path"
+    noise: SobolNoise | None = None
 
     def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
         """Base draws (R, n, d)."""
+        if self.noise is not None:
+            return self.noise.draw(ensemble.size, generator)
         return ensemble.draw(self.n_mc, generator)
 
     def __call__(self, ensemble: Ensemble, batch: Tensor, beta: Tensor) -> Evaluation:

@@ -17,6 +17,7 @@ from nfvi.targets import Target
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.history import History
 from nfvi.training.loop import Trainer
+from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
@@ -52,6 +53,7 @@ class Plan:
         gradient: ``"path"`` or ``"total"``.
         lr: learning rate at the top of the schedule, or ``None`` for the optimiser's own.
         seed: of everything random.
+        draws: ``"iid"`` or ``"qmc"``.
     """
 
     steps: int
@@ -60,6 +62,7 @@ class Plan:
     gradient: Literal["path", "total"]
     lr: float | None
     seed: int
+    draws: Literal["iid", "qmc"] = "iid"
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
@@ -68,6 +71,8 @@ class Plan:
             check_positive("lr", self.lr)
         if self.gradient not in ("path", "total"):
             raise ValueError(f'gradient must be "path" or "total", got {self.gradient!r}')
+        if self.draws not in ("iid", "qmc"):
+            raise ValueError(f'draws must be "iid" or "qmc", got {self.draws!r}')
 
     def as_dict(self) -> dict[str, Any]:
         """Name -> value, for a JSON header."""
@@ -76,7 +81,7 @@ class Plan:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
         """The plan that :meth:`as_dict` wrote, among other values."""
-        chosen = {name: values[name] for name in cls.__dataclass_fields__}
+        chosen = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         return cls(**{**chosen, "lengths": tuple(chosen["lengths"])})
 
 
@@ -168,13 +173,21 @@ def build_trainer(
     made = make_optimizer(optimizer, ensemble.flat, plan.lr)
     return Trainer(
         ensemble,
-        ReverseKL(target, plan.n_mc, plan.gradient),
+        _objective(ensemble, target, plan),
         made,
         LearningRate.over(plan.steps),
         Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
     )
+
+
+def _objective(ensemble: Ensemble, target: Target, plan: Plan) -> ReverseKL:
+    noise = None
+    if plan.draws == "qmc":
+        base = ensemble.template.base
+        noise = SobolNoise(base, plan.n_mc, target.dim, plan.seed, ensemble.flat)
+    return ReverseKL(target, plan.n_mc, plan.gradient, noise)
 
 
 def trainer_of_guide(
@@ -196,7 +209,7 @@ def trainer_of_guide(
     noise = torch.Generator(ensemble.flat.device).manual_seed(plan.seed + len(history))
     trainer = Trainer(
         ensemble,
-        ReverseKL(target, plan.n_mc, plan.gradient),
+        _objective(ensemble, target, plan),
         make_optimizer(None, ensemble.flat, plan.lr),
         LearningRate.over(len(history)),
         Tempering(plan.lengths),
