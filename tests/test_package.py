@@ -52,6 +52,8 @@ FLOORS = [
         "fit_file",
         "fit_text",
         "neutra",
+        "parallel_hmc",
+        "verification",
     },
     {"compare", "inference", "inference_data", "inference_target", "sklearn_density"},
     {"plots"},

@@ -1,0 +1,129 @@
+"""Short chains from the guide: what is exact passes, what is wrong is proven wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from models import eight_schools, make_gaussian
+from nfvi import NFVI, Fit, FitError, LogDensity
+from nfvi.guide import Guide
+from nfvi.parallel_hmc import ParallelHMC
+from nfvi.verification import Verification, verify_guide
+
+DIM = 3
+
+
+def normal(log_p=None) -> LogDensity:
+    return LogDensity(log_p or (lambda z: -0.5 * z.square().sum(-1)), DIM, name="normal")
+
+
+def guide(sd: tuple[float, ...] = (1.0, 1.0, 1.0), mean: float = 0.0) -> Guide:
+    """N(mean, sd²) in the first coordinates and so on."""
+    made = Guide("scale-loc", DIM, jitter=0.0)
+    with torch.no_grad():
+        made.flows[0].rho.copy_(torch.tensor(sd).expm1().log())
+        made.flows[1].loc[0] = mean
+    return made
+
+
+def verified(made: Guide, seed: int = 0, chains: int = 1000) -> Verification:
+    return verify_guide(made, normal(), chains, torch.Generator().manual_seed(seed))
+
+
+def test_an_exact_guide_passes_with_hardly_a_false_alarm():
+    """A bound above 0 for any scalar has a chance of 1 % a run: 20 runs, none at all passes 82 %.
+
+    Two or more of 20 have a chance of 1.7 %, and the seeds are fixed.
+    """
+    runs = [verified(guide(), seed) for seed in range(20)]
+    assert all(run.passed for run in runs)
+    alarms = sum(any(c.mean_error > 0 or c.sd_error > 0 for c in run.checks) for run in runs)
+    assert alarms <= 1
+
+
+def test_sds_that_are_too_small_are_proven_wrong():
+    for seed in range(5):
+        found = verified(guide((0.7, 1.0, 0.7)), seed)
+        assert not found.passed
+        assert [c.passed for c in found.checks] == [False, True, False]
+        # A lower bound: of an error of 30 %, most is proven and no more than there is.
+        assert all(0.1 < c.sd_error < 0.33 for c in (found.checks[0], found.checks[2]))
+
+
+def test_sds_that_are_too_large_are_proven_wrong():
+    found = verified(guide((1.5, 1.0, 1.0)))
+    assert [c.passed for c in found.checks] == [False, True, True]
+    assert 0.1 < found.checks[0].sd_error < 0.55
+
+
+def test_a_mean_that_is_off_is_proven_wrong():
+    found = verified(guide(mean=0.5))
+    assert [c.passed for c in found.checks] == [False, True, True]
+    assert 0.2 < found.checks[0].mean_error < 0.6
+    text = str(found)
+    assert "1 of 3 scalars are wrong for certain" in text and "fit.nuts()" in text
+
+
+def test_the_text_says_what_passed_and_what_cannot_be_seen():
+    text = str(verified(guide()))
+    assert "1,000 chains" in text and "No mean is off by 0.1 sd or more" in text
+    assert "a mode that it misses" in " ".join(text.split())
+    assert all(len(line) < 100 for line in text.splitlines())
+
+
+def test_a_fit_is_verified_site_by_site_and_repeats():
+    fit = NFVI("scale-loc", seed=0).fit(eight_schools, steps=50, restarts=1, progress=False)
+    found = fit.verify(chains=200)
+    names = [c.name for c in found.checks]
+    assert {"mu", "tau", "theta[0]", "theta[7]"} <= set(names)
+    assert not found.passed  # a normal cannot follow the funnel
+    assert found == fit.verify(chains=200)
+    assert found != fit.verify(chains=200, seed=9)
+
+
+def test_chains_leave_the_target_as_it_is():
+    """HMC from exact draws of a correlated Gaussian: moments within 4.5 errors of 4 000 chains."""
+    target = make_gaussian(DIM, condition=20.0, seed=0)
+    start = target.sample(4_000, generator=torch.Generator().manual_seed(0))
+    hmc = ParallelHMC(target, start, torch.Generator().manual_seed(1))
+    *_, end = hmc.run(30)
+    assert 0.6 < hmc.accept <= 1 and hmc.gradient_evaluations >= 4_000 * 31
+    assert (end != start).any(1).double().mean() > 0.99
+    exact = target.sample(400_000, generator=torch.Generator().manual_seed(2))
+    for power in (1, 2):
+        error = exact.pow(power).std(0) / math.sqrt(len(end))
+        assert ((end.pow(power).mean(0) - exact.pow(power).mean(0)).abs() < 4.5 * error).all()
+
+
+def test_chains_do_not_leave_the_support():
+    """The first coordinate is half-normal: log p is −∞ below 0, and no chain ends there."""
+
+    def half(z: torch.Tensor) -> torch.Tensor:
+        inside = z[..., 0] > 0
+        return torch.where(inside, -0.5 * z.square().sum(-1), -torch.inf)
+
+    start = torch.randn(500, DIM, generator=torch.Generator().manual_seed(0))
+    start[:, 0].abs_()
+    hmc = ParallelHMC(normal(half), start, torch.Generator().manual_seed(1))
+    *_, end = hmc.run(30)
+    assert (end[:, 0] > 0).all()
+    assert abs(end[:, 0].mean() - math.sqrt(2 / math.pi)) < 5 * 0.6 / 500**0.5
+
+
+def test_a_guide_outside_the_support_is_refused():
+    target = normal(lambda z: torch.where(z[..., 0] > 0.5, -z.square().sum(-1), -torch.inf))
+    with pytest.raises(FitError, match="fewer than half"):
+        verify_guide(guide(), target, 200, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("chains", [0, 50, 2.5, None])
+def test_wrong_chains_are_refused(chains, tmp_path):
+    fit = NFVI("scale-loc", seed=0).fit(make_gaussian(2, seed=0), steps=2, restarts=1)
+    with pytest.raises(ValueError, match="chains must be an integer of at least 100"):
+        fit.verify(chains=chains)
+    fit.save(tmp_path / "fit.safetensors")
+    with pytest.raises(FitError, match="without its target"):
+        Fit.load(tmp_path / "fit.safetensors").verify()
