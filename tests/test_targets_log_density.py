@@ -291,3 +291,13 @@ def test_on_a_gpu(fn):
     assert log_prob.is_cuda
     assert torch.equal(before, torch.cuda.get_rng_state())
     torch.testing.assert_close(log_prob.cpu(), target.log_prob(z))
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_a_support_of_half_the_space_will_do(sign, dim):
+    target = LogDensity(
+        lambda z: torch.where(sign * z[..., 0] > 0, -0.5 * z.square().sum(-1), -torch.inf), dim
+    )
+    target.check()
+    assert target.log_prob(sign * torch.ones(1, dim)).isfinite()

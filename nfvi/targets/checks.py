@@ -48,10 +48,13 @@ def shape_text(shape: Iterable[int | str]) -> str:
 def probe_points(n: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Points (n, dim), the same at every call, spread like a standard normal.
 
-    They come from a generator of their own, so that the global random state stays as it is.
+    They come from a generator of their own, so that the global random state stays as it is. The
+    second lies across the origin from the first: of a support that is a half-space through it,
+    one of them is inside. It is nearer, lest a symmetric density have one value at both.
     """
     generator = torch.Generator(device="cpu").manual_seed(20)
     points = torch.randn(n, dim, generator=generator, dtype=torch.float64, device="cpu")
+    points[1:2] = -0.7 * points[:1]
     return points.to(dtype=dtype, device=device)
 
 
