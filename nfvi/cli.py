@@ -52,8 +52,8 @@ def main(
 def flows() -> None:
     """List the flows that a formula can name."""
     rows = []
-    for spec in {lookup(name).name: lookup(name) for name in names()}.values():
-        options = ", ".join(f"{o.name}={o.default!r}" for o in spec.options.values())
+    for spec in (lookup(name) for name in names() if lookup(name).name == name):
+        options = ", ".join(map(str, spec.options.values()))
         cells = [spec.name, spec.help, options, FAST[spec.cls.fast], ", ".join(spec.aliases)]
         rows.append([cell or "-" for cell in cells])
     header = ["name", "map", "options", "closed form", "other names"]

@@ -646,3 +646,15 @@ def test_two_coupling_layers_move_both_coordinates(text):
         for flow in flows:
             x = flow(x)[0]
         assert (x != z).all() and (x != z.flip(-1)).all()
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names() if registry.lookup(n).name == n])
+def test_the_default_options_of_a_flow_are_a_formula(name):
+    """What the tables show can be typed, and means the flow without options."""
+    spec = registry.lookup(name)
+    options = ",".join(map(str, spec.options.values()))
+    (call,) = Formula.parse(f"{name}({options})" if options else name)
+    given, default = spec.cls(3, **call.kwargs), spec.cls(3)
+    shapes = [[p.shape for p in flow.parameters()] for flow in (given, default)]
+    assert shapes[0] == shapes[1]
+    assert set(call.kwargs) == set(spec.options)

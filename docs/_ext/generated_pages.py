@@ -19,15 +19,8 @@ FAST = {
 }
 
 
-def _written(value: object) -> str:
-    """A value as a formula has it."""
-    if isinstance(value, tuple | list):
-        return f"[{','.join(map(str, value))}]"
-    return str(value).lower()
-
-
 def _row(spec: FlowSpec) -> str:
-    options = ", ".join(f"`{o.name}={_written(o.default)}`" for o in spec.options.values())
+    options = ", ".join(f"`{option}`" for option in spec.options.values())
     names = ", ".join(f"`{name}`" for name in (spec.name, *spec.aliases))
     context = "yes" if spec.cls.takes_context else "no"
     cells = [names, spec.help, options or "none", FAST[spec.cls.fast], context]

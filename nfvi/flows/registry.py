@@ -25,6 +25,13 @@ class Option:
     default: Any
     kind: type
 
+    def __str__(self) -> str:
+        """The option with its default, as a formula has it: ``hidden=[64,64]``."""
+        value = self.default
+        if isinstance(value, tuple | list):
+            return f"{self.name}=[{','.join(map(str, value))}]"
+        return f"{self.name}={str(value).lower()}"
+
 
 @dataclass(frozen=True)
 class FlowSpec:
