@@ -71,7 +71,7 @@ def test_flows_are_those_of_the_registry(cli):
     for line, (name, spec) in zip(lines[1:], specs.items(), strict=True):
         assert line.startswith(f"{name} ")
         assert spec.help in line
-        assert all(f"{o.name}={o.default!r}" in line for o in spec.options.values())
+        assert all(str(option) in line for option in spec.options.values())
         assert all(alias in line for alias in spec.aliases)
 
 
