@@ -65,7 +65,7 @@ def test_version(cli):
 def test_flows_are_those_of_the_registry(cli):
     code, out, _ = cli("flows")
     lines = out.splitlines()
-    specs = {lookup(name).name: lookup(name) for name in names()}
+    specs = {name: lookup(name) for name in names() if lookup(name).name == name}
     assert code == 0
     assert len(lines) == 1 + len(specs)
     for line, (name, spec) in zip(lines[1:], specs.items(), strict=True):
