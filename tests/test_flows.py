@@ -522,3 +522,15 @@ def test_a_flow_without_context_leaves_it_alone(name):
 def test_a_wrong_context_dim_or_index_is_refused(name, option, value):
     with pytest.raises(ValueError, match=f"{option}="):
         make(name, 3, **{option: value})
+
+
+@each_dtype
+def test_a_scale_of_any_parameter_has_finite_gradients(dtype):
+    """Between where softplus rounds to 0 and where 1/σ² leaves the range, too."""
+    flow = lookup("scale").cls(5, dtype=dtype)
+    with torch.no_grad():
+        flow.rho.copy_(torch.tensor([-1e4, -200.0, -60.0, 60.0, 1e4]))
+    z = normal(4, 5, dtype=dtype)
+    for function in (flow, flow.inverse):
+        values, grads = with_gradients(flow, function, z)
+        assert all(t.isfinite().all() for t in (*values, *grads))

@@ -67,12 +67,9 @@ class Scale(Flow):
         self.network = ContextNetwork(self, dim) if self.context_dim else None
 
     def _sigma(self, context: Tensor | None) -> Tensor:
-        rho = self.rho
-        if self.network is not None:
-            rho = (rho + self.network(context)).clamp_min(LEAST_RHO)
-        # softplus(ρ) underflows to 0 for ρ < -104 in float32; a positive floor keeps log σ and
-        # 1/σ finite.
-        return softplus(rho).clamp_min(torch.finfo(rho.dtype).tiny)
+        rho = self.rho if self.network is None else self.rho + self.network(context)
+        # σ ≥ ε² for the dtype's rounding ε: 1/σ² in the gradients stays in range.
+        return softplus(rho.clamp_min(2 * math.log(torch.finfo(rho.dtype).eps)))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         sigma = self._sigma(context)
