@@ -142,11 +142,16 @@ class Approximation:
 
         Raises:
             FitError: the fit was loaded without its target, or no draw has any weight.
+            TypeError: ``function`` is none.
             ValueError: the function does not return one finite value for each draw.
 
         Example:
             >>> fit.expectation(lambda z: z.square()).mean  # doctest: +SKIP
         """
+        if not callable(function):
+            raise TypeError(
+                f"function must take the draws, as in lambda z: z.square(), got {function!r}"
+            )
         draws = self.weighted_draws(n, seed=seed)
         return expectation_of(function, self._sites(draws.z), draws)
 

@@ -169,7 +169,7 @@ class Fit(Approximation):
         """
         check_whole("chains", chains, 1)
         seed = self.seed if seed is None else seed
-        start = torch.Generator(self.guide.device).manual_seed(seed)
+        start = self._stream(seed)
         return nuts_in_base_space(
             self.guide,
             self._known_target(),
@@ -204,8 +204,7 @@ class Fit(Approximation):
             approximations, 2023.
         """
         check_whole("chains", chains, max(100, 2 * self.dim))
-        seed = self.seed if seed is None else seed
-        generator = torch.Generator(self.guide.device).manual_seed(seed)
+        generator = self._stream(self.seed if seed is None else seed)
         return verify_guide(self.guide, self._known_target(), chains, generator)
 
     def save(self, path: str | os.PathLike[str]) -> None:

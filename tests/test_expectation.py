@@ -78,6 +78,11 @@ def test_a_function_that_will_not_do_is_refused(function, message):
         approximation().expectation(function, 100)
 
 
+def test_something_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="function must take the draws"):
+        approximation().expectation(3)
+
+
 def test_it_needs_the_target():
     q = Approximation(approximation().guide, None, SETTINGS)
     with pytest.raises(FitError, match="without its target"):

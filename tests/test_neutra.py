@@ -58,7 +58,13 @@ def test_a_seed_repeats_the_draws(fit):
 
 
 def test_wrong_arguments_are_refused(fit):
-    for options in ({"chains": 0}, {"draws": 0}, {"target_accept": 2.0}):
+    for options in (
+        {"chains": 0},
+        {"seed": "a"},
+        {"seed": -1},
+        {"draws": 0},
+        {"target_accept": 2.0},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             fit.nuts(**options)
 

@@ -124,6 +124,9 @@ def test_wrong_chains_are_refused(chains, tmp_path):
     fit = NFVI("scale-loc", seed=0).fit(make_gaussian(2, seed=0), steps=2, restarts=1)
     with pytest.raises(ValueError, match="chains must be an integer of at least 100"):
         fit.verify(chains=chains)
+    for seed in (-1, "a", 1.5):
+        with pytest.raises(ValueError, match="seed must be an integer"):
+            fit.verify(seed=seed)
     fit.save(tmp_path / "fit.safetensors")
     with pytest.raises(FitError, match="without its target"):
         Fit.load(tmp_path / "fit.safetensors").verify()
