@@ -59,6 +59,16 @@ def test_sds_that_are_too_large_are_proven_wrong():
     assert 0.1 < found.checks[0].sd_error < 0.55
 
 
+def test_chains_run_until_the_marginals_stand_still():
+    """From a twentieth of the sd they need longer, and arrive; 1 000 draws know an sd to 2 %."""
+    found = verified(guide((0.05,) * DIM))
+    assert found.settled and found.iterations > 40
+    assert all(abs(c.moved_sd - 1) < 0.1 and c.sd_error > 0.9 for c in found.checks)
+    # Too far for the chains that are run: it says so, and what is proven is proven.
+    lost = verified(guide((0.01, 1.0, 1.0)))
+    assert not lost.settled and not lost.passed and lost.checks[0].sd_error > 0.9
+
+
 def test_a_mean_that_is_off_is_proven_wrong():
     found = verified(guide(mean=0.5))
     assert [c.passed for c in found.checks] == [False, True, True]
