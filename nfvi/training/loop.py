@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 
-from nfvi.errors import FitError
 from nfvi.targets.base import Target
+from nfvi.training.calls import goes_last, groups_of, opened
+from nfvi.training.control import Control
 from nfvi.training.ensemble import Ensemble
+from nfvi.training.failure import failure
 from nfvi.training.group_gradients import by_group
-from nfvi.training.guard import PATIENCE, Guard
+from nfvi.training.guard import Guard
 from nfvi.training.history import History, mean_and_error
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.objectives import Objective, ReverseKL
-from nfvi.training.optimizers import keep_rows
+from nfvi.training.optimizers import check_rates, keep_rows
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.snapshot import hand_back, snapshot
-from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
+from nfvi.training.state import CallbackLike, Stop, TrainState
 
 __all__ = ["Trainer"]
 
@@ -38,6 +39,9 @@ class Trainer:
         tempering: β of each restart.
         generator: source of the base draws, on the device of the ensemble.
         settings: JSON-able values kept in checkpoints.
+        rates: factors for the learning rate of each restart (R), for an optimiser that treats
+            each row by itself: row r moves by ``rates[r]`` · (its step). ``None`` for 1.
+        controls: called after every step, before the callbacks.
 
     Attributes:
         last: the step at which the run ends.
@@ -55,10 +59,14 @@ class Trainer:
         tempering: Tempering,
         generator: torch.Generator,
         settings: dict[str, Any],
+        *,
+        rates: Tensor | None = None,
+        controls: Sequence[Control] = (),
     ) -> None:
         self.ensemble, self.objective = ensemble, objective
         self.optimizer, self.schedule, self.tempering = optimizer, schedule, tempering
         self.generator, self.settings = generator, settings
+        self.rates, self.controls = check_rates(rates, ensemble.flat, optimizer), tuple(controls)
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.guard = Guard(ensemble.flat.detach())
         self.history = History(objective.quantity)
@@ -104,15 +112,15 @@ class Trainer:
             self.last, self.stopped = self.step + steps, None
         if self.last > self.schedule.steps:
             self.schedule = self.schedule.extend(self.last - self.schedule.steps)
-        callbacks = sorted(callbacks, key=_goes_last)
+        callbacks = sorted(callbacks, key=goes_last)
         state = TrainState(self, callbacks)
         if self.recorded is not None:
             hand_back(self.recorded, callbacks)
             self.recorded = None
         started = time.perf_counter() - self.wall_time
-        with catch_interrupt() as interruption, _opened(callbacks, state):
+        with catch_interrupt() as interruption, opened(callbacks, state):
             while self.step < self.last and self.stopped is None:
-                groups = max((_groups(c, self.step + 1) for c in callbacks), default=0)
+                groups = max((groups_of(c, self.step + 1) for c in callbacks), default=0)
                 self._one_step(groups)
                 self.wall_time = time.perf_counter() - started
                 for callback in callbacks:
@@ -150,7 +158,9 @@ class Trainer:
             **mean_and_error(self.objective.quantity, quantity),
         )
         if not bool(self.guard.alive.any()):
-            raise self._failure(loss.detach(), raw)
+            raise failure(self, loss.detach(), raw)
+        for control in self.controls:
+            control(self)
 
     def _evaluate(self, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
         terms, quantity = self.objective(self.ensemble, batch, beta)
@@ -158,14 +168,22 @@ class Trainer:
         return terms, quantity
 
     def _update(self, good: Tensor, batch: Any, beta: Tensor) -> None:
+        before = None if self.rates is None else self.ensemble.flat.detach().clone()
         if bool(good.all()):
             self.optimizer.step(self._closure(batch, beta))
+            self._scale_step(before)
             if not bool(self.ensemble.flat.isfinite().all()):
                 self._take_back()
         elif bool(good.any()):
             restore = keep_rows(self.optimizer, self.ensemble.flat)
             self.optimizer.step()
+            self._scale_step(before)
             restore(good)
+
+    @torch.no_grad()
+    def _scale_step(self, before: Tensor | None) -> None:
+        if before is not None and self.rates is not None:
+            self.ensemble.flat.copy_(before.lerp(self.ensemble.flat, self.rates.unsqueeze(1)))
 
     @torch.no_grad()
     def _take_back(self) -> None:
@@ -190,53 +208,8 @@ class Trainer:
 
         return closure
 
-    def _failure(self, loss: Tensor, gradient: Tensor) -> FitError:
-        named = self.ensemble.named(gradient)
-        bad = [name for name, value in named.items() if not bool(value.isfinite().all())]
-        best = int(self.guard.skipped.argmin())
-        with torch.no_grad():
-            self.ensemble.flat.copy_(self.last_good)
-        guide = self.ensemble.guide(best) if bool(self.guard.weight[best] > 0) else None
-        left = "The last good guide is error.guide" if guide else "From the first, no step was good"
-        return FitError(
-            f"every restart was dropped at step {self.step}: its loss or gradient was not finite"
-            f" {PATIENCE} times in a row ({_where(bad, self.ensemble)}; losses"
-            f" {[round(v, 3) for v in loss.tolist()]}). {self.objective.advice} {left}",
-            guide,
-        )
-
     def snapshot(
         self, callbacks: Sequence[CallbackLike]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What :func:`nfvi.training.snapshot.restore` goes on from."""
         return snapshot(self, callbacks)
-
-
-def _where(bad: list[str], ensemble: Ensemble) -> str:
-    if not bad:
-        return "the gradient of every parameter is finite"
-    layers = list(ensemble.template.formula)
-    index = int(bad[0].rsplit("_", 1)[1])
-    return f"first in flow {index}, {layers[index]}, parameter {bad[0]}"
-
-
-def _goes_last(callback: CallbackLike) -> bool:
-    return isinstance(callback, Callback) and callback.goes_last
-
-
-def _groups(callback: CallbackLike, step: int) -> int:
-    return callback.groups(step) if isinstance(callback, Callback) else 0
-
-
-@contextmanager
-def _opened(callbacks: Sequence[CallbackLike], state: TrainState) -> Iterator[None]:
-    ours = [c for c in callbacks if isinstance(c, Callback)]
-    opened: list[Callback] = []
-    try:
-        for callback in ours:
-            callback.open(state)
-            opened.append(callback)
-        yield
-    finally:
-        for callback in reversed(opened):
-            callback.close(state)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, optim
 
-__all__ = ["OptimizerSpec", "make_optimizer", "row_wise"]
+__all__ = ["OptimizerSpec", "check_rates", "keep_rows", "make_optimizer", "row_wise"]
 
 OptimizerSpec: TypeAlias = type[optim.Optimizer] | Callable[[list[Tensor]], optim.Optimizer] | None
 
@@ -76,6 +76,23 @@ def make_optimizer(spec: OptimizerSpec, parameters: Tensor, lr: float | None) ->
             f"optimizer={type(optimizer).__name__} may mix the restarts of one fit; pass restarts=1"
         )
     return optimizer
+
+
+def check_rates(
+    rates: Tensor | None, parameters: Tensor, optimizer: optim.Optimizer
+) -> Tensor | None:
+    """Factors for the learning rate of each row of parameters (R, P), ``None`` where all are 1.
+
+    Raises:
+        ValueError: they are not R positive numbers, or the optimiser may mix rows.
+    """
+    if rates is None or bool((rates == 1).all()):
+        return None
+    if rates.shape != (len(parameters),) or not bool(((rates > 0) & rates.isfinite()).all()):
+        raise ValueError(f"rates must be {len(parameters)} positive numbers, got {rates.tolist()}")
+    if not row_wise(type(optimizer)):
+        raise ValueError(f"{type(optimizer).__name__} may mix restarts and cannot take rates")
+    return rates.to(parameters)
 
 
 def keep_rows(optimizer: optim.Optimizer, parameters: Tensor) -> Callable[[Tensor], None]:

@@ -23,12 +23,15 @@ class LearningRate:
 
     Args:
         cycles: (steps, peak) of each cycle.
+        hold: steps of the first cycle, warm-up included, that stay at its peak before the decay;
+            less than its length.
 
     Reference:
         Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017.
     """
 
     cycles: tuple[tuple[int, float], ...]
+    hold: int = 0
 
     @classmethod
     def over(cls, steps: int) -> LearningRate:
@@ -42,16 +45,18 @@ class LearningRate:
 
     def extend(self, steps: int) -> LearningRate:
         """The same with one more cycle at the end."""
-        return LearningRate((*self.cycles, (steps, REVIVAL)))
+        return LearningRate((*self.cycles, (steps, REVIVAL)), self.hold)
 
     def __call__(self, step: int) -> float:
         """The factor for a step, counted from 0; 0 after the end."""
+        hold = self.hold
         for length, peak in self.cycles:
             if step < length:
                 warmup = min(WARMUP, max(length // 10, 1))
                 rise = min(1.0, (step + 1) / warmup)
-                return peak * rise * 0.5 * (1 + math.cos(math.pi * step / length))
-            step -= length
+                falling = math.pi * max(step - hold, 0) / (length - hold)
+                return peak * rise * 0.5 * (1 + math.cos(falling))
+            step, hold = step - length, 0
         return 0.0
 
 

@@ -26,10 +26,15 @@ def snapshot(
     tensors |= _over("guard.", trainer.guard.state_dict())
     tensors |= _over("history.", trainer.history.state_dict())
     tensors |= _over("fixed.", trainer.ensemble.fixed)
+    if trainer.rates is not None:
+        tensors["rates"] = trainer.rates
+    for i, control in enumerate(trainer.controls):
+        tensors |= _over(f"control.{i}.", control.state_dict())
     for i, callback in enumerate(kept):
         tensors |= _over(f"callback.{i}.", callback.state_dict())
     values = {
         "cycles": trainer.schedule.cycles,
+        "hold": trainer.schedule.hold,
         "lengths": trainer.tempering.lengths,
         "last": trainer.last,
         "stopped": trainer.stopped,
@@ -58,7 +63,11 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
     trainer.history.load_state_dict(_under("history.", tensors), flat.device)
     trainer.ensemble.fixed.update(_under("fixed.", tensors))
     trainer.optimizer.load_state_dict(_unpack(values["optimizer_state"], tensors))
-    trainer.schedule = LearningRate(tuple((int(n), float(p)) for n, p in values["cycles"]))
+    trainer.rates = tensors.get("rates")
+    for i, control in enumerate(trainer.controls):
+        control.load_state_dict(_under(f"control.{i}.", tensors))
+    cycles = tuple((int(n), float(p)) for n, p in values["cycles"])
+    trainer.schedule = LearningRate(cycles, values.get("hold", 0))
     trainer.tempering = Tempering(tuple(values["lengths"]))
     trainer.last = values["last"]
     trainer.stopped = None if values["stopped"] == "interrupted" else values["stopped"]

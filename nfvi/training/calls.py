@@ -1,0 +1,35 @@
+"""How the loop calls its callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from nfvi.training.state import Callback, CallbackLike, TrainState
+
+__all__ = ["goes_last", "groups_of", "opened"]
+
+
+def goes_last(callback: CallbackLike) -> bool:
+    """Whether a callback is to be called after all others."""
+    return isinstance(callback, Callback) and callback.goes_last
+
+
+def groups_of(callback: CallbackLike, step: int) -> int:
+    """Into how many groups a callback wants the gradient of a step split; 0 for none."""
+    return callback.groups(step) if isinstance(callback, Callback) else 0
+
+
+@contextmanager
+def opened(callbacks: Sequence[CallbackLike], state: TrainState) -> Iterator[None]:
+    """Open the callbacks, and close those that were opened, also after an error."""
+    ours = [c for c in callbacks if isinstance(c, Callback)]
+    opened: list[Callback] = []
+    try:
+        for callback in ours:
+            callback.open(state)
+            opened.append(callback)
+        yield
+    finally:
+        for callback in reversed(opened):
+            callback.close(state)
