@@ -16,7 +16,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.log_density import LogDensity
 
-__all__ = ["Gaussian", "gaussian", "make_gaussian"]
+__all__ = ["Gaussian", "gaussian", "gaussian_20d", "make_gaussian"]
 
 
 class Gaussian(LogDensity):
@@ -77,7 +77,9 @@ class Gaussian(LogDensity):
         return self.mean.to(noise) + noise @ self._factor.to(noise).T
 
 
-def make_gaussian(dim: int = 20, *, condition: float = 100.0, seed: int = 0) -> Gaussian:
+def make_gaussian(
+    dim: int = 20, *, condition: float = 100.0, seed: int = 0, name: str = "gaussian"
+) -> Gaussian:
     """A Gaussian with a random mean and a randomly rotated covariance of given condition number.
 
     The eigenvalues of Σ are spaced evenly in log from condition^−½ to condition^½, so that
@@ -87,6 +89,7 @@ def make_gaussian(dim: int = 20, *, condition: float = 100.0, seed: int = 0) -> 
         dim: d, at least 1; 1 has the condition number 1 whatever is asked for.
         condition: the largest eigenvalue of Σ over the smallest, at least 1.
         seed: of the mean and the rotation.
+        name: for tables and figures.
 
     Raises:
         TargetError: dim or condition is out of its range.
@@ -102,7 +105,7 @@ def make_gaussian(dim: int = 20, *, condition: float = 100.0, seed: int = 0) -> 
     eigenvalues = torch.linspace(
         -half_range, half_range, dim, dtype=torch.float64, device="cpu"
     ).exp()
-    return Gaussian(mean, (rotation * eigenvalues) @ rotation.T)
+    return Gaussian(mean, (rotation * eigenvalues) @ rotation.T, name=name)
 
 
 def _rotation(dim: int, generator: torch.Generator) -> Tensor:
@@ -125,3 +128,6 @@ def _cholesky(covariance: Tensor) -> Tensor:
 
 gaussian = make_gaussian()
 """The one the benchmarks use: d = 20, condition number 100."""
+
+gaussian_20d = make_gaussian(20, condition=1e4, name="gaussian_20d")
+"""A hard one: d = 20, condition number 10⁴, standard deviations from 0.1 to 10 along its axes."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.log_density import LogDensity
 
-__all__ = ["GaussianMixture", "mixture"]
+__all__ = ["GaussianMixture", "mixture", "mixture_10d"]
 
 
 class GaussianMixture(LogDensity):
@@ -131,3 +131,29 @@ mixture = GaussianMixture(
     ),
 )
 """Three modes of unequal weight, width and slant in the plane: d = 2, weights 0.5, 0.3, 0.2."""
+
+
+def _scattered() -> GaussianMixture:
+    """Eight components whose means, shapes and weights come from a formula rather than a seed."""
+    one = torch.ones((), dtype=torch.float64, device="cpu")
+    k, i = one.new_tensor(range(1, 9)).unsqueeze(-1), one.new_tensor(range(1, 11))
+    direction = torch.nn.functional.normalize(torch.cos(2 * k * i), dim=-1)
+    radius = 6.5 + 1.5 * (k - 1) / 7
+    # A reflection turns the axes, and each component has its own order of the variances.
+    mirror = torch.nn.functional.normalize(torch.sin(k + i), dim=-1)
+    axes = torch.eye(10, dtype=torch.float64, device="cpu") - 2 * mirror.unsqueeze(
+        -1
+    ) * mirror.unsqueeze(-2)
+    variances = torch.stack([(0.4 + 1.2 * (i - 1) / 9).roll(j) for j in range(8)])
+    covariances = (axes * variances.unsqueeze(-2)) @ axes.mT
+    weights = one.new_tensor([0.25, 0.20, 0.15, 0.12, 0.10, 0.07, 0.06, 0.05])
+    symmetric = 0.5 * (covariances + covariances.mT)
+    return GaussianMixture(weights, radius * direction, symmetric, name="mixture_10d")
+
+
+mixture_10d = _scattered()
+"""Eight modes that are far apart: d = 10, within a ball of radius 8, weights from 0.05 to 0.25.
+
+Each covariance has its eigenvalues between 0.4 and 1.6, in directions of its own, and the nearest
+two means are 8.8 of their standard deviations apart: no chain finds its way from one to another.
+"""
