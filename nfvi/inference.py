@@ -120,7 +120,7 @@ class NFVI:
         gradient: Literal["path", "total"] | None = None,
         draws: Literal["iid", "qmc"] | None = None,
         optimizer: OptimizerSpec = None,
-        lr: float | None = None,
+        lr: float | Literal["auto"] | None = None,
         callbacks: Sequence[CallbackLike] = (),
         progress: bool | None = None,
     ) -> Fit:
@@ -152,7 +152,10 @@ class NFVI:
                 optimiser; default Adam.
             lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
                 0); default for Adam 0.02, but 0.005 with ``realnvp``, ``nsf``, ``maf`` or
-                ``iaf``; the class's own for another optimiser.
+                ``iaf``; the class's own for another optimiser. ``"auto"`` finds it first by short
+                fits at 0.1 to 2 times that, see
+                :func:`~nfvi.training.rate_ladder.find_learning_rate`; it is kept as
+                ``fit.settings["lr"]``.
             callbacks: called after every step with a
                 :class:`~nfvi.training.state.TrainState`; one that returns :class:`~nfvi.Stop`
                 ends the fit.

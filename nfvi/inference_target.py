@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from nfvi.errors import TargetError
 from nfvi.targets import Target
 from nfvi.training.loop import Trainer
 from nfvi.training.optimizers import OptimizerSpec
+from nfvi.training.rate_ladder import find_learning_rate
 from nfvi.training.setup import (
     STEPS,
     Plan,
@@ -51,18 +53,51 @@ def target_trainer(
     if restarts is None:
         restarts = default_restarts(trial, target, optimizer)
     check_whole("restarts", restarts, 1)
+    auto = _is_auto("lr", given["lr"])
+    default = default_learning_rate(trial) if optimizer is None else None
     plan = Plan(
         steps=steps,
         n_mc=default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"],
         lengths=tempering_lengths(given["anneal"], restarts, steps),
         gradient=default_gradient(trial) if gradient is None else gradient,
-        lr=default_learning_rate(trial)
-        if (optimizer, given["lr"]) == (None, None)
-        else given["lr"],
+        lr=default if given["lr"] is None or auto else given["lr"],
         seed=nfvi._fresh_seed(),
         draws="iid" if given["draws"] is None else given["draws"],
     )
-    return _trainer(nfvi, target, plan, optimizer)
+    return (
+        _with_ladder(nfvi, target, plan, optimizer)
+        if auto
+        else _trainer(nfvi, target, plan, optimizer)
+    )
+
+
+def _is_auto(name: str, value: object) -> bool:
+    """Whether an argument is the word "auto", and not another word.
+
+    Raises:
+        ValueError: it is another word, or a truth value.
+    """
+    if value == "auto":
+        return True
+    if isinstance(value, str | bool):
+        raise ValueError(f'{name} must be a positive number or "auto", got {value!r}')
+    return False
+
+
+def _with_ladder(nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec) -> Trainer:
+    """A trainer with the learning rate that a ladder finds from the start of the first restart."""
+    _trainer(nfvi, target, plan, optimizer)  # what is wrong is said before anything runs
+    start = _guide(nfvi, target, torch.Generator().manual_seed(plan.seed))
+    found = find_learning_rate(
+        start,
+        target,
+        generator=torch.Generator(start.device).manual_seed(plan.seed),
+        gradient=plan.gradient,
+        optimizer=optimizer,
+    )
+    trainer = _trainer(nfvi, target, replace(plan, lr=found.lr), optimizer)
+    trainer.gradient_evaluations = found.gradient_evaluations
+    return trainer
 
 
 def _resumed(
