@@ -30,7 +30,9 @@ TARGETS = {
         models.banana,
         models.make_banana(5),
         models.gaussian,
+        models.gaussian_20d,
         models.mixture,
+        models.mixture_10d,
     )
 }
 each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
@@ -99,8 +101,28 @@ def test_gaussian_has_the_condition_number_and_density_asked_for() -> None:
     assert models.make_gaussian(1, condition=9.0).covariance.item() == pytest.approx(1.0)
 
 
-def test_mixture_is_the_sum_of_its_components() -> None:
-    target, z = models.mixture, draw(models.mixture)
+def test_ready_targets_of_high_dimension_are_the_documented_ones() -> None:
+    spectrum = torch.linalg.eigvalsh(models.gaussian_20d.covariance)
+    assert spectrum[0].item() == pytest.approx(0.01)
+    assert spectrum[-1].item() == pytest.approx(100)
+    mixture = models.mixture_10d
+    assert mixture.means.shape == (8, 10)
+    assert mixture.means.norm(dim=-1).max().item() == pytest.approx(8)
+    assert (mixture.weights.min().item(), mixture.weights.max().item()) == (0.05, 0.25)
+    spectra = torch.linalg.eigvalsh(mixture.covariances)
+    assert (spectra[:, 0].min().item(), spectra[:, -1].max().item()) == pytest.approx((0.4, 1.6))
+    # Between two means, in standard deviations along the line, those of both components averaged.
+    apart = mixture.means.unsqueeze(0) - mixture.means.unsqueeze(1)
+    distance = apart.norm(dim=-1)
+    line = torch.nn.functional.normalize(apart, dim=-1)
+    variance = torch.einsum("kli,kij,klj->kl", line, mixture.covariances, line)
+    sds = distance / (0.5 * (variance + variance.T)).sqrt()
+    assert sds[distance > 0].min().item() == pytest.approx(8.8, abs=0.05)
+
+
+@pytest.mark.parametrize("target", [models.mixture, models.mixture_10d], ids=["2d", "10d"])
+def test_mixture_is_the_sum_of_its_components(target: models.GaussianMixture) -> None:
+    z = draw(target)
     components = dist.MultivariateNormal(target.means, target.covariances)
     log_parts = components.log_prob(z.unsqueeze(1)) + target.weights.log()
     torch.testing.assert_close(target.log_prob(z), log_parts.logsumexp(-1))
