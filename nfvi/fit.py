@@ -41,7 +41,7 @@ class Fit(Approximation):
         history: ELBO, loss, gradient length and β at every step.
         restarts: every restart with its final ELBO; one is marked best, and is the guide.
         seed: that of the whole fit.
-        stopped: ``"steps"``, ``"interrupted"``, or the reason a callback gave.
+        stopped: ``"steps"``, ``"converged"``, ``"interrupted"``, or the reason a callback gave.
         wall_time: seconds of fitting, diagnostics left out.
         steps: optimiser steps done.
         gradient_evaluations: draws at which the gradient of the target was taken, in all

@@ -52,7 +52,11 @@ def wrapped(text: str) -> list[str]:
 
 
 def _header(fit: Fit) -> list[str]:
-    how = {"steps": "all steps done", "interrupted": "interrupted; refine() goes on"}
+    how = {
+        "steps": "all steps done",
+        "converged": "converged: the ELBO had stopped rising",
+        "interrupted": "interrupted; refine() goes on",
+    }
     return [
         f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"
         f" base {fit.guide.base}, seed {fit.seed}",

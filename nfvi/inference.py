@@ -113,7 +113,7 @@ class NFVI:
         target: Any,
         *args: Any,
         dim: int | None = None,
-        steps: int | None = None,
+        steps: int | Literal["auto"] | None = None,
         n_mc: int | None = None,
         restarts: int | None = None,
         anneal: bool | float | Sequence[float] | None = None,
@@ -131,7 +131,10 @@ class NFVI:
                 ``dim=``, or a Pyro model.
             args: the arguments of a Pyro model.
             dim: d, for a bare log-density.
-            steps: optimiser steps; default 5 000.
+            steps: optimiser steps; default 5 000. ``"auto"`` goes on at the full learning rate
+                until as many steps again would gain less than 0.01 nats, and then lets it decay
+                over half as many, at most 20 000 in all, see
+                :class:`~nfvi.training.plateau.Plateau`; ``fit.stopped`` is then ``"converged"``.
             n_mc: draws a step for each restart; default 256 for up to 10 dimensions, 64 for more.
             restarts: independent fits run side by side, of which the one with the highest final
                 ELBO is kept; default 8 for up to 10 dimensions and 4 for more, but 2 for more than
@@ -141,7 +144,7 @@ class NFVI:
                 restarts, or one for each; ``True`` is 0.6 and ``False`` is 0. Default 0.6 for
                 three restarts in four and 0 for the second of each four: tempering finds modes
                 and keeps their shares right, but costs accuracy on some targets, and the ELBO
-                decides.
+                decides. With ``steps="auto"``, of 2 500 steps.
             gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`;
                 default ``"path"``, but ``"total"`` for a formula with splines, whose bins make
                 the path gradient noisy.

@@ -12,8 +12,10 @@ from nfvi.errors import TargetError
 from nfvi.targets import Target
 from nfvi.training.loop import Trainer
 from nfvi.training.optimizers import OptimizerSpec
+from nfvi.training.plateau import CAP
 from nfvi.training.rate_ladder import find_learning_rate
 from nfvi.training.setup import (
+    NOMINAL_STEPS,
     STEPS,
     Plan,
     build_trainer,
@@ -46,23 +48,27 @@ def target_trainer(
     """
     if nfvi._checkpoint is not None:
         return _resumed(nfvi, target, given, gradient, optimizer)
-    steps = STEPS if given["steps"] is None else given["steps"]
+    ends_itself = _is_auto("steps", given["steps"], "an integer of at least 1")
+    steps = STEPS if given["steps"] is None else CAP if ends_itself else given["steps"]
     check_whole("steps", steps, 1)
     trial = _guide(nfvi, target, torch.Generator().manual_seed(0))
     restarts = given["restarts"]
     if restarts is None:
         restarts = default_restarts(trial, target, optimizer)
     check_whole("restarts", restarts, 1)
-    auto = _is_auto("lr", given["lr"])
+    auto = _is_auto("lr", given["lr"], "a positive number")
     default = default_learning_rate(trial) if optimizer is None else None
     plan = Plan(
         steps=steps,
         n_mc=default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"],
-        lengths=tempering_lengths(given["anneal"], restarts, steps),
+        lengths=tempering_lengths(
+            given["anneal"], restarts, NOMINAL_STEPS if ends_itself else steps
+        ),
         gradient=default_gradient(trial) if gradient is None else gradient,
         lr=default if given["lr"] is None or auto else given["lr"],
         seed=nfvi._fresh_seed(),
         draws="iid" if given["draws"] is None else given["draws"],
+        open_ended=ends_itself,
     )
     return (
         _with_ladder(nfvi, target, plan, optimizer)
@@ -71,16 +77,16 @@ def target_trainer(
     )
 
 
-def _is_auto(name: str, value: object) -> bool:
+def _is_auto(name: str, value: object, kind: str) -> bool:
     """Whether an argument is the word "auto", and not another word.
 
     Raises:
         ValueError: it is another word, or a truth value.
     """
-    if value == "auto":
+    if isinstance(value, str) and value == "auto":
         return True
     if isinstance(value, str | bool):
-        raise ValueError(f'{name} must be a positive number or "auto", got {value!r}')
+        raise ValueError(f'{name} must be {kind} or "auto", got {value!r}')
     return False
 
 

@@ -45,6 +45,7 @@ class Trainer:
 
     Attributes:
         last: the step at which the run ends.
+        ending: what :attr:`stopped` says once the schedule is through.
         stopped: why it ended; ``None`` while it runs and after an error.
         recorded: what a checkpoint holds of the callbacks, until a run takes it up.
         wall_time: seconds of running, up to the last step.
@@ -75,6 +76,7 @@ class Trainer:
         self.group_gradients: Tensor | None = None
         self.gradient_evaluations = 0
         self.last = schedule.steps
+        self.ending = "steps"
         self.stopped: str | None = None
         self.recorded: list[tuple[str, dict[str, Tensor]]] | None = None
         self.wall_time = 0.0
@@ -102,7 +104,8 @@ class Trainer:
             steps: how many; what goes past the end of the schedule becomes a new cycle of it.
 
         Returns:
-            Why it ended: ``"steps"``, ``"interrupted"``, or the reason of a callback.
+            Why it ended: ``"steps"``, ``"converged"`` by a
+            :class:`~nfvi.training.plateau.Plateau`, ``"interrupted"``, or the reason of a callback.
 
         Raises:
             FitError: every restart was dropped.
@@ -112,6 +115,7 @@ class Trainer:
             self.last, self.stopped = self.step + steps, None
         if self.last > self.schedule.steps:
             self.schedule = self.schedule.extend(self.last - self.schedule.steps)
+            self.ending = "steps"
         callbacks = sorted(callbacks, key=goes_last)
         state = TrainState(self, callbacks)
         if self.recorded is not None:
@@ -129,7 +133,8 @@ class Trainer:
                         self.stopped = answer.reason
                 if interruption.requested and self.stopped is None:
                     self.stopped = "interrupted"
-            self.stopped = "steps" if self.stopped is None else self.stopped
+            if self.stopped is None:
+                self.stopped = self.ending if self.step >= self.schedule.steps else "steps"
         return self.stopped
 
     @torch.enable_grad()

@@ -14,12 +14,14 @@ from nfvi.checks import check_positive, check_whole
 from nfvi.flows import Flow
 from nfvi.guide import Guide
 from nfvi.targets import Target
+from nfvi.training.control import Control
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.history import History
 from nfvi.training.loop import Trainer
 from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
+from nfvi.training.plateau import Plateau, open_ended
 from nfvi.training.schedule import LearningRate, Tempering
 
 __all__ = [
@@ -40,6 +42,10 @@ N_MC = (256, 64)
 RESTARTS = (8, 4)
 ANNEAL = 0.6
 CHEAP_PARAMETERS = 5_000
+# What ``anneal`` is a fraction of in a fit that ends by itself.
+NOMINAL_STEPS = 2_500
+# A fit that goes on from a guide alone changes nothing while it runs.
+FIXED: dict[str, Any] = {"open_ended": False}
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Plan:
         lr: learning rate at the top of the schedule, or ``None`` for the optimiser's own.
         seed: of everything random.
         draws: ``"iid"`` or ``"qmc"``.
+        open_ended: whether the fit may end before ``steps``, by a
+            :class:`~nfvi.training.plateau.Plateau`.
     """
 
     steps: int
@@ -63,6 +71,7 @@ class Plan:
     lr: float | None
     seed: int
     draws: Literal["iid", "qmc"] = "iid"
+    open_ended: bool = False
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
@@ -175,11 +184,17 @@ def build_trainer(
         ensemble,
         _objective(ensemble, target, plan),
         made,
-        LearningRate.over(plan.steps),
+        open_ended(plan.steps) if plan.open_ended else LearningRate.over(plan.steps),
         Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
+        controls=_controls(plan),
     )
+
+
+def _controls(plan: Plan) -> list[Control]:
+    """What the plan asks to be changed while the fit runs."""
+    return [Plateau()] if plan.open_ended else []
 
 
 def _objective(ensemble: Ensemble, target: Target, plan: Plan) -> ReverseKL:
@@ -201,7 +216,7 @@ def trainer_of_guide(
         settings: those of the fit that made the guide.
         history: its record, with one restart; the new steps are added to it.
     """
-    plan = Plan.from_dict({**settings, "lengths": (0,)})
+    plan = replace(Plan.from_dict({**settings, "lengths": (0,)}), **FIXED)
     if settings["optimizer"] != "Adam":
         plan = replace(plan, lr=None)  # another optimiser's learning rate is on another scale
     ensemble = Ensemble([copy.deepcopy(guide).requires_grad_(True)])

@@ -37,6 +37,7 @@ def snapshot(
         "hold": trainer.schedule.hold,
         "lengths": trainer.tempering.lengths,
         "last": trainer.last,
+        "ending": trainer.ending,
         "stopped": trainer.stopped,
         "gradient_evaluations": trainer.gradient_evaluations,
         "wall_time": trainer.wall_time,
@@ -70,6 +71,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
     trainer.schedule = LearningRate(cycles, values.get("hold", 0))
     trainer.tempering = Tempering(tuple(values["lengths"]))
     trainer.last = values["last"]
+    trainer.ending = values.get("ending", "steps")
     trainer.stopped = None if values["stopped"] == "interrupted" else values["stopped"]
     trainer.gradient_evaluations = values["gradient_evaluations"]
     trainer.wall_time = values["wall_time"]

@@ -84,7 +84,7 @@ class TrainState:
 
     @property
     def stopped(self) -> str | None:
-        """Why the run ended: ``"steps"``, ``"interrupted"`` or the reason of a :class:`Stop`.
+        """Why it ended: ``"steps"``, ``"converged"``, ``"interrupted"`` or the reason of a Stop.
 
         ``None`` while it goes on, and in :meth:`Callback.close` after an error.
         """
