@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from nfvi.autoguide import AutoFlow
+from nfvi.calibration import Calibration, calibrate
 from nfvi.compare import Comparison, compare
 from nfvi.density_fit import DensityFit
 from nfvi.errors import FitError, FormulaError, TargetError
@@ -33,6 +34,7 @@ __version__ = version("nfvi")
 __all__ = [
     "NFVI",
     "AutoFlow",
+    "Calibration",
     "Callback",
     "CheckElboConvergence",
     "CheckParametersConvergence",
@@ -57,6 +59,7 @@ __all__ = [
     "Tracker",
     "TrainState",
     "as_target",
+    "calibrate",
     "compare",
     "hmc",
     "log_density",

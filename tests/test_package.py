@@ -38,7 +38,15 @@ FLOORS = [
     {"flows", "targets"},
     {"formula", "mcmc"},
     {"guide"},
-    {"training", "diagnostics", "data", "standardization", "density_data", "density_quality"},
+    {
+        "training",
+        "diagnostics",
+        "data",
+        "standardization",
+        "density_data",
+        "density_quality",
+        "uniformity",
+    },
     {
         "approximation",
         "density",
@@ -55,13 +63,25 @@ FLOORS = [
         "parallel_hmc",
         "verification",
     },
-    {"compare", "inference", "inference_data", "inference_target", "sklearn_density"},
+    {
+        "calibration",
+        "calibration_run",
+        "calibration_task",
+        "calibration_text",
+        "compare",
+        "evidence",
+        "inference",
+        "inference_data",
+        "inference_target",
+        "rank_checks",
+        "sklearn_density",
+    },
     {"plots"},
     {"cli"},
 ]
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-# `Comparison.plot()` fetches its picture when it is called.
-UPWARD = {"nfvi/compare.py imports nfvi.plots"}
+# `Comparison.plot()` and `Calibration.plot()` fetch their pictures when they are called.
+UPWARD = {"nfvi/calibration.py imports nfvi.plots", "nfvi/compare.py imports nfvi.plots"}
 IMPORT_NAMES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn"}
 
 

@@ -16,6 +16,7 @@ from nfvi.plots.densities import guide, target
 from nfvi.plots.gradient_traces import gradients
 from nfvi.plots.loss_curves import history
 from nfvi.plots.marginals import pairs
+from nfvi.plots.rank_plots import ranks
 from nfvi.plots.start import starting
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "guide",
     "history",
     "pairs",
+    "ranks",
     "starting",
     "target",
 ]

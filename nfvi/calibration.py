@@ -1,0 +1,250 @@
+"""Simulation-based calibration: whether a formula finds the posterior of data a model makes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfvi.bases import Base
+from nfvi.calibration_run import outcomes, processes_for
+from nfvi.calibration_task import Outcome, Task
+from nfvi.calibration_text import calibration_text
+from nfvi.checks import check_positive, check_whole
+from nfvi.errors import FitError, TargetError
+from nfvi.formula import Formula
+from nfvi.inference import NFVI
+from nfvi.progress import progress_bar, progress_wanted
+from nfvi.rank_checks import RankCheck, check_ranks
+from nfvi.targets import PyroTarget, Target
+from nfvi.targets.pyro_simulation import check_simulable
+
+__all__ = ["Calibration", "calibrate"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration:
+    """The ranks of true values among draws of fits; ``print`` shows what they say.
+
+    Attributes:
+        ranks: site -> (simulations done, \\*event): how many of the draws are below the true value,
+            from 0 to ``draws``; uniform if the fits are the posterior.
+        draws: L, draws of each fit.
+        constant: site -> (\\*event), scalars that never vary; they are not checked.
+        indices: the numbers of the simulations in ``ranks``.
+        failures: the numbers of those whose fit failed, with the reason.
+        simulations: how many were asked for.
+        formula: of the fits.
+        name: of the model.
+        weighted: whether draws were importance-resampled.
+        seed: repeats the calibration.
+        wall_time: seconds.
+    """
+
+    ranks: dict[str, Tensor]
+    draws: int
+    constant: dict[str, Tensor]
+    indices: tuple[int, ...]
+    failures: dict[int, str]
+    simulations: int
+    formula: str
+    name: str
+    weighted: bool
+    seed: int
+    wall_time: float
+
+    @cached_property
+    def checks(self) -> tuple[RankCheck, ...]:
+        """One for every scalar of every latent site."""
+        return check_ranks(self.ranks, self.draws, self.constant)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no departure from uniform ranks is proven, and no fit failed."""
+        return not self.failures and all(check.passed for check in self.checks)
+
+    def __str__(self) -> str:
+        return calibration_text(self)
+
+    def __repr__(self) -> str:
+        done = f"{len(self.indices)} of {self.simulations} simulations"
+        return f"<Calibration of {self.formula!r} on {self.name}, {done}>"
+
+    def plot(self, kind: Literal["ecdf", "histogram"] = "ecdf") -> Any:
+        """The ranks of each scalar; see :func:`nfvi.plots.ranks`."""
+        from nfvi.plots import ranks
+
+        return ranks(self, kind=kind)
+
+
+def calibrate(
+    model: Callable[..., Any] | PyroTarget,
+    formula: str | Formula,
+    *args: Any,
+    simulations: int = 200,
+    draws: int = 99,
+    weighted: bool = False,
+    base: str | Base = "normal",
+    dtype: torch.dtype | None = None,
+    steps: int | Literal["auto"] | None = None,
+    n_mc: int | None = None,
+    restarts: int | None = None,
+    anneal: bool | float | Sequence[float] | None = None,
+    gradient: Literal["path", "total"] | None = None,
+    lr: float | Literal["auto"] | None = None,
+    processes: int | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> Calibration:
+    """Check a formula on data of which the truth is known: simulation-based calibration.
+
+    Each simulation draws latent sites from the model's prior and data given them, fits the formula
+    to the model with these data, and ranks the true value of each scalar among draws of the fit.
+    If fits are the posterior, ranks are uniform on 0, ..., L. ∪-shaped ranks are those of fits that
+    are too narrow, ∩-shaped ones of fits that are too wide, and slanted ones of fits that are off
+    to one side.
+
+    Args:
+        model: a Pyro model, which needs no changes: what it observes, ``pyro.sample(..., obs=)``,
+            is simulated. Data that it uses elsewhere, as covariates, stay as they are. Or a
+            :class:`~nfvi.PyroTarget`, for a model with keyword arguments.
+        formula: as for :class:`~nfvi.NFVI`.
+        args: the arguments of the model, its data among them.
+        simulations: N, data sets to simulate and fit.
+        draws: L, draws of each fit.
+        weighted: whether to take importance-resampled draws, to check what is used after
+            :meth:`~nfvi.Fit.importance_resample`; default raw ones.
+        base: as for :class:`~nfvi.NFVI`.
+        dtype: as for :class:`~nfvi.NFVI`.
+        steps: as for :meth:`nfvi.NFVI.fit`, as the next ones are.
+        n_mc: draws a step.
+        restarts: of each fit.
+        anneal: of each fit.
+        gradient: of each fit.
+        lr: of each fit.
+        processes: how many, with a thread each; default one for each CPU, or one in all where the
+            model cannot be sent to others, as one typed into a notebook. In a script, more than
+            one need ``if __name__ == "__main__":``. The results do not depend on it.
+        seed: fixes everything; simulation i is the same whatever ``simulations`` is.
+        progress: whether to show a progress bar; default in a terminal or notebook only.
+
+    Returns:
+        The ranks with their tests; after Ctrl-C, of the simulations that were done.
+
+    Raises:
+        TargetError: the model cannot be simulated from (improper priors, ``pyro.factor``,
+            subsampling or scaled log-densities, nothing observed), or not be sent to other
+            processes.
+        FormulaError: the formula cannot be read, or not have the model's dimension.
+        ValueError: an argument is out of range; nothing has been run then.
+        FitError: every fit failed.
+
+    Reference:
+        Talts, Betancourt, Simpson, Vehtari and Gelman, Validating Bayesian inference algorithms
+        with simulation-based calibration, 2018. Säilynoja, Bürkner and Vehtari, Graphical test for
+        discrete uniformity and its applications, 2022, for the test.
+    """
+    started = time.perf_counter()
+    check_whole("simulations", simulations, 1)
+    check_whole("draws", draws, 1)
+    counts = {"processes": processes, "steps": steps, "restarts": restarts}
+    _check_options(counts, lr, seed)
+    settings: dict[str, Any] = {"formula": Formula.parse(formula), "base": base, "dtype": dtype}
+    NFVI(**settings)
+    target = _target_of(model, args)
+    check_simulable(target)
+    options: dict[str, Any] = {"steps": steps, "n_mc": n_mc, "restarts": restarts}
+    options |= {"anneal": anneal, "gradient": gradient, "lr": lr}
+    seed = torch.Generator(device="cpu").seed() >> 1 if seed is None else seed
+    task = _task(target, settings, options, (draws, weighted, seed))
+    number = processes_for(task, processes, simulations)
+    done = _collected(task, target, simulations, number, progress)
+    failures = {outcome.index: outcome.failure for outcome in done if outcome.failure}
+    good = [outcome for outcome in done if not outcome.failure]
+    if not done:
+        raise KeyboardInterrupt
+    if not good:
+        raise FitError(f"all of {len(done)} fits failed, the first with: {done[0].failure}")
+    return Calibration(
+        ranks={site: _stack([o.ranks[site] for o in good]) for site in target.sites},
+        draws=draws,
+        constant={site: _stack([o.constant[site] for o in good]).all(0) for site in target.sites},
+        indices=tuple(outcome.index for outcome in good),
+        failures=failures,
+        simulations=simulations,
+        formula=str(settings["formula"]),
+        name=target.name,
+        weighted=weighted,
+        seed=seed,
+        wall_time=time.perf_counter() - started,
+    )
+
+
+def _check_options(counts: dict[str, Any], lr: Any, seed: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (name, value) != ("steps", "auto"):
+            check_whole(name, value, 1)
+    if lr not in (None, "auto"):
+        check_positive("lr", lr)
+    if seed is not None:
+        check_whole("seed", seed, 0, 2**63 - 1)
+
+
+def _target_of(model: Any, args: tuple[Any, ...]) -> PyroTarget:
+    if isinstance(model, PyroTarget) and args:
+        raise TargetError(f"{model.name!r} is a target already and takes no model arguments")
+    if isinstance(model, PyroTarget):
+        return model
+    if isinstance(model, Target) or not callable(model):
+        raise TargetError(
+            f"calibrate needs a Pyro model, to draw data from; got {type(model).__name__}"
+        )
+    return PyroTarget(model, *args)
+
+
+def _task(
+    target: PyroTarget,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    how: tuple[int, bool, int],
+) -> Task:
+    program = target._program
+    return Task(
+        program.model,
+        program.args,
+        program.kwargs,
+        program.params,
+        target.name,
+        settings,
+        options,
+        *how,
+        torch.get_default_dtype(),
+    )
+
+
+def _collected(
+    task: Task, target: PyroTarget, simulations: int, processes: int, progress: bool | None
+) -> list[Outcome]:
+    """The outcomes in the order of their numbers."""
+    wanted = progress_wanted(progress)
+    found = []
+    with (
+        progress_bar(simulations, "calibrate") if wanted else nullcontext() as bar,
+        closing(outcomes(task, target, simulations, processes)) as coming,
+    ):
+        for outcome in coming:
+            found.append(outcome)
+            if bar is not None:
+                bar.update()
+    return sorted(found, key=lambda outcome: outcome.index)
+
+
+def _stack(arrays: list[Any]) -> Tensor:
+    return torch.as_tensor(np.stack(arrays))
