@@ -61,11 +61,16 @@ def _header(fit: Fit) -> list[str]:
         f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"
         f" base {fit.guide.base}, seed {fit.seed}",
         *wrapped(
-            f"{fit.steps:,} steps of {fit.settings['n_mc']:,} draws,"
+            f"{fit.steps:,} steps of {_draws(fit)} draws,"
             f" {fit.gradient_evaluations:,} gradients of the target, {fit.wall_time:.1f} s"
             f" ({how.get(fit.stopped, fit.stopped)})"
         ),
     ]
+
+
+def _draws(fit: Fit) -> str:
+    first, last = fit.settings["n_mc"], int(fit.history.n_mc[-1]) if len(fit.history) else 0
+    return f"{first:,} to {last:,}" if last > first else f"{first:,}"
 
 
 def _restarts(fit: Fit) -> list[str]:

@@ -114,7 +114,7 @@ class NFVI:
         *args: Any,
         dim: int | None = None,
         steps: int | Literal["auto"] | None = None,
-        n_mc: int | None = None,
+        n_mc: int | Literal["auto"] | None = None,
         restarts: int | None = None,
         anneal: bool | float | Sequence[float] | None = None,
         gradient: Literal["path", "total"] | None = None,
@@ -136,6 +136,8 @@ class NFVI:
                 over half as many, at most 20 000 in all, see
                 :class:`~nfvi.training.plateau.Plateau`; ``fit.stopped`` is then ``"converged"``.
             n_mc: draws a step for each restart; default 256 for up to 10 dimensions, 64 for more.
+                ``"auto"`` starts with 64 and doubles them, up to 1 024, when the gradient is mostly
+                noise, see :class:`~nfvi.training.growth.Growth`; ``fit.history.n_mc`` has them.
             restarts: independent fits run side by side, of which the one with the highest final
                 ELBO is kept; default 8 for up to 10 dimensions and 4 for more, but 2 for more than
                 5 000 parameters, and 1 for a target that is evaluated draw by draw or an

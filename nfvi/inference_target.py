@@ -10,6 +10,7 @@ import torch
 from nfvi.checks import check_whole
 from nfvi.errors import TargetError
 from nfvi.targets import Target
+from nfvi.training.growth import FIRST
 from nfvi.training.loop import Trainer
 from nfvi.training.optimizers import OptimizerSpec
 from nfvi.training.plateau import CAP
@@ -58,9 +59,11 @@ def target_trainer(
     check_whole("restarts", restarts, 1)
     auto = _is_auto("lr", given["lr"], "a positive number")
     default = default_learning_rate(trial) if optimizer is None else None
+    growing = _is_auto("n_mc", given["n_mc"], "an integer of at least 2")
+    n_mc = default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"]
     plan = Plan(
         steps=steps,
-        n_mc=default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"],
+        n_mc=FIRST if growing else n_mc,
         lengths=tempering_lengths(
             given["anneal"], restarts, NOMINAL_STEPS if ends_itself else steps
         ),
@@ -69,6 +72,7 @@ def target_trainer(
         seed=nfvi._fresh_seed(),
         draws="iid" if given["draws"] is None else given["draws"],
         open_ended=ends_itself,
+        growing=growing,
     )
     return (
         _with_ladder(nfvi, target, plan, optimizer)

@@ -70,7 +70,7 @@ def at_most(function, **most):
     def shorter(*args, **kwargs):
         for name, value in most.items():
             given = kwargs.get(name)
-            kwargs[name] = value if given is None else min(given, value)
+            kwargs[name] = min(given, value) if isinstance(given, int) else value
         return function(*args, **kwargs)
 
     return shorter

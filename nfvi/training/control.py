@@ -26,9 +26,9 @@ class Control:
     def keep(self, rows: Tensor) -> None:
         """Called when all restarts but some, given by their rows, have been removed."""
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self, trainer: Trainer) -> dict[str, Tensor]:
         """What a checkpoint must hold of it."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor], trainer: Trainer) -> None:
         """Take up the state from a checkpoint."""

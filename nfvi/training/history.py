@@ -16,11 +16,11 @@ _FIELDS = {
 class History:
     """Loss, what was maximised, its standard error and gradient length at every step.
 
-    Every column is (steps, R), but for ``lr``, which is (steps). A fit to a target has ``elbo``
-    and ``elbo_se``, E[log p − log q] over the step's own draws (nats), and ``beta``; its ``loss``
-    is E[log q − β log p]. A fit to data has ``log_likelihood`` and ``log_likelihood_se``, the mean
-    of log q over the step's own rows (nats a row), and its ``loss`` is minus that. ``grad_norm``
-    is taken before clipping.
+    Every column is (steps, R), but for ``lr`` and ``n_mc``, which are (steps). A fit to a target
+    has ``elbo`` and ``elbo_se``, E[log p − log q] over the step's own draws (nats), and ``beta``;
+    its ``loss`` is E[log q − β log p]. A fit to data has ``log_likelihood`` and
+    ``log_likelihood_se``, the mean of log q over the step's own rows (nats a row), and its ``loss``
+    is minus that. ``grad_norm`` is taken before clipping.
 
     Args:
         quantity: ``"elbo"`` or ``"log_likelihood"``.
@@ -31,12 +31,14 @@ class History:
         self.fields = _FIELDS[quantity]
         self._rows: list[Tensor] = []
         self._lr: list[float] = []
+        self._n_mc: list[int] = []
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def append(self, lr: float, **values: Tensor) -> None:
+    def append(self, lr: float, n_mc: int = 0, **values: Tensor) -> None:
         """Add a step; each value (R). Those that have no column here are left out."""
+        self._n_mc.append(n_mc)
         self._rows.append(torch.stack([values[name] for name in self.fields]))
         self._lr.append(lr)
 
@@ -96,6 +98,11 @@ class History:
         return torch.tensor(self._lr, dtype=torch.float64)
 
     @property
+    def n_mc(self) -> Tensor:
+        """Draws, or rows, of each restart in a step (steps); 0 in files that do not have it."""
+        return torch.tensor(self._n_mc, dtype=torch.int64)
+
+    @property
     def last_lr(self) -> float:
         """Learning rate of the last step."""
         return self._lr[-1]
@@ -104,13 +111,13 @@ class History:
         """The record of one restart alone."""
         chosen = History(self.quantity)
         chosen._rows = [row[:, restart : restart + 1] for row in self._rows]
-        chosen._lr = list(self._lr)
+        chosen._lr, chosen._n_mc = list(self._lr), list(self._n_mc)
         return chosen
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Two tensors from which the history can be rebuilt."""
+        """The tensors from which the history can be rebuilt."""
         rows = torch.stack(self._rows) if self._rows else torch.empty(0)
-        return {"rows": rows, "lr": self.lr}
+        return {"rows": rows, "lr": self.lr, "n_mc": self.n_mc}
 
     def load_state_dict(
         self, state: dict[str, Tensor], device: torch.device | str | None = None
@@ -118,6 +125,7 @@ class History:
         """Take up a saved record."""
         self._rows = list(state["rows"].to(device))
         self._lr = state["lr"].tolist()
+        self._n_mc = state["n_mc"].tolist() if "n_mc" in state else [0] * len(self._lr)
 
 
 def mean_and_error(name: str, terms: Tensor) -> dict[str, Tensor]:

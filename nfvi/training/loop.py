@@ -157,6 +157,7 @@ class Trainer:
         self._update(good, batch, beta)
         self.history.append(
             self.peaks[0] * factor,
+            terms.shape[1],
             loss=loss.detach(),
             grad_norm=norm,
             beta=beta,

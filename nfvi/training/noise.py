@@ -42,9 +42,14 @@ class SobolNoise:
                 f' {dim}; use draws="iid"'
             )
         engine = SobolEngine(dim, scramble=True, seed=seed % 2**31)
-        self.base, self.dtype = base, like.dtype
+        self.base, self.dtype, self.seed = base, like.dtype, seed
         self.points = engine.draw(n, dtype=torch.float64).to(like.device)
         base.from_uniform(self.points[:1].clamp(0.25, 0.75))
+
+    def resized(self, n: int) -> SobolNoise:
+        """The same scrambling with another number of points."""
+        like = self.points.new_empty(0, dtype=self.dtype)
+        return SobolNoise(self.base, n, self.points.shape[1], self.seed, like)
 
     def draw(self, restarts: int, generator: torch.Generator) -> Tensor:
         """Base draws (R, n, d), with a shift of its own for each restart."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -78,6 +78,11 @@ class ReverseKL(Objective):
     n_mc: int
     gradient: Literal["path", "total"] = "path"
     noise: SobolNoise | None = None
+
+    def with_draws(self, n_mc: int) -> ReverseKL:
+        """The same with another number of draws a step."""
+        noise = None if self.noise is None else self.noise.resized(n_mc)
+        return replace(self, n_mc=n_mc, noise=noise)
 
     def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
         """Base draws (R, n, d)."""

@@ -16,6 +16,7 @@ from nfvi.guide import Guide
 from nfvi.targets import Target
 from nfvi.training.control import Control
 from nfvi.training.ensemble import Ensemble
+from nfvi.training.growth import Growth
 from nfvi.training.history import History
 from nfvi.training.loop import Trainer
 from nfvi.training.noise import SobolNoise
@@ -45,7 +46,7 @@ CHEAP_PARAMETERS = 5_000
 # What ``anneal`` is a fraction of in a fit that ends by itself.
 NOMINAL_STEPS = 2_500
 # A fit that goes on from a guide alone changes nothing while it runs.
-FIXED: dict[str, Any] = {"open_ended": False}
+FIXED: dict[str, Any] = {"open_ended": False, "growing": False}
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Plan:
         draws: ``"iid"`` or ``"qmc"``.
         open_ended: whether the fit may end before ``steps``, by a
             :class:`~nfvi.training.plateau.Plateau`.
+        growing: whether ``n_mc`` is where a :class:`~nfvi.training.growth.Growth` starts.
     """
 
     steps: int
@@ -72,6 +74,7 @@ class Plan:
     seed: int
     draws: Literal["iid", "qmc"] = "iid"
     open_ended: bool = False
+    growing: bool = False
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
@@ -188,13 +191,15 @@ def build_trainer(
         Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
-        controls=_controls(plan),
+        controls=_controls(plan, ensemble),
     )
 
 
-def _controls(plan: Plan) -> list[Control]:
+def _controls(plan: Plan, ensemble: Ensemble) -> list[Control]:
     """What the plan asks to be changed while the fit runs."""
-    return [Plateau()] if plan.open_ended else []
+    controls: list[Control] = [Plateau()] if plan.open_ended else []
+    controls += [Growth(ensemble.flat, plan.n_mc, ensemble.dim)] if plan.growing else []
+    return controls
 
 
 def _objective(ensemble: Ensemble, target: Target, plan: Plan) -> ReverseKL:

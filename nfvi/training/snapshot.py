@@ -29,7 +29,7 @@ def snapshot(
     if trainer.rates is not None:
         tensors["rates"] = trainer.rates
     for i, control in enumerate(trainer.controls):
-        tensors |= _over(f"control.{i}.", control.state_dict())
+        tensors |= _over(f"control.{i}.", control.state_dict(trainer))
     for i, callback in enumerate(kept):
         tensors |= _over(f"callback.{i}.", callback.state_dict())
     values = {
@@ -66,7 +66,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
     trainer.optimizer.load_state_dict(_unpack(values["optimizer_state"], tensors))
     trainer.rates = tensors.get("rates")
     for i, control in enumerate(trainer.controls):
-        control.load_state_dict(_under(f"control.{i}.", tensors))
+        control.load_state_dict(_under(f"control.{i}.", tensors), trainer)
     cycles = tuple((int(n), float(p)) for n, p in values["cycles"])
     trainer.schedule = LearningRate(cycles, values.get("hold", 0))
     trainer.tempering = Tempering(tuple(values["lengths"]))
