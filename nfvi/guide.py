@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import groupby
 from typing import ClassVar, TypeAlias
@@ -13,6 +14,7 @@ from torch.distributions import Distribution, constraints
 from nfvi.bases import Base, make_base
 from nfvi.flows import Flow
 from nfvi.formula import Formula
+from nfvi.placement import Placement
 
 __all__ = ["FlowDistribution", "Guide"]
 
@@ -30,6 +32,7 @@ class Guide(nn.Module):
             0 for none.
         jitter: standard deviation of the start around the identity; ``None`` leaves each flow
             its own default.
+        placement: a fixed affine map behind the flows; ``None`` for none.
         generator: source of that start; ``None`` draws from torch's default generator.
         dtype: default ``torch.get_default_dtype()``.
         device: default the CPU.
@@ -54,6 +57,7 @@ class Guide(nn.Module):
         base: str | Base = "normal",
         context_dim: int = 0,
         jitter: float | None = None,
+        placement: Placement | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -74,6 +78,7 @@ class Guide(nn.Module):
         kind = torch.empty(0, dtype=dtype or torch.get_default_dtype(), device=device)
         self.register_buffer("_kind", kind, persistent=False)
         self.flows = nn.ModuleList(flows)
+        self.placement = None if placement is None else copy.deepcopy(placement).to(kind)
         # Consecutive layers of one family run together: (class, first, last + 1).
         self._runs: list[tuple[type[Flow], int, int]] = []
         for cls, run in groupby(flows, type):
@@ -113,7 +118,10 @@ class Guide(nn.Module):
         for cls, flows in self._each_run():
             z, ladj = cls.forward_run(flows, z, context)
             total = ladj if total is None else total + ladj
-        return z, _known(total)
+        if self.placement is None:
+            return z, _known(total)
+        x, ladj = self.placement(z)
+        return x, _known(total) + ladj
 
     def inverse(
         self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
@@ -132,6 +140,8 @@ class Guide(nn.Module):
         runs = list(self._each_run())
         inputs = _inputs(runs, z, context)
         total: Tensor | None = None
+        if self.placement is not None:
+            x, total = self.placement.inverse(x)
         for (cls, flows), known in zip(reversed(runs), reversed(inputs), strict=True):
             x, ladj = cls.inverse_run(flows, x, known, context)
             total = ladj if total is None else total + ladj

@@ -36,7 +36,7 @@ MODULES = [
 FLOORS = [
     {"errors"},
     {"flows", "targets"},
-    {"formula", "mcmc"},
+    {"formula", "mcmc", "placement"},
     {"guide"},
     {
         "training",
