@@ -76,7 +76,7 @@ class Fit(Approximation):
         stopped = trainer.run(callbacks)
         restarts = rank(trainer, trainer.settings["seed"])
         return cls(
-            trainer.ensemble.guide(_best(restarts)),
+            trainer.guide(_best(restarts)),
             trainer.target,
             history=trainer.history,
             restarts=restarts,
@@ -126,7 +126,7 @@ class Fit(Approximation):
         self._trainer, self.history, self.settings = trainer, trainer.history, trainer.settings
         self._gradient_evaluations = trainer.gradient_evaluations
         self.restarts = rank(trainer, self.seed)
-        self.guide = trainer.ensemble.guide(_best(self.restarts)).requires_grad_(False).eval()
+        self.guide = trainer.guide(_best(self.restarts)).requires_grad_(False).eval()
         self.wall_time += time.perf_counter() - started
         self._diagnostics = None
         return self

@@ -14,6 +14,7 @@ from nfvi.text_table import align, short
 
 if TYPE_CHECKING:
     from nfvi.fit import Fit
+    from nfvi.training.restarts import Restart
 
 __all__ = ["describe", "plus_minus", "summarize", "wrapped"]
 
@@ -81,6 +82,7 @@ def _restarts(fit: Fit) -> list[str]:
         notes = ["tempered"] if restart.tempered else []
         notes += [f"{restart.skipped} steps skipped"] if restart.skipped else []
         notes += ["dropped"] if restart.dropped else []
+        notes += [f"pruned at step {restart.pruned:,}"] if restart.pruned is not None else []
         notes += ["kept"] if restart.best else []
         elbo = "-" if math.isnan(restart.elbo) else f"{restart.elbo:.3f}"
         words.append(elbo + (f" ({', '.join(notes)})" if notes else ""))
@@ -208,7 +210,7 @@ def _other_base(fit: Fit) -> str:
 
 def _spread(fit: Fit) -> list[str]:
     """Whether the restarts agree on the ELBO."""
-    alive = [r for r in fit.restarts if not r.dropped and math.isfinite(r.elbo)]
+    alive = [r for r in fit.restarts if _ended(r)]
     if len(alive) < 2:
         return []
     best = max(alive, key=lambda r: r.elbo)
@@ -226,6 +228,10 @@ def _spread(fit: Fit) -> list[str]:
         f"{reached} of {len(alive)} restarts agree to {limit:.1f} nats; the others ended lower, as"
         " when a mode is lost, and were not kept."
     ]
+
+
+def _ended(restart: Restart) -> bool:
+    return not restart.dropped and restart.pruned is None and math.isfinite(restart.elbo)
 
 
 def summarize(sites: dict[str, Tensor]) -> str:

@@ -116,6 +116,7 @@ class NFVI:
         steps: int | Literal["auto"] | None = None,
         n_mc: int | Literal["auto"] | None = None,
         restarts: int | None = None,
+        prune: bool | None = None,
         anneal: bool | float | Sequence[float] | None = None,
         gradient: Literal["path", "total"] | None = None,
         draws: Literal["iid", "qmc"] | None = None,
@@ -142,6 +143,9 @@ class NFVI:
                 ELBO is kept; default 8 for up to 10 dimensions and 4 for more, but 2 for more than
                 5 000 parameters, and 1 for a target that is evaluated draw by draw or an
                 optimiser that may mix restarts.
+            prune: whether to give up restarts that are far behind on the way (successive halving,
+                see :class:`~nfvi.training.pruning.Pruning`), so that later steps cost less;
+                default ``False``.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
                 restarts, or one for each; ``True`` is 0.6 and ``False`` is 0. Default 0.6 for
                 three restarts in four and 0 for the second of each four: tempering finds modes
@@ -180,7 +184,7 @@ class NFVI:
         target.check(target_dtype(self, target), self.device)
         _check_callbacks(callbacks)
         given: dict[str, Any] = {"steps": steps, "n_mc": n_mc, "restarts": restarts}
-        given |= {"anneal": anneal, "lr": lr, "draws": draws}
+        given |= {"prune": prune, "anneal": anneal, "lr": lr, "draws": draws}
         trainer = target_trainer(self, target, given, gradient, optimizer)
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
 

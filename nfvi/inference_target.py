@@ -73,6 +73,7 @@ def target_trainer(
         draws="iid" if given["draws"] is None else given["draws"],
         open_ended=ends_itself,
         growing=growing,
+        prune=False if given["prune"] is None else given["prune"],
     )
     return (
         _with_ladder(nfvi, target, plan, optimizer)

@@ -90,6 +90,11 @@ class Ensemble:
         tracked = self.template.tracked_names()
         return {tracked[name]: value for name, value in self._unpack(values).items()}
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the restarts; ``flat`` is a new leaf then."""
+        self.flat = self.flat.detach()[rows].clone().requires_grad_()
+        self.fixed = {name: value[rows] for name, value in self.fixed.items()}
+
     def guide(self, restart: int) -> Guide:
         """A new guide with the parameters of one restart."""
         guide = copy.deepcopy(self.template)

@@ -64,6 +64,11 @@ class Guard:
         self.in_a_row = torch.where(bad, self.in_a_row + 1, 0)
         self.alive &= self.in_a_row < PATIENCE
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the restarts."""
+        for name, value in self.state_dict().items():
+            setattr(self, name, value[rows])
+
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that the next call depends on."""
         names = ("mean_square", "weight", "alive", "skipped", "in_a_row")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
+from nfvi.guide import Guide
 from nfvi.targets.base import Target
 from nfvi.training.calls import goes_last, groups_of, opened
 from nfvi.training.control import Control
@@ -20,6 +21,7 @@ from nfvi.training.history import History, mean_and_error
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.objectives import Objective, ReverseKL
 from nfvi.training.optimizers import check_rates, keep_rows
+from nfvi.training.pruning import Pruned
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import CallbackLike, Stop, TrainState
@@ -46,6 +48,9 @@ class Trainer:
     Attributes:
         last: the step at which the run ends.
         ending: what :attr:`stopped` says once the schedule is through.
+        restarts: how many there were at the start, R; the history has a column for each.
+        rows: which of them each row of the ensemble is.
+        pruned: those that were given up, see :class:`~nfvi.training.pruning.Pruning`.
         stopped: why it ended; ``None`` while it runs and after an error.
         recorded: what a checkpoint holds of the callbacks, until a run takes it up.
         wall_time: seconds of running, up to the last step.
@@ -75,6 +80,8 @@ class Trainer:
         self.last_good = ensemble.flat.detach().clone()
         self.group_gradients: Tensor | None = None
         self.gradient_evaluations = 0
+        self.restarts, self.rows = ensemble.size, tuple(range(ensemble.size))
+        self.pruned: tuple[Pruned, ...] = ()
         self.last = schedule.steps
         self.ending = "steps"
         self.stopped: str | None = None
@@ -87,6 +94,24 @@ class Trainer:
         if not isinstance(self.objective, ReverseKL):
             raise AttributeError("a fit to data has no target")
         return self.objective.target
+
+    def whole(self, values: Tensor, fill: float = torch.nan) -> Tensor:
+        """Values with a row for each row of the ensemble, as one with a row for each restart."""
+        if len(self.rows) == self.restarts:
+            return values
+        return values.new_full((self.restarts, *values.shape[1:]), fill).index_copy(
+            0, torch.tensor(self.rows, device=values.device), values
+        )
+
+    def guide(self, restart: int) -> Guide:
+        """A new guide with the parameters of one restart.
+
+        Raises:
+            ValueError: it was pruned.
+        """
+        if restart not in self.rows:
+            raise ValueError(f"restart {restart} was pruned; these go on: {list(self.rows)}")
+        return self.ensemble.guide(self.rows.index(restart))
 
     @property
     def step(self) -> int:
@@ -155,13 +180,14 @@ class Trainer:
         good, norm = self.guard(loss.detach(), self.gradient)
         self.last_good = torch.where(good.unsqueeze(1), flat.detach(), self.last_good)
         self._update(good, batch, beta)
+        numbers = mean_and_error(self.objective.quantity, quantity)
         self.history.append(
             self.peaks[0] * factor,
             terms.shape[1],
-            loss=loss.detach(),
-            grad_norm=norm,
-            beta=beta,
-            **mean_and_error(self.objective.quantity, quantity),
+            loss=self.whole(loss.detach()),
+            grad_norm=self.whole(norm),
+            beta=self.whole(beta),
+            **{name: self.whole(value) for name, value in numbers.items()},
         )
         if not bool(self.guard.alive.any()):
             raise failure(self, loss.detach(), raw)

@@ -68,7 +68,7 @@ class Plateau(Control):
 
 def predicted_gain(trainer: Trainer) -> float:
     """What the best restart may gain by as many steps again (nats); ∞ where it cannot be told."""
-    history, alive = trainer.history, trainer.guard.alive
+    history, alive = trainer.history, trainer.whole(trainer.guard.alive, False)
     step = len(history)
     span = step // 2
     beta = history.last("beta", span)[:, alive]

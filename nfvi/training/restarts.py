@@ -8,6 +8,7 @@ import torch
 
 from nfvi.diagnostics import elbo_of, evaluate
 from nfvi.training.loop import Trainer
+from nfvi.training.pruning import Pruned
 
 __all__ = ["Restart", "rank"]
 
@@ -26,6 +27,8 @@ class Restart:
         skipped: steps left out because loss or gradient were not finite.
         dropped: whether it was given up after too many of them in a row.
         best: whether it is the one that was kept.
+        pruned: the step after which it was given up for being behind, where ``elbo`` is from;
+            ``None`` if it was not.
     """
 
     index: int
@@ -35,30 +38,46 @@ class Restart:
     skipped: int
     dropped: bool
     best: bool
+    pruned: int | None = None
 
 
 def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:
     """Evaluate every restart with the same 20 000 base draws and mark the best one."""
-    ensemble, guard = trainer.ensemble, trainer.guard
-    scores: list[tuple[float, float]] = []
-    for index in range(ensemble.size):
-        if not bool(guard.alive[index]):
-            scores.append((float("nan"), float("nan")))
-            continue
-        generator = torch.Generator(ensemble.flat.device).manual_seed(seed)
-        _, log_p, log_q = evaluate(ensemble.guide(index), trainer.target, DRAWS, generator)
-        scores.append(elbo_of(log_p, log_q))
+    scores = [_score(trainer, row, seed) for row in range(trainer.ensemble.size)]
     # NaN never compares greater, so a restart without a finite ELBO is only kept if all are so.
     best = max(range(len(scores)), key=lambda i: (scores[i][0] == scores[i][0], scores[i][0]))
-    return tuple(
+    guard = trainer.guard
+    ended = [
         Restart(
-            index=index,
+            index=trainer.rows[row],
             elbo=elbo,
             elbo_se=elbo_se,
-            tempered=trainer.tempering.lengths[index] > 0,
-            skipped=int(guard.skipped[index]),
-            dropped=not bool(guard.alive[index]),
-            best=index == best,
+            tempered=trainer.tempering.lengths[row] > 0,
+            skipped=int(guard.skipped[row]),
+            dropped=not bool(guard.alive[row]),
+            best=row == best,
         )
-        for index, (elbo, elbo_se) in enumerate(scores)
+        for row, (elbo, elbo_se) in enumerate(scores)
+    ]
+    return tuple(sorted([*ended, *map(_given_up, trainer.pruned)], key=lambda r: r.index))
+
+
+def _score(trainer: Trainer, row: int, seed: int) -> tuple[float, float]:
+    if not bool(trainer.guard.alive[row]):
+        return float("nan"), float("nan")
+    generator = torch.Generator(trainer.ensemble.flat.device).manual_seed(seed)
+    _, log_p, log_q = evaluate(trainer.ensemble.guide(row), trainer.target, DRAWS, generator)
+    return elbo_of(log_p, log_q)
+
+
+def _given_up(pruned: Pruned) -> Restart:
+    return Restart(
+        index=pruned.index,
+        elbo=pruned.elbo,
+        elbo_se=pruned.elbo_se,
+        tempered=pruned.tempered,
+        skipped=pruned.skipped,
+        dropped=False,
+        best=False,
+        pruned=pruned.step,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -81,3 +81,7 @@ class Tempering:
             for length in self.lengths
         ]
         return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+    def keep(self, rows: Tensor) -> Tempering:
+        """That of some of the restarts."""
+        return replace(self, lengths=tuple(self.lengths[row] for row in rows.tolist()))

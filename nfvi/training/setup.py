@@ -23,6 +23,7 @@ from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.plateau import Plateau, open_ended
+from nfvi.training.pruning import Pruning
 from nfvi.training.schedule import LearningRate, Tempering
 
 __all__ = [
@@ -46,7 +47,7 @@ CHEAP_PARAMETERS = 5_000
 # What ``anneal`` is a fraction of in a fit that ends by itself.
 NOMINAL_STEPS = 2_500
 # A fit that goes on from a guide alone changes nothing while it runs.
-FIXED: dict[str, Any] = {"open_ended": False, "growing": False}
+FIXED: dict[str, Any] = {"open_ended": False, "growing": False, "prune": False}
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Plan:
         open_ended: whether the fit may end before ``steps``, by a
             :class:`~nfvi.training.plateau.Plateau`.
         growing: whether ``n_mc`` is where a :class:`~nfvi.training.growth.Growth` starts.
+        prune: whether restarts that fall behind are given up, see
+            :class:`~nfvi.training.pruning.Pruning`.
     """
 
     steps: int
@@ -75,12 +78,15 @@ class Plan:
     draws: Literal["iid", "qmc"] = "iid"
     open_ended: bool = False
     growing: bool = False
+    prune: bool = False
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
         check_whole("n_mc", self.n_mc, 2)
         if self.lr is not None:
             check_positive("lr", self.lr)
+        if not isinstance(self.prune, bool):
+            raise ValueError(f"prune must be True or False, got {self.prune!r}")
         if self.gradient not in ("path", "total"):
             raise ValueError(f'gradient must be "path" or "total", got {self.gradient!r}')
         if self.draws not in ("iid", "qmc"):
@@ -199,7 +205,8 @@ def _controls(plan: Plan, ensemble: Ensemble) -> list[Control]:
     """What the plan asks to be changed while the fit runs."""
     controls: list[Control] = [Plateau()] if plan.open_ended else []
     controls += [Growth(ensemble.flat, plan.n_mc, ensemble.dim)] if plan.growing else []
-    return controls
+    length = NOMINAL_STEPS if plan.open_ended else plan.steps
+    return controls + ([Pruning(length)] if plan.prune else [])
 
 
 def _objective(ensemble: Ensemble, target: Target, plan: Plan) -> ReverseKL:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nfvi.training.pruning import Pruned, keep_restarts
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.state import Callback, CallbackLike
 
@@ -35,7 +36,9 @@ def snapshot(
     values = {
         "cycles": trainer.schedule.cycles,
         "hold": trainer.schedule.hold,
-        "lengths": trainer.tempering.lengths,
+        "lengths_now": trainer.tempering.lengths,
+        "rows": trainer.rows,
+        "pruned_restarts": [pruned.as_dict() for pruned in trainer.pruned],
         "last": trainer.last,
         "ending": trainer.ending,
         "stopped": trainer.stopped,
@@ -56,6 +59,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
     """
     # What is taken up is changed in place, and one checkpoint may be gone on from twice.
     tensors = {name: value.clone() for name, value in tensors.items()}
+    _take_rows(trainer, values)
     flat = trainer.ensemble.flat
     flat.copy_(tensors["flat"])
     trainer.last_good = flat.detach().clone()
@@ -69,7 +73,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
         control.load_state_dict(_under(f"control.{i}.", tensors), trainer)
     cycles = tuple((int(n), float(p)) for n, p in values["cycles"])
     trainer.schedule = LearningRate(cycles, values.get("hold", 0))
-    trainer.tempering = Tempering(tuple(values["lengths"]))
+    trainer.tempering = Tempering(tuple(values.get("lengths_now", values["lengths"])))
     trainer.last = values["last"]
     trainer.ending = values.get("ending", "steps")
     trainer.stopped = None if values["stopped"] == "interrupted" else values["stopped"]
@@ -78,6 +82,14 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
     trainer.recorded = [
         (name, _under(f"callback.{i}.", tensors)) for i, name in enumerate(values["callbacks"])
     ]
+
+
+def _take_rows(trainer: Trainer, values: dict[str, Any]) -> None:
+    """Remove the restarts that had been removed already."""
+    rows = values.get("rows", trainer.rows)
+    if len(rows) < trainer.restarts:
+        keep_restarts(trainer, torch.tensor([row in rows for row in trainer.rows]))
+    trainer.pruned = tuple(Pruned(**pruned) for pruned in values.get("pruned_restarts", ()))
 
 
 def hand_back(

@@ -66,7 +66,8 @@ CallbackLike: TypeAlias = Callback | Callable[["TrainState"], Any]
 class TrainState:
     """The fit after a step.
 
-    R is the number of restarts. Tensors are detached views, so clone what is to be kept.
+    R is the number of restarts; those that were pruned have NaN. Tensors are detached views, so
+    clone what is to be kept.
     """
 
     def __init__(self, trainer: Trainer, callbacks: Sequence[CallbackLike] = ()) -> None:
@@ -122,8 +123,8 @@ class TrainState:
 
     @property
     def alive(self) -> Tensor:
-        """Which restarts have not been dropped (R)."""
-        return self._trainer.guard.alive
+        """Which restarts have not been dropped or pruned (R)."""
+        return self._trainer.whole(self._trainer.guard.alive, False)
 
     @property
     def best(self) -> int:
@@ -134,12 +135,12 @@ class TrainState:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """Parameters after the update, by tracked name (``u_0``, …): each (R, \\*shape)."""
-        return self._trainer.ensemble.named(self._trainer.ensemble.flat.detach())
+        return self._named(self._trainer.ensemble.flat.detach())
 
     @property
     def gradients(self) -> dict[str, Tensor]:
         """The gradients that the update used, after clipping: each (R, \\*shape)."""
-        return self._trainer.ensemble.named(self._trainer.gradient)
+        return self._named(self._trainer.gradient)
 
     @property
     def group_gradients(self) -> dict[str, Tensor] | None:
@@ -149,7 +150,10 @@ class TrainState:
         their mean.
         """
         groups = self._trainer.group_gradients
-        return None if groups is None else self._trainer.ensemble.named(groups)
+        if groups is None:
+            return None
+        whole = torch.stack([self._trainer.whole(group) for group in groups])
+        return self._trainer.ensemble.named(whole)
 
     @property
     def flows(self) -> tuple[str, ...]:
@@ -158,7 +162,10 @@ class TrainState:
 
     def guide(self, restart: int | None = None) -> Guide:
         """A copy of the guide of one restart; default :attr:`best`."""
-        return self._trainer.ensemble.guide(self.best if restart is None else restart)
+        return self._trainer.guide(self.best if restart is None else restart)
+
+    def _named(self, values: Tensor) -> dict[str, Tensor]:
+        return self._trainer.ensemble.named(self._trainer.whole(values))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON-able values from which ``NFVI.resume`` goes on bit for bit."""
