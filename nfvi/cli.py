@@ -13,7 +13,8 @@ from nfvi.cli_options import failures_in_words
 from nfvi.cli_run import Request, run
 from nfvi.flows.registry import lookup, names
 from nfvi.text_table import align
-from nfvi.training.setup import ANNEAL, N_MC, RESTARTS, STEPS
+from nfvi.training.anneal import ANNEAL
+from nfvi.training.setup import N_MC, RESTARTS, STEPS
 
 __all__ = ["app"]
 

@@ -21,6 +21,7 @@ from nfvi.guide import Guide
 from nfvi.inference_data import data_fit
 from nfvi.inference_target import target_dtype, target_trainer
 from nfvi.targets import as_target
+from nfvi.training.anneal import Anneal
 from nfvi.training.callbacks import with_progress
 from nfvi.training.optimizers import OptimizerSpec
 from nfvi.training.state import CallbackLike
@@ -117,7 +118,8 @@ class NFVI:
         n_mc: int | Literal["auto"] | None = None,
         restarts: int | None = None,
         prune: bool | None = None,
-        anneal: bool | float | Sequence[float] | None = None,
+        combine: Literal["best", "mixture"] | None = None,
+        anneal: Anneal = None,
         gradient: Literal["path", "total"] | None = None,
         draws: Literal["iid", "qmc"] | None = None,
         optimizer: OptimizerSpec = None,
@@ -146,11 +148,17 @@ class NFVI:
             prune: whether to give up restarts that are far behind on the way (successive halving,
                 see :class:`~nfvi.training.pruning.Pruning`), so that later steps cost less;
                 default ``False``.
+            combine: ``"best"``, the default, keeps the restart with the highest ELBO.
+                ``"mixture"`` makes those that sit in different modes one
+                :class:`~nfvi.MixtureGuide`, with weights by importance sampling, see
+                :func:`~nfvi.mixture_weights.mixture_weights`; not with ``prune=True``.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
                 restarts, or one for each; ``True`` is 0.6 and ``False`` is 0. Default 0.6 for
                 three restarts in four and 0 for the second of each four: tempering finds modes
                 and keeps their shares right, but costs accuracy on some targets, and the ELBO
-                decides. With ``steps="auto"``, of 2 500 steps.
+                decides. With ``steps="auto"``, of 2 500 steps. ``"adaptive"``, for all or in the
+                list beside ``False``, tempers from the base to the target as fast as the draws
+                follow, see :class:`~nfvi.training.tempering.AdaptiveTempering`.
             gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`;
                 default ``"path"``, but ``"total"`` for a formula with splines, whose bins make
                 the path gradient noisy.
@@ -184,7 +192,7 @@ class NFVI:
         target.check(target_dtype(self, target), self.device)
         _check_callbacks(callbacks)
         given: dict[str, Any] = {"steps": steps, "n_mc": n_mc, "restarts": restarts}
-        given |= {"prune": prune, "anneal": anneal, "lr": lr, "draws": draws}
+        given |= {"combine": combine, "prune": prune, "anneal": anneal, "lr": lr, "draws": draws}
         trainer = target_trainer(self, target, given, gradient, optimizer)
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
 

@@ -10,6 +10,7 @@ import torch
 from nfvi.checks import check_whole
 from nfvi.errors import TargetError
 from nfvi.targets import Target
+from nfvi.training.anneal import is_adaptive, tempering_lengths
 from nfvi.training.growth import FIRST
 from nfvi.training.loop import Trainer
 from nfvi.training.optimizers import OptimizerSpec
@@ -24,7 +25,6 @@ from nfvi.training.setup import (
     default_learning_rate,
     default_n_mc,
     default_restarts,
-    tempering_lengths,
 )
 from nfvi.training.snapshot import restore
 
@@ -73,7 +73,9 @@ def target_trainer(
         draws="iid" if given["draws"] is None else given["draws"],
         open_ended=ends_itself,
         growing=growing,
+        adaptive=is_adaptive(given["anneal"]),
         prune=False if given["prune"] is None else given["prune"],
+        combine="best" if given["combine"] is None else given["combine"],
     )
     return (
         _with_ladder(nfvi, target, plan, optimizer)

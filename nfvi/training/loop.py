@@ -172,6 +172,7 @@ class Trainer:
         batch = self.objective.draw(self.ensemble, step, self.generator)
         flat.grad = None
         terms, quantity = self._evaluate(batch, beta)
+        self.tempering.observe(step, terms.detach(), quantity)
         loss = terms.mean(1)
         self.group_gradients = by_group(terms, flat, groups) if groups else None
         loss.sum().backward()

@@ -62,6 +62,8 @@ class ReverseKL(Objective):
         n_mc: draws a step for each restart.
         gradient: ``"path"`` or ``"total"``.
         noise: where base draws come from; ``None`` for independent ones.
+        bridge: whether the target is tempered to the base density q₀ of the guide and not to a flat
+            one: the loss is E_q[log q − β log p − (1 − β) log q₀].
 
     Reference:
         Roeder, Wu and Duvenaud, Sticking the landing, 2017. Vaitl, Nicoli, Nakajima and Kessel,
@@ -78,6 +80,7 @@ class ReverseKL(Objective):
     n_mc: int
     gradient: Literal["path", "total"] = "path"
     noise: SobolNoise | None = None
+    bridge: bool = False
 
     def with_draws(self, n_mc: int) -> ReverseKL:
         """The same with another number of draws a step."""
@@ -96,4 +99,9 @@ class ReverseKL(Objective):
         if self.gradient == "path":
             log_q = ensemble.log_prob(x, batch)
         log_p = self.target.log_prob(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return Evaluation(log_q - beta.unsqueeze(-1) * log_p, (log_p - log_q).detach())
+        beta = beta.unsqueeze(-1)
+        loss = log_q - beta * log_p
+        if self.bridge and bool((beta < 1).any()):
+            log_base = ensemble.template.base.log_prob(x)
+            loss = loss - torch.where(beta < 1, (1 - beta) * log_base, 0.0)
+        return Evaluation(loss, (log_p - log_q).detach())

@@ -104,7 +104,8 @@ def far_behind(terms: Tensor, able: Tensor) -> Tensor:
     difference = terms[order[0]] - terms
     error = difference.std(1) / difference.shape[1] ** 0.5
     far = difference.mean(1) > (ERRORS * error).clamp_min(NATS)
-    return able & ~upper & (far | ~usable)
+    behind: Tensor = able & ~upper & (far | ~usable)
+    return behind
 
 
 @torch.no_grad()

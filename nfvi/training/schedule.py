@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -60,7 +60,6 @@ class LearningRate:
         return 0.0
 
 
-@dataclass(frozen=True)
 class Tempering:
     """β of each restart: rises in a straight line from 0.01 to 1, and stays there.
 
@@ -71,8 +70,10 @@ class Tempering:
         Rezende and Mohamed, Variational inference with normalizing flows, 2015, equation 20.
     """
 
-    lengths: tuple[int, ...]
-    start: float = 0.01
+    start = 0.01
+
+    def __init__(self, lengths: tuple[int, ...]) -> None:
+        self.lengths = lengths
 
     def __call__(self, step: int, like: Tensor) -> Tensor:
         """β (R) for a step, counted from 0, in the dtype and on the device of ``like``."""
@@ -82,6 +83,16 @@ class Tempering:
         ]
         return torch.tensor(values, dtype=like.dtype, device=like.device)
 
+    def observe(self, step: int, loss: Tensor, elbo: Tensor) -> None:
+        """Called with the terms of a step (R, n), counted from 0; nothing follows from them."""
+
     def keep(self, rows: Tensor) -> Tempering:
         """That of some of the restarts."""
-        return replace(self, lengths=tuple(self.lengths[row] for row in rows.tolist()))
+        return Tempering(tuple(self.lengths[row] for row in rows.tolist()))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold of it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up the state from a checkpoint."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from numbers import Real
 from typing import Any, Literal
 
 import torch
 
 from nfvi.checks import check_positive, check_whole
+from nfvi.errors import FitError
 from nfvi.flows import Flow
 from nfvi.guide import Guide
+from nfvi.guide_file import header_of_guide
+from nfvi.mixture_guide import AnyGuide, parts
 from nfvi.targets import Target
 from nfvi.training.control import Control
 from nfvi.training.ensemble import Ensemble
@@ -25,6 +27,7 @@ from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.plateau import Plateau, open_ended
 from nfvi.training.pruning import Pruning
 from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.tempering import AdaptiveTempering
 
 __all__ = [
     "Plan",
@@ -33,7 +36,6 @@ __all__ = [
     "default_learning_rate",
     "default_n_mc",
     "default_restarts",
-    "tempering_lengths",
     "trainer_of_guide",
 ]
 
@@ -42,12 +44,11 @@ FEW_DIMENSIONS = 10
 # For up to 10 dimensions, where draws cost little and modes are lost most easily, and for more.
 N_MC = (256, 64)
 RESTARTS = (8, 4)
-ANNEAL = 0.6
 CHEAP_PARAMETERS = 5_000
 # What ``anneal`` is a fraction of in a fit that ends by itself.
 NOMINAL_STEPS = 2_500
 # A fit that goes on from a guide alone changes nothing while it runs.
-FIXED: dict[str, Any] = {"open_ended": False, "growing": False, "prune": False}
+FIXED: dict[str, Any] = {"open_ended": False, "growing": False, "prune": False, "adaptive": False}
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,12 @@ class Plan:
         open_ended: whether the fit may end before ``steps``, by a
             :class:`~nfvi.training.plateau.Plateau`.
         growing: whether ``n_mc`` is where a :class:`~nfvi.training.growth.Growth` starts.
+        adaptive: whether ``lengths`` are the most that an
+            :class:`~nfvi.training.tempering.AdaptiveTempering` takes.
         prune: whether restarts that fall behind are given up, see
             :class:`~nfvi.training.pruning.Pruning`.
+        combine: ``"best"`` or ``"mixture"``: what becomes of the restarts, see
+            :func:`~nfvi.training.combine.outcome`.
     """
 
     steps: int
@@ -79,6 +84,8 @@ class Plan:
     open_ended: bool = False
     growing: bool = False
     prune: bool = False
+    adaptive: bool = False
+    combine: Literal["best", "mixture"] = "best"
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
@@ -87,6 +94,13 @@ class Plan:
             check_positive("lr", self.lr)
         if not isinstance(self.prune, bool):
             raise ValueError(f"prune must be True or False, got {self.prune!r}")
+        if self.combine not in ("best", "mixture"):
+            raise ValueError(f'combine must be "best" or "mixture", got {self.combine!r}')
+        if self.combine == "mixture" and self.prune:
+            raise ValueError(
+                'prune=True gives up restarts in lesser modes, which combine="mixture" is to keep:'
+                " leave one of them out"
+            )
         if self.gradient not in ("path", "total"):
             raise ValueError(f'gradient must be "path" or "total", got {self.gradient!r}')
         if self.draws not in ("iid", "qmc"):
@@ -137,36 +151,6 @@ def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> 
     return RESTARTS[target.dim > FEW_DIMENSIONS] if parameters <= CHEAP_PARAMETERS else 2
 
 
-def tempering_lengths(
-    anneal: bool | float | Sequence[float] | None, restarts: int, steps: int
-) -> tuple[int, ...]:
-    """Steps for which each restart is tempered, from the ``anneal`` argument.
-
-    Raises:
-        ValueError: a fraction outside [0, 1], or not one for each restart.
-    """
-    if anneal is None:
-        fractions: list[float] = [0.0 if i % 4 == 1 else ANNEAL for i in range(restarts)]
-    elif isinstance(anneal, Iterable) and not isinstance(anneal, str):
-        fractions = [_fraction(a) for a in anneal]
-        if len(fractions) != restarts:
-            raise ValueError(
-                f"anneal has {len(fractions)} fractions for restarts={restarts}; give one number,"
-                " or one for each restart"
-            )
-    else:
-        fractions = [_fraction(anneal)] * restarts
-    return tuple(round(fraction * steps) for fraction in fractions)
-
-
-def _fraction(value: object) -> float:
-    if isinstance(value, bool):
-        return ANNEAL if value else 0.0
-    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise ValueError(f"anneal must be fractions of the steps from 0 to 1, got {value!r}")
-    return float(value)
-
-
 def build_trainer(
     make_guide: Callable[[torch.Generator], Guide],
     target: Target,
@@ -194,7 +178,7 @@ def build_trainer(
         _objective(ensemble, target, plan),
         made,
         open_ended(plan.steps) if plan.open_ended else LearningRate.over(plan.steps),
-        Tempering(plan.lengths),
+        AdaptiveTempering(plan.lengths) if plan.adaptive else Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
         controls=_controls(plan, ensemble),
@@ -214,24 +198,33 @@ def _objective(ensemble: Ensemble, target: Target, plan: Plan) -> ReverseKL:
     if plan.draws == "qmc":
         base = ensemble.template.base
         noise = SobolNoise(base, plan.n_mc, target.dim, plan.seed, ensemble.flat)
-    return ReverseKL(target, plan.n_mc, plan.gradient, noise)
+    return ReverseKL(target, plan.n_mc, plan.gradient, noise, plan.adaptive)
 
 
 def trainer_of_guide(
-    guide: Guide, target: Target, settings: dict[str, Any], history: History
+    guide: AnyGuide, target: Target, settings: dict[str, Any], history: History
 ) -> Trainer:
-    """A trainer with one restart that goes on from a fitted guide with a new Adam.
+    """A trainer that goes on from a fitted guide with a new Adam.
 
     Args:
-        guide: where to start; it is copied.
+        guide: where to start; it is copied. Each component of a mixture becomes a restart.
         target: the log-density.
         settings: those of the fit that made the guide.
-        history: its record, with one restart; the new steps are added to it.
+        history: its record, with as many restarts; the new steps are added to it.
+
+    Raises:
+        FitError: the components of the mixture differ in formula or kind of placement.
     """
-    plan = replace(Plan.from_dict({**settings, "lengths": (0,)}), **FIXED)
+    guides = parts(guide)
+    if any(header_of_guide(one) != header_of_guide(guides[0]) for one in guides):
+        raise FitError(
+            "the components of this mixture differ in formula or placement, so that they cannot go"
+            " on side by side: refine before saving, or fit anew"
+        )
+    plan = replace(Plan.from_dict({**settings, "lengths": (0,) * len(guides)}), **FIXED)
     if settings["optimizer"] != "Adam":
         plan = replace(plan, lr=None)  # another optimiser's learning rate is on another scale
-    ensemble = Ensemble([copy.deepcopy(guide).requires_grad_(True)])
+    ensemble = Ensemble([copy.deepcopy(one).requires_grad_(True) for one in guides])
     # Another stream than that of the first fit, whose place in it is not known.
     noise = torch.Generator(ensemble.flat.device).manual_seed(plan.seed + len(history))
     trainer = Trainer(

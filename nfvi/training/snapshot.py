@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nfvi.training.pruning import Pruned, keep_restarts
-from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.schedule import LearningRate
 from nfvi.training.state import Callback, CallbackLike
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def snapshot(
     tensors |= _over("fixed.", trainer.ensemble.fixed)
     if trainer.rates is not None:
         tensors["rates"] = trainer.rates
+    tensors |= _over("tempering.", trainer.tempering.state_dict())
     for i, control in enumerate(trainer.controls):
         tensors |= _over(f"control.{i}.", control.state_dict(trainer))
     for i, callback in enumerate(kept):
@@ -36,7 +37,6 @@ def snapshot(
     values = {
         "cycles": trainer.schedule.cycles,
         "hold": trainer.schedule.hold,
-        "lengths_now": trainer.tempering.lengths,
         "rows": trainer.rows,
         "pruned_restarts": [pruned.as_dict() for pruned in trainer.pruned],
         "last": trainer.last,
@@ -73,7 +73,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
         control.load_state_dict(_under(f"control.{i}.", tensors), trainer)
     cycles = tuple((int(n), float(p)) for n, p in values["cycles"])
     trainer.schedule = LearningRate(cycles, values.get("hold", 0))
-    trainer.tempering = Tempering(tuple(values.get("lengths_now", values["lengths"])))
+    trainer.tempering.load_state_dict(_under("tempering.", tensors))
     trainer.last = values["last"]
     trainer.ending = values.get("ending", "steps")
     trainer.stopped = None if values["stopped"] == "interrupted" else values["stopped"]

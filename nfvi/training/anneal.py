@@ -1,0 +1,58 @@
+"""What the argument ``anneal`` of a fit means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import TypeAlias
+
+__all__ = ["ANNEAL", "Anneal", "is_adaptive", "tempering_lengths"]
+
+ANNEAL = 0.6
+ADAPTIVE = "adaptive"
+
+Anneal: TypeAlias = bool | float | str | Sequence[bool | float | str] | None
+
+
+def tempering_lengths(anneal: Anneal, restarts: int, steps: int) -> tuple[int, ...]:
+    """Steps for which each restart is tempered, from the ``anneal`` argument.
+
+    Raises:
+        ValueError: a fraction outside [0, 1], or not one for each restart.
+    """
+    if anneal is None:
+        fractions: list[float] = [0.0 if i % 4 == 1 else ANNEAL for i in range(restarts)]
+    elif isinstance(anneal, Iterable) and not isinstance(anneal, str):
+        fractions = [_fraction(a) for a in anneal]
+        if len(fractions) != restarts:
+            raise ValueError(
+                f"anneal has {len(fractions)} fractions for restarts={restarts}; give one number,"
+                " or one for each restart"
+            )
+    else:
+        fractions = [_fraction(anneal)] * restarts
+    return tuple(round(fraction * steps) for fraction in fractions)
+
+
+def is_adaptive(anneal: Anneal) -> bool:
+    """Whether ``anneal`` is ``"adaptive"``, or such for each restart that is tempered.
+
+    Raises:
+        ValueError: some restarts are to be tempered adaptively and others by a fraction.
+    """
+    if isinstance(anneal, str) or not isinstance(anneal, Iterable):
+        return anneal == ADAPTIVE
+    words = [a for a in anneal if a == ADAPTIVE]
+    if words and any(a != ADAPTIVE and a for a in anneal):
+        raise ValueError(f'beside "{ADAPTIVE}", anneal takes False for a restart; got {anneal!r}')
+    return bool(words)
+
+
+def _fraction(value: object) -> float:
+    if value == ADAPTIVE:
+        return ANNEAL
+    if isinstance(value, bool):
+        return ANNEAL if value else 0.0
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ValueError(f"anneal must be fractions of the steps from 0 to 1, got {value!r}")
+    return float(value)
