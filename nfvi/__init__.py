@@ -8,6 +8,7 @@ from nfvi.calibration import Calibration, calibrate
 from nfvi.compare import Comparison, compare
 from nfvi.density_fit import DensityFit
 from nfvi.errors import FitError, FormulaError, TargetError
+from nfvi.evidence import EvidenceComparison, compare_evidence
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.guide import Guide
@@ -41,6 +42,7 @@ __all__ = [
     "Checkpoint",
     "Comparison",
     "DensityFit",
+    "EvidenceComparison",
     "Fit",
     "FitError",
     "FlowDensity",
@@ -61,6 +63,7 @@ __all__ = [
     "as_target",
     "calibrate",
     "compare",
+    "compare_evidence",
     "hmc",
     "log_density",
     "nuts",

@@ -93,6 +93,15 @@ EXAMPLES = {
             r"negative lengths +150 of 150 are strange",
         ],
     },
+    "model_evidence": {
+        "figures": ["estimates"],
+        "lines": [
+            r"all ten +-?\S+ ± \S+",
+            r"bmi, s5, bp, sex, s3 +-49\d\.\d+ +[-+]\S+ ± \S+ +\+0\.0000 ± 0\.0000, exact",
+            r"all ten +-\S+ +[-+]\S+ ± \S+ +\S+ ± \S+, exact -\d+\.\d+",
+            r"bmi +prior 0\.6\d+, posterior 0\.\d+",
+        ],
+    },
     "eight_schools": {
         "figures": ["nuts", "tau"],
         "lines": [
