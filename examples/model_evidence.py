@@ -54,7 +54,9 @@ def fitted(example: Example, name: str) -> Fit:
     """The fit of one model."""
     example.heading(f"Progression of diabetes on {name}")
     target = PyroTarget(linear_regression, *data(name))
-    fit = NFVI(FORMULA, base=BASE, seed=SEED).fit(target, progress=False, **FITTING | example.fitting)
+    fit = NFVI(FORMULA, base=BASE, seed=SEED).fit(
+        target, progress=False, **FITTING | example.fitting
+    )
     print(fit)
     return fit
 
