@@ -15,6 +15,7 @@ from nfvi.guide import Guide
 from nfvi.inference import NFVI
 from nfvi.mcmc import hmc, nuts
 from nfvi.mcmc_run import MCMCRun
+from nfvi.mixture_guide import MixtureGuide
 from nfvi.targets import LogDensity, PyroTarget, Target, as_target, log_density
 from nfvi.training.callbacks import (
     CheckElboConvergence,
@@ -52,6 +53,7 @@ __all__ = [
     "Guide",
     "LogDensity",
     "MCMCRun",
+    "MixtureGuide",
     "ProgressBar",
     "PyroTarget",
     "Stop",

@@ -15,7 +15,7 @@ from nfvi.errors import FitError
 from nfvi.expectation import Expectation, expectation_of
 from nfvi.fit_text import summarize
 from nfvi.formula import Formula
-from nfvi.guide import Guide
+from nfvi.mixture_guide import AnyGuide
 from nfvi.targets import Target
 
 __all__ = ["Approximation"]
@@ -35,7 +35,7 @@ class Approximation:
 
     def __init__(
         self,
-        guide: Guide,
+        guide: AnyGuide,
         target: Target | None,
         settings: dict[str, Any],
         diagnostics: Diagnostics | None = None,

@@ -11,10 +11,19 @@ import torch
 from torch import Tensor
 
 from nfvi.arviz_functions import psislw, tail_length
-from nfvi.guide import Guide
+from nfvi.mixture_guide import AnyGuide
 from nfvi.targets.base import Target
 
-__all__ = ["KHAT_LIMIT", "Diagnostics", "WeightedDraws", "diagnose", "draw_weighted", "elbo_of"]
+__all__ = [
+    "KHAT_LIMIT",
+    "Diagnostics",
+    "WeightedDraws",
+    "diagnose",
+    "draw_weighted",
+    "elbo_of",
+    "evaluate",
+    "smoothed_weights",
+]
 
 KHAT_LIMIT = 0.7
 CHUNK = 4_096
@@ -81,7 +90,7 @@ class Diagnostics:
 
 @torch.no_grad()
 def evaluate(
-    guide: Guide, target: Target, n: int, generator: torch.Generator
+    guide: AnyGuide, target: Target, n: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """n draws z (n, d), log p(z) (n) and log q(z) (n), in pieces of 4 096."""
     pieces = []
@@ -101,7 +110,7 @@ def elbo_of(log_p: Tensor, log_q: Tensor) -> tuple[float, float]:
 
 
 def draw_weighted(
-    guide: Guide, target: Target, n: int, generator: torch.Generator
+    guide: AnyGuide, target: Target, n: int, generator: torch.Generator
 ) -> WeightedDraws:
     """n draws with Pareto-smoothed importance weights.
 
@@ -112,7 +121,7 @@ def draw_weighted(
     usable = log_p.isfinite() | (log_p == -torch.inf)
     usable &= log_q.isfinite() & z.isfinite().all(-1)
     log_ratio = log_p.double() - log_q.double()
-    log_weights, khat = _smooth(torch.where(usable, log_ratio, -torch.inf))
+    log_weights, khat = smoothed_weights(torch.where(usable, log_ratio, -torch.inf))
     return WeightedDraws(z, log_p, log_q, log_weights, khat)
 
 
@@ -149,7 +158,7 @@ def _evidence(log_ratio: Tensor, n: int) -> tuple[float, float]:
     return log_mean, math.sqrt(square) / n
 
 
-def _smooth(log_ratio: Tensor) -> tuple[Tensor, float]:
+def smoothed_weights(log_ratio: Tensor) -> tuple[Tensor, float]:
     """Pareto-smoothed, normalised log weights (n), and k-hat, from float64 log ratios (n)."""
     used = log_ratio > -torch.inf
     if not bool(used.any()):

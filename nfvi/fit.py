@@ -14,14 +14,15 @@ from nfvi.checks import check_whole
 from nfvi.diagnostics import Diagnostics
 from nfvi.fit_file import load_fit, save_fit
 from nfvi.fit_text import describe
-from nfvi.guide import Guide
 from nfvi.mcmc_run import MCMCRun
-from nfvi.neutra import nuts_in_base_space
+from nfvi.mixture_guide import AnyGuide
+from nfvi.neutra import nuts_in_base_space, single_flow
 from nfvi.targets import Target
 from nfvi.training.callbacks import with_progress
+from nfvi.training.combine import outcome
 from nfvi.training.history import History
 from nfvi.training.loop import Trainer
-from nfvi.training.restarts import Restart, rank
+from nfvi.training.restarts import Restart, kept
 from nfvi.training.setup import trainer_of_guide
 from nfvi.training.state import CallbackLike
 from nfvi.verification import Verification, verify_guide
@@ -36,10 +37,11 @@ class Fit(Approximation):
     one of them is first asked for, and again after :meth:`refine`.
 
     Attributes:
-        guide: q on unconstrained space.
+        guide: q on unconstrained space; a mixture with ``combine="mixture"``, if it takes one.
         target: the target, or ``None`` for a loaded fit that was given none.
         history: ELBO, loss, gradient length and β at every step.
-        restarts: every restart with its final ELBO; one is marked best, and is the guide.
+        restarts: every restart with its final ELBO; the best one, or those with a weight, are
+            the guide.
         seed: that of the whole fit.
         stopped: ``"steps"``, ``"converged"``, ``"interrupted"``, or the reason a callback gave.
         wall_time: seconds of fitting, diagnostics left out.
@@ -50,7 +52,7 @@ class Fit(Approximation):
 
     def __init__(
         self,
-        guide: Guide,
+        guide: AnyGuide,
         target: Target | None,
         *,
         history: History,
@@ -71,12 +73,12 @@ class Fit(Approximation):
     def from_trainer(
         cls, trainer: Trainer, callbacks: Sequence[CallbackLike], started: float
     ) -> Fit:
-        """Run a trainer to its end and keep its best restart."""
+        """Run a trainer to its end and keep its best restart, or a mixture."""
         started -= trainer.wall_time  # what a checkpoint was written after
         stopped = trainer.run(callbacks)
-        restarts = rank(trainer, trainer.settings["seed"])
+        guide, restarts = outcome(trainer)
         return cls(
-            trainer.guide(_best(restarts)),
+            guide,
             trainer.target,
             history=trainer.history,
             restarts=restarts,
@@ -104,8 +106,9 @@ class Fit(Approximation):
 
         Steps that an interrupted or stopped fit had left are made up first, exactly as they
         would have been; further ones are a new cycle of the learning rate, with a peak of 0.3
-        of the first. Restarts go on side by side, and the best is chosen anew. A fit loaded
-        from a file has one restart and a new optimiser.
+        of the first. Restarts go on side by side, and the best is chosen anew, or weights are
+        found anew. A fit loaded from a file has a new optimiser, and one restart, or those of its
+        mixture.
 
         Args:
             steps: how many.
@@ -119,14 +122,14 @@ class Fit(Approximation):
         started = time.perf_counter()
         trainer = self._trainer
         if trainer is None:
-            history = self.history.select(_best(self.restarts))
+            history = self.history.select(*kept(self.restarts))
             trainer = trainer_of_guide(self.guide, self._known_target(), self.settings, history)
             trainer.gradient_evaluations = self._gradient_evaluations
         self.stopped = trainer.run(with_progress(callbacks, progress), steps)
         self._trainer, self.history, self.settings = trainer, trainer.history, trainer.settings
         self._gradient_evaluations = trainer.gradient_evaluations
-        self.restarts = rank(trainer, self.seed)
-        self.guide = trainer.guide(_best(self.restarts)).requires_grad_(False).eval()
+        guide, self.restarts = outcome(trainer)
+        self.guide = guide.requires_grad_(False).eval()
         self.wall_time += time.perf_counter() - started
         self._diagnostics = None
         return self
@@ -161,23 +164,24 @@ class Fit(Approximation):
             The draws with their diagnostics, on the space of the target.
 
         Raises:
-            FitError: the fit was loaded without its target.
+            FitError: the fit was loaded without its target, or its guide is a mixture.
 
         Reference:
             Hoffman, Sountsov, Dillon, Langmore, Tran and Vasudevan, NeuTra-lizing bad geometry in
             Hamiltonian Monte Carlo using neural transport, 2019.
         """
         check_whole("chains", chains, 1)
+        guide = single_flow(self.guide)
         seed = self.seed if seed is None else seed
         start = self._stream(seed)
         return nuts_in_base_space(
-            self.guide,
+            guide,
             self._known_target(),
             draws=draws,
             warmup=warmup,
             chains=chains,
             seed=seed,
-            init=self.guide.base_sample(chains, generator=start),
+            init=guide.base_sample(chains, generator=start),
             target_accept=target_accept,
             max_tree_depth=max_tree_depth,
             progress=progress,
@@ -243,7 +247,3 @@ class Fit(Approximation):
     def __repr__(self) -> str:
         name = "no target" if self.target is None else self.target.name
         return f"<Fit {str(self.formula)!r} of {name}, dim={self.dim}, steps={self.steps}>"
-
-
-def _best(restarts: tuple[Restart, ...]) -> int:
-    return next(restart.index for restart in restarts if restart.best)

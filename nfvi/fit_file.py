@@ -11,7 +11,8 @@ import torch
 from nfvi.diagnostics import Diagnostics
 from nfvi.errors import FitError, TargetError
 from nfvi.files import read_file, write_file
-from nfvi.guide import Guide
+from nfvi.guide_file import guide_from_header, header_of_guide
+from nfvi.mixture_guide import AnyGuide
 from nfvi.targets import Target, as_target
 from nfvi.training.history import History
 from nfvi.training.restarts import Restart
@@ -28,6 +29,7 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
     tensors |= {f"history.{name}": value for name, value in fit.history.state_dict().items()}
     values = {
         "settings": fit.settings,
+        "guide": header_of_guide(fit.guide),
         "stopped": fit.stopped,
         "wall_time": fit.wall_time,
         "gradient_evaluations": fit.gradient_evaluations,
@@ -44,15 +46,10 @@ def load_fit(
     tensors, values = read_file(path, "fit", map_location)
     try:
         settings = values["settings"]
-        guide = Guide(
-            settings["formula"],
-            settings["dim"],
-            base=settings["base"],
-            generator=torch.Generator().manual_seed(0),
-            dtype=getattr(torch, settings["dtype"]),
-            device=map_location,
-        )
-        guide.load_state_dict(_under("guide.", tensors))
+        # Files of earlier versions hold guides that the settings describe in full.
+        header = values.get("guide", settings)
+        guide = guide_from_header(header, _under("guide.", tensors), map_location)
+        _check_settings(settings, guide)
         history = History()
         history.load_state_dict(_under("history.", tensors))
         found: dict[str, Any] = {
@@ -70,7 +67,7 @@ def load_fit(
     return {**found, "target": _target(target, settings, guide)}
 
 
-def _target(target: Any, settings: dict[str, Any], guide: Guide) -> Target | None:
+def _target(target: Any, settings: dict[str, Any], guide: AnyGuide) -> Target | None:
     if target is None:
         return None
     bare = not isinstance(target, Target) and not settings["named"]
@@ -81,6 +78,19 @@ def _target(target: Any, settings: dict[str, Any], guide: Guide) -> Target | Non
         )
     made.check(guide.dtype, guide.device)
     return made
+
+
+def _check_settings(settings: dict[str, Any], guide: AnyGuide) -> None:
+    """Settings and guide must be of one fit: a fit that goes on reads both."""
+    described = {
+        "formula": str(guide.formula),
+        "dim": guide.dim,
+        "base": str(guide.base),
+        "dtype": str(guide.dtype).removeprefix("torch."),
+    }
+    for name, value in described.items():
+        if settings[name] != value:
+            raise ValueError(f"its settings say {name}={settings[name]!r}, its guide {value!r}")
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

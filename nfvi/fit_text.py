@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 
 from nfvi.diagnostics import KHAT_LIMIT
+from nfvi.restarts_text import restart_lines, spread
 from nfvi.text_table import align, short
 
 if TYPE_CHECKING:
     from nfvi.fit import Fit
-    from nfvi.training.restarts import Restart
 
 __all__ = ["describe", "plus_minus", "summarize", "wrapped"]
 
 WIDTH = 99
 QUANTILES = (0.05, 0.5, 0.95)
-# A mode that holds a quarter of the mass costs 0.3 nats when it is lost.
-SPREAD = 0.3
 CLOSE, ROUGH = 0.5, 0.1
 LEAST_GAIN = 0.01
 CAVEAT = (
@@ -32,7 +30,7 @@ CAVEAT = (
 
 def describe(fit: Fit) -> str:
     """The text of a fit, in lines of less than 100 columns."""
-    lines = [*_header(fit), *_restarts(fit)]
+    lines = [*_header(fit), *(line for text in restart_lines(fit) for line in wrapped(text))]
     if fit.target is not None or fit._diagnostics is not None:
         lines += ["", *_numbers(fit), "", *_advice(fit)]
     else:
@@ -72,21 +70,6 @@ def _header(fit: Fit) -> list[str]:
 def _draws(fit: Fit) -> str:
     first, last = fit.settings["n_mc"], int(fit.history.n_mc[-1]) if len(fit.history) else 0
     return f"{first:,} to {last:,}" if last > first else f"{first:,}"
-
-
-def _restarts(fit: Fit) -> list[str]:
-    if len(fit.restarts) == 1 and not fit.restarts[0].skipped:
-        return []
-    words = []
-    for restart in fit.restarts:
-        notes = ["tempered"] if restart.tempered else []
-        notes += [f"{restart.skipped} steps skipped"] if restart.skipped else []
-        notes += ["dropped"] if restart.dropped else []
-        notes += [f"pruned at step {restart.pruned:,}"] if restart.pruned is not None else []
-        notes += ["kept"] if restart.best else []
-        elbo = "-" if math.isnan(restart.elbo) else f"{restart.elbo:.3f}"
-        words.append(elbo + (f" ({', '.join(notes)})" if notes else ""))
-    return wrapped(f"ELBO of each restart: {'; '.join(words)}")
 
 
 def _numbers(fit: Fit) -> list[str]:
@@ -155,7 +138,7 @@ def _khat(khat: float) -> tuple[str, str]:
 
 
 def _advice(fit: Fit) -> list[str]:
-    return [line for text in (_verdict(fit), *_spread(fit), CAVEAT) for line in wrapped(text)]
+    return [line for text in (_verdict(fit), *spread(fit), CAVEAT) for line in wrapped(text)]
 
 
 def _verdict(fit: Fit) -> str:
@@ -206,32 +189,6 @@ def _other_base(fit: Fit) -> str:
     if str(fit.guide.base) == "normal":
         return 'a base with heavier tails (base="studentt(df=5)" or "laplace")'
     return "another base (normal, laplace, studentt)"
-
-
-def _spread(fit: Fit) -> list[str]:
-    """Whether the restarts agree on the ELBO."""
-    alive = [r for r in fit.restarts if _ended(r)]
-    if len(alive) < 2:
-        return []
-    best = max(alive, key=lambda r: r.elbo)
-    limit = max(SPREAD, 5 * best.elbo_se)
-    reached = sum(r.elbo > best.elbo - limit for r in alive)
-    if reached == len(alive):
-        return []
-    if reached == 1:
-        return [
-            f"Only the kept one of {len(alive)} restarts came so far, the next ended"
-            f" {best.elbo - sorted(r.elbo for r in alive)[-2]:.2f} nats lower, as when a mode is"
-            " lost: temper for longer (anneal=0.8) or use more restarts."
-        ]
-    return [
-        f"{reached} of {len(alive)} restarts agree to {limit:.1f} nats; the others ended lower, as"
-        " when a mode is lost, and were not kept."
-    ]
-
-
-def _ended(restart: Restart) -> bool:
-    return not restart.dropped and restart.pruned is None and math.isfinite(restart.elbo)
 
 
 def summarize(sites: dict[str, Tensor]) -> str:

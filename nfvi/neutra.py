@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nfvi.errors import FitError
 from nfvi.guide import Guide
 from nfvi.mcmc import nuts
 from nfvi.mcmc_run import MCMCRun
+from nfvi.mixture_guide import AnyGuide, MixtureGuide
 from nfvi.targets import Target
 
-__all__ = ["BaseSpace", "nuts_in_base_space"]
+__all__ = ["BaseSpace", "nuts_in_base_space", "single_flow"]
 
 
 class BaseSpace(Target):
@@ -64,6 +66,21 @@ def nuts_in_base_space(guide: Guide, target: Target, **options: Any) -> MCMCRun:
         draws=_mapped(guide, run.draws),
         starts=_mapped(guide, run.starts),
     )
+
+
+def single_flow(guide: AnyGuide) -> Guide:
+    """The guide, if it is one map of its base.
+
+    Raises:
+        FitError: it is a mixture, which has no base space to sample in.
+    """
+    if isinstance(guide, MixtureGuide):
+        raise FitError(
+            "the guide is a mixture, and NUTS in base space needs a single flow: take"
+            " nuts(fit.target, chains=4, init=fit.guide.sample(4)), whose chains start in the modes"
+            " that were found"
+        )
+    return guide
 
 
 @torch.no_grad()

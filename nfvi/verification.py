@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.fit_text import wrapped
-from nfvi.guide import Guide
+from nfvi.mixture_guide import AnyGuide
 from nfvi.parallel_hmc import ParallelHMC
 from nfvi.targets import Target
 from nfvi.text_table import align, short
@@ -117,7 +117,7 @@ def _row(c: ScalarCheck) -> list[str]:
 
 
 def verify_guide(
-    guide: Guide, target: Target, chains: int, generator: torch.Generator
+    guide: AnyGuide, target: Target, chains: int, generator: torch.Generator
 ) -> Verification:
     """Run chains from draws of a guide until their marginals settle, and compare.
 

@@ -37,10 +37,11 @@ FLOORS = [
     {"errors"},
     {"flows", "targets"},
     {"formula", "mcmc", "placement"},
-    {"guide"},
+    {"guide", "guide_file", "mixture_guide"},
     {
         "training",
         "diagnostics",
+        "mixture_weights",
         "data",
         "standardization",
         "density_data",
@@ -61,6 +62,7 @@ FLOORS = [
         "fit_text",
         "neutra",
         "parallel_hmc",
+        "restarts_text",
         "verification",
     },
     {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nfvi.plots.densities import SHADES, draw_grid, exact_draws, sample, square
+from nfvi.plots.densities import SHADES, draw_grid, exact_draws, sample, square, title_of
 from nfvi.plots.grids import grid_of_guide, grid_of_target, is_long, window_of
 from nfvi.plots.marginals import pairs
 from nfvi.plots.side_by_side import side_by_side
@@ -59,7 +59,7 @@ def fitted(
             "exact",
             f"{fit.target.name}, the target",
         ),
-        (lower, grid_of_guide(fit.guide, window), "left", str(fit.formula)),
+        (lower, grid_of_guide(fit.guide, window), "left", title_of(fit.guide)),
     ):
         draw_grid(square(ax, window), values, role, log=log)
         ax.set_title(title, fontsize=11)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nfvi.density import Density
 from nfvi.guide import Guide
+from nfvi.mixture_guide import AnyGuide, MixtureGuide
 from nfvi.plots.grids import MASSES, Grid, grid_of_guide, grid_of_target, is_long, window_of
 from nfvi.plots.style import COLORS, Window, array, figure_of, new_axes, note, thinned
 from nfvi.targets import Target
@@ -29,6 +30,7 @@ __all__ = [
     "size_of",
     "square",
     "target",
+    "title_of",
 ]
 
 DRAWS = 4000
@@ -79,7 +81,7 @@ def target(
 
 
 def guide(
-    fit: Fit | Guide,
+    fit: Fit | AnyGuide,
     *,
     window: Window | None = None,
     draws: Tensor | int = 0,
@@ -90,7 +92,7 @@ def guide(
     """The density of a guide with d = 2 on unconstrained space, shaded as in :func:`target`.
 
     Args:
-        fit: a fit or a guide.
+        fit: a fit, a guide or a mixture of guides.
         window: as for :func:`target`; default from 4000 draws of the guide.
         draws: points (n, 2) to draw on top, or how many of the guide.
         log: as for :func:`target`.
@@ -106,7 +108,7 @@ def guide(
     """
     if isinstance(fit, Density):
         raise TypeError("a fit to data is drawn in the units of the data by plots.density(fit, x)")
-    chosen = fit if isinstance(fit, Guide) else fit.guide
+    chosen = fit if isinstance(fit, Guide | MixtureGuide) else fit.guide
     _check_two(chosen.dim)
     if isinstance(draws, int):
         draws = sample(chosen, draws)
@@ -115,16 +117,21 @@ def guide(
     ax = square(new_axes(ax, size_of(window)), window)
     draw_grid(ax, grid_of_guide(chosen, window), "left", log=log, lines=lines)
     if not ax.get_title():
-        ax.set_title(str(chosen.formula))
+        ax.set_title(title_of(chosen))
     if len(draws):
         scatter(ax, draws, COLORS["right"])
     note(ax, key(log, lines), *outside(window, draws))
     return ax
 
 
-def sample(guide: Guide, n: int) -> Tensor:
+def sample(guide: AnyGuide, n: int) -> Tensor:
     """The same n draws (n, d) of a guide at each call."""
     return guide.sample(n, generator=torch.Generator(guide.device).manual_seed(0))
+
+
+def title_of(guide: AnyGuide) -> str:
+    """The formula of a guide, or of how many a mixture is."""
+    return str(guide) if isinstance(guide, MixtureGuide) else str(guide.formula)
 
 
 def exact_draws(target: Target) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.guide import Guide
+from nfvi.mixture_guide import AnyGuide
 from nfvi.plots.style import Array, Window, array
 from nfvi.targets import Target
 
@@ -135,6 +135,6 @@ def grid_of_target(target: Target, window: Window, like: Tensor | None = None) -
     )
 
 
-def grid_of_guide(guide: Guide, window: Window) -> Grid:
+def grid_of_guide(guide: AnyGuide, window: Window) -> Grid:
     """The density of a guide on a grid; it is normalised."""
     return grid(guide.log_prob, window, log_normalizer=0.0, dtype=guide.dtype, device=guide.device)

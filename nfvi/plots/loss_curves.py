@@ -13,6 +13,7 @@ from nfvi.diagnostics import KHAT_LIMIT
 from nfvi.plots.likelihood_curves import likelihood_history
 from nfvi.plots.smoothing import band, width_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
+from nfvi.training.restarts import kept
 
 if TYPE_CHECKING:
     from nfvi.fit import Fit
@@ -95,12 +96,18 @@ def _curves(ax: Axes, fit: Fit, band: tuple[Array, Array, Array], smooth: int, b
     mean, upper, lower = band
     chosen = slice(None, None, max(1, len(mean) // POINTS))
     step = np.arange(1, len(mean) + 1)[chosen]
-    others = [r for r in fit.restarts if not r.best]
+    members = kept(fit.restarts)
+    others = [r for r in fit.restarts if r.index not in members]
     for restart in others:
         label = f"other restarts ({len(others)})" if restart is others[0] else None
         y = mean[chosen, restart.index]
         ax.plot(step, y, color=COLORS["other"], lw=1, label=label, zorder=2)
     label = f"restart {best}, kept" if others else "the fit"
+    if len(members) > 1:
+        label = f"restarts {', '.join(map(str, members))}, a mixture"
+    for index in members:
+        if index != best:
+            ax.plot(step, mean[chosen, index], color=COLORS["left"], lw=1.8, zorder=3)
     ax.fill_between(
         step, lower[chosen, best], upper[chosen, best], color=COLORS["left"], alpha=0.2, lw=0,
         zorder=2.5, label=f"± sd of one step, over {smooth} steps",

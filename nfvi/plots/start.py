@@ -10,6 +10,7 @@ from torch import Tensor
 from nfvi.checks import check_whole
 from nfvi.guide import Guide
 from nfvi.inference import NFVI
+from nfvi.mixture_guide import MixtureGuide
 from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
 from nfvi.plots.grids import grid_of_target, window_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
@@ -47,7 +48,8 @@ def starting(
         The axes.
 
     Raises:
-        ValueError: no dimension, one that differs from the target's, or dims out of range.
+        ValueError: no dimension, one that differs from the target's, dims out of range, or a
+            mixture of guides.
 
     Example:
         >>> from nfvi import NFVI
@@ -55,6 +57,8 @@ def starting(
         'planar*8 before the first step'
     """
     check_whole("draws", draws, 2)
+    if isinstance(start, MixtureGuide):
+        raise ValueError("starting needs one flow, and a mixture has no one base: pass a component")
     guide = _guide_of(start, target, dim, seed)
     generator = torch.Generator(guide.device).manual_seed(seed)
     base = guide.base_sample(draws, generator=generator)

@@ -107,10 +107,10 @@ class History:
         """Learning rate of the last step."""
         return self._lr[-1]
 
-    def select(self, restart: int) -> History:
-        """The record of one restart alone."""
+    def select(self, *restarts: int) -> History:
+        """The record of some of the restarts alone."""
         chosen = History(self.quantity)
-        chosen._rows = [row[:, restart : restart + 1] for row in self._rows]
+        chosen._rows = [row[:, list(restarts)] for row in self._rows]
         chosen._lr, chosen._n_mc = list(self._lr), list(self._n_mc)
         return chosen
 

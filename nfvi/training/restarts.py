@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from nfvi.diagnostics import elbo_of, evaluate
 from nfvi.training.loop import Trainer
 from nfvi.training.pruning import Pruned
 
-__all__ = ["Restart", "rank"]
+__all__ = ["Restart", "kept", "rank"]
 
 DRAWS = 20_000
 
@@ -26,9 +27,10 @@ class Restart:
         tempered: whether β rose from near 0 at first.
         skipped: steps left out because loss or gradient were not finite.
         dropped: whether it was given up after too many of them in a row.
-        best: whether it is the one that was kept.
+        best: whether it is the one that was kept, or the best one of a mixture.
         pruned: the step after which it was given up for being behind, where ``elbo`` is from;
             ``None`` if it was not.
+        weight: its share of the mixture that was kept; ``None`` if it is not in one.
     """
 
     index: int
@@ -39,6 +41,13 @@ class Restart:
     dropped: bool
     best: bool
     pruned: int | None = None
+    weight: float | None = None
+
+
+def kept(restarts: Sequence[Restart]) -> list[int]:
+    """The indices of the restarts that a guide is made of: those of a mixture, or the best one."""
+    mixed = [restart.index for restart in restarts if restart.weight is not None]
+    return mixed or [restart.index for restart in restarts if restart.best]
 
 
 def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:
