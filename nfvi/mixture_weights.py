@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfvi.diagnostics import evaluate, smoothed_weights
 from nfvi.errors import FitError
-from nfvi.guide import Guide
+from nfvi.mixture_guide import AnyGuide
 from nfvi.targets.base import Target
 
 __all__ = ["mixture_weights"]
@@ -27,7 +27,7 @@ CONVERGED = 1e-6
 
 
 def mixture_weights(
-    guides: Sequence[Guide], target: Target, n: int, generator: torch.Generator
+    guides: Sequence[AnyGuide], target: Target, n: int, generator: torch.Generator
 ) -> Tensor:
     """The weights of the mixture of K guides that is nearest to a target; 0 for those not needed.
 
@@ -51,7 +51,7 @@ def mixture_weights(
     which the ELBO hardly sees. The best guide alone is tried first.
 
     Args:
-        guides: q_k.
+        guides: q_k, which may be mixtures themselves.
         target: p.
         n: draws from each guide; all from the same random numbers.
         generator: of the draws.
@@ -123,7 +123,9 @@ class _Points:
 
 
 @torch.no_grad()
-def _points(guides: Sequence[Guide], target: Target, n: int, generator: torch.Generator) -> _Points:
+def _points(
+    guides: Sequence[AnyGuide], target: Target, n: int, generator: torch.Generator
+) -> _Points:
     state = generator.get_state()
     draws, log_ps = [], []
     for guide in guides:
