@@ -16,6 +16,10 @@ from nfvi.formula import parse_call
 __all__ = ["BASES", "Base", "Laplace", "Normal", "StudentT", "make_base"]
 
 
+NORMAL = 1 / 0.6744897501960817
+"""The sd of a normal distribution in units of its upper quartile."""
+
+
 class Base(ABC):
     """A distribution on R^d with independent, identically distributed coordinates."""
 
@@ -33,6 +37,18 @@ class Base(ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density at z (\\*, d), summed over coordinates: (\\*)."""
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of a coordinate.
+
+        A base that has none gives 0.741 times its interquartile range, which for a normal
+        distribution is the standard deviation.
+
+        Raises:
+            NotImplementedError: this base does not say.
+        """
+        raise NotImplementedError(f"base {self} does not say its sd; give its class a property sd")
 
     def from_uniform(self, u: Tensor) -> Tensor:
         """The quantile function at u within (0, 1), entry by entry.
@@ -63,6 +79,10 @@ class Normal(Base):
     def log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * (z * z).sum(-1) - 0.5 * math.log(2 * math.pi) * z.shape[-1]
 
+    @property
+    def sd(self) -> float:
+        return 1.0
+
     def from_uniform(self, u: Tensor) -> Tensor:
         quantile: Tensor = torch.special.ndtri(u)
         return quantile
@@ -89,6 +109,10 @@ class Laplace(Base):
 
     def log_prob(self, z: Tensor) -> Tensor:
         return -z.abs().sum(-1) - math.log(2) * z.shape[-1]
+
+    @property
+    def sd(self) -> float:
+        return math.sqrt(2)
 
     def from_uniform(self, u: Tensor) -> Tensor:
         return torch.where(u < 0.5, (2 * u).log(), -(2 * (1 - u)).log())
@@ -131,10 +155,28 @@ class StudentT(Base):
         constant = math.lgamma(half) - math.lgamma(self.df / 2) - 0.5 * math.log(self.df * math.pi)
         return (constant - half * (z * z / self.df).log1p()).sum(-1)
 
+    @property
+    def sd(self) -> float:
+        return math.sqrt(self.df / (self.df - 2)) if self.df > 2 else _quartile(self.df) * NORMAL
+
     def __str__(self) -> str:
         # Every digit, so that the text names this very base.
         df = int(self.df) if self.df == int(self.df) else self.df
         return f"studentt(df={df!r})"
+
+
+def _quartile(df: float) -> float:
+    """The upper quartile of Student's t.
+
+    With t = √ν cot φ the density is ∝ sin^(ν−1) φ on (0, π/2), and with φ = u^(1/ν) it has no
+    pole where ν < 1.
+    """
+    edges = torch.linspace(0, (math.pi / 2) ** df, 20_001, dtype=torch.float64, device="cpu")
+    angle = (0.5 * (edges[1:] + edges[:-1])) ** (1 / df)
+    mass = (angle.sin() / angle).clamp_min(torch.finfo(angle.dtype).tiny) ** (df - 1)
+    share = (mass.cumsum(0) - 0.5 * mass) / mass.sum()
+    middle = float(angle[int(torch.searchsorted(share, 0.5))])
+    return math.sqrt(df) / math.tan(middle)
 
 
 BASES: dict[str, type[Base]] = {"normal": Normal, "laplace": Laplace, "studentt": StudentT}

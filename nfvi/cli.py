@@ -15,6 +15,7 @@ from nfvi.flows.registry import lookup, names
 from nfvi.text_table import align
 from nfvi.training.anneal import ANNEAL
 from nfvi.training.setup import N_MC, RESTARTS, STEPS
+from nfvi.training.starts import STARTS
 
 __all__ = ["app"]
 
@@ -110,6 +111,14 @@ def fit(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1. Default: cpu.", rich_help_panel=GUIDE)
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join((*STARTS, "zeros")),
+            help="Gaussian that is fitted first and placed behind the flows. Default: none.",
+            rich_help_panel=FITTING,
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(help=f"Optimiser steps. Default: {STEPS}.", rich_help_panel=FITTING),
@@ -198,7 +207,7 @@ def fit(
     """
     request = Request(
         target=target, formula=formula, dim=dim, base=base, jitter=jitter, seed=seed,
-        dtype=dtype, device=device, steps=steps, n_mc=n_mc, restarts=restarts,
+        dtype=dtype, device=device, init=init, steps=steps, n_mc=n_mc, restarts=restarts,
         anneal=anneal, gradient=gradient, lr=lr, checkpoint=checkpoint,
         resume=resume, nuts=nuts, draws=draws, warmup=warmup, chains=chains, out=out,
         progress=progress,

@@ -36,6 +36,7 @@ class Request:
     seed: int | None
     dtype: str | None
     device: str | None
+    init: str | None
     steps: int | None
     n_mc: int | None
     restarts: int | None
@@ -119,6 +120,7 @@ def _start(request: Request) -> NFVI:
 def _fit_arguments(request: Request) -> dict[str, Any]:
     return {
         "dim": request.dim,
+        "init": request.init,
         "steps": request.steps,
         "n_mc": request.n_mc,
         "restarts": request.restarts,

@@ -47,7 +47,8 @@ class Fit(Approximation):
         wall_time: seconds of fitting, diagnostics left out.
         steps: optimiser steps done.
         gradient_evaluations: draws at which the gradient of the target was taken, in all
-            restarts.
+            restarts, with those that ``init=`` and ``lr="auto"`` took.
+        batched_evaluations: batches in which it was taken, one after the other.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Fit(Approximation):
         stopped: str,
         wall_time: float,
         gradient_evaluations: int,
+        batched_evaluations: int | None = None,
         diagnostics: Diagnostics | None = None,
         trainer: Trainer | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class Fit(Approximation):
         self.history, self.restarts = history, restarts
         self.stopped, self.wall_time = stopped, wall_time
         self._gradient_evaluations, self._trainer = gradient_evaluations, trainer
+        self._batched_evaluations = batched_evaluations
 
     @classmethod
     def from_trainer(
@@ -86,6 +89,7 @@ class Fit(Approximation):
             stopped=stopped,
             wall_time=time.perf_counter() - started,
             gradient_evaluations=trainer.gradient_evaluations,
+            batched_evaluations=trainer.batched_evaluations,
             trainer=trainer,
         )
 
@@ -98,6 +102,12 @@ class Fit(Approximation):
     def gradient_evaluations(self) -> int:
         """Draws at which the target's gradient was taken, in all restarts together."""
         return self._gradient_evaluations
+
+    @property
+    def batched_evaluations(self) -> int:
+        """Batches in which that gradient was taken, one after the other; compare with NUTS."""
+        # Files of earlier versions do not say, and had one for each step.
+        return self.steps if self._batched_evaluations is None else self._batched_evaluations
 
     def refine(
         self, steps: int, *, callbacks: Sequence[CallbackLike] = (), progress: bool | None = None
@@ -125,9 +135,11 @@ class Fit(Approximation):
             history = self.history.select(*kept(self.restarts))
             trainer = trainer_of_guide(self.guide, self._known_target(), self.settings, history)
             trainer.gradient_evaluations = self._gradient_evaluations
+            trainer.batched_evaluations = self.batched_evaluations
         self.stopped = trainer.run(with_progress(callbacks, progress), steps)
         self._trainer, self.history, self.settings = trainer, trainer.history, trainer.settings
         self._gradient_evaluations = trainer.gradient_evaluations
+        self._batched_evaluations = trainer.batched_evaluations
         guide, self.restarts = outcome(trainer)
         self.guide = guide.requires_grad_(False).eval()
         self.wall_time += time.perf_counter() - started

@@ -33,6 +33,7 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
         "stopped": fit.stopped,
         "wall_time": fit.wall_time,
         "gradient_evaluations": fit.gradient_evaluations,
+        "batched_evaluations": fit.batched_evaluations,
         "restarts": [asdict(restart) for restart in fit.restarts],
         "diagnostics": fit.diagnostics.as_dict(),
     }
@@ -60,6 +61,7 @@ def load_fit(
             "stopped": values["stopped"],
             "wall_time": values["wall_time"],
             "gradient_evaluations": values["gradient_evaluations"],
+            "batched_evaluations": values.get("batched_evaluations"),
             "diagnostics": Diagnostics(**values["diagnostics"]),
         }
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

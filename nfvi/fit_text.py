@@ -60,11 +60,17 @@ def _header(fit: Fit) -> list[str]:
         f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"
         f" base {fit.guide.base}, seed {fit.seed}",
         *wrapped(
-            f"{fit.steps:,} steps of {_draws(fit)} draws,"
-            f" {fit.gradient_evaluations:,} gradients of the target, {fit.wall_time:.1f} s"
+            f"{_start(fit)}{fit.steps:,} steps of {_draws(fit)} draws,"
+            f" {fit.gradient_evaluations:,} gradients of the target in"
+            f" {fit.batched_evaluations:,} batches, {fit.wall_time:.1f} s"
             f" ({how.get(fit.stopped, fit.stopped)})"
         ),
     ]
+
+
+def _start(fit: Fit) -> str:
+    init = fit.settings.get("init", "zeros")
+    return "" if init == "zeros" else f"init {init}, "
 
 
 def _draws(fit: Fit) -> str:

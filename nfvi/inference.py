@@ -19,7 +19,9 @@ from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.guide import Guide
 from nfvi.inference_data import data_fit
+from nfvi.inference_init import Init
 from nfvi.inference_target import target_dtype, target_trainer
+from nfvi.placement import Placement
 from nfvi.targets import as_target
 from nfvi.training.anneal import Anneal
 from nfvi.training.callbacks import with_progress
@@ -114,6 +116,7 @@ class NFVI:
         target: Any,
         *args: Any,
         dim: int | None = None,
+        init: Init = None,
         steps: int | Literal["auto"] | None = None,
         n_mc: int | Literal["auto"] | None = None,
         restarts: int | None = None,
@@ -134,6 +137,13 @@ class NFVI:
                 ``dim=``, or a Pyro model.
             args: the arguments of a Pyro model.
             dim: d, for a bare log-density.
+            init: where guides start: ``None`` or ``"zeros"``, the base itself; ``"gaussian"``,
+                ``"laplace"``, ``"pathfinder"`` or, of these, the best, ``"auto"``: a Gaussian is
+                fitted first and placed behind the flows, see
+                :func:`~nfvi.training.starts.find_start`; a point (d) of unconstrained space or a
+                dict of a model's sites, around which flows start with unit scale; a :class:`Fit`,
+                whose parameters are copied if formula and base are the same (each component of a
+                mixture becomes a restart), or else its mean and covariance are placed.
             steps: optimiser steps; default 5 000. ``"auto"`` goes on at the full learning rate
                 until as many steps again would gain less than 0.01 nats, and then lets it decay
                 over half as many, at most 20 000 in all, see
@@ -185,13 +195,14 @@ class NFVI:
             TargetError: the target cannot be used.
             FormulaError: a flow cannot have the target's dimension.
             ValueError, TypeError: an argument is wrong; nothing has been run then.
-            FitError: every restart was dropped; ``error.guide`` is the last good guide.
+            FitError: every restart was dropped; ``error.guide`` is the last good guide. Or no start
+                of the kind in ``init`` was found.
         """
         started = time.perf_counter()
         target = as_target(target, *args, dim=dim)
         target.check(target_dtype(self, target), self.device)
         _check_callbacks(callbacks)
-        given: dict[str, Any] = {"steps": steps, "n_mc": n_mc, "restarts": restarts}
+        given: dict[str, Any] = {"init": init, "steps": steps, "n_mc": n_mc, "restarts": restarts}
         given |= {"combine": combine, "prune": prune, "anneal": anneal, "lr": lr, "draws": draws}
         trainer = target_trainer(self, target, given, gradient, optimizer)
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
@@ -249,7 +260,12 @@ class NFVI:
         return DensityFit.from_running(running, callbacks, progress, started)
 
     def _guide(
-        self, dim: int, dtype: torch.dtype, generator: torch.Generator, context_dim: int = 0
+        self,
+        dim: int,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+        context_dim: int = 0,
+        placement: Placement | None = None,
     ) -> Guide:
         return Guide(
             self.formula,
@@ -257,6 +273,7 @@ class NFVI:
             base=self.base,
             context_dim=context_dim,
             jitter=self.jitter,
+            placement=placement,
             generator=generator,
             dtype=dtype,
             device=self.device,

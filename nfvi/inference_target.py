@@ -9,6 +9,8 @@ import torch
 
 from nfvi.checks import check_whole
 from nfvi.errors import TargetError
+from nfvi.guide_file import header_of_guide
+from nfvi.inference_init import Beginning, read_init, resumed_init
 from nfvi.targets import Target
 from nfvi.training.anneal import is_adaptive, tempering_lengths
 from nfvi.training.growth import FIRST
@@ -52,11 +54,12 @@ def target_trainer(
     ends_itself = _is_auto("steps", given["steps"], "an integer of at least 1")
     steps = STEPS if given["steps"] is None else CAP if ends_itself else given["steps"]
     check_whole("steps", steps, 1)
-    trial = _guide(nfvi, target, torch.Generator().manual_seed(0))
-    restarts = given["restarts"]
-    if restarts is None:
-        restarts = default_restarts(trial, target, optimizer)
-    check_whole("restarts", restarts, 1)
+    dtype = target_dtype(nfvi, target)
+    beginning = read_init(nfvi, target, given["init"], dtype)
+    trial = nfvi._guide(target.dim, dtype, torch.Generator().manual_seed(0))
+    restarts = _restarts(given["restarts"], beginning, default_restarts(trial, target, optimizer))
+    # A guide that is fitted already is not to be flattened first.
+    anneal = False if given["anneal"] is None and beginning.sources else given["anneal"]
     auto = _is_auto("lr", given["lr"], "a positive number")
     default = default_learning_rate(trial) if optimizer is None else None
     growing = _is_auto("n_mc", given["n_mc"], "an integer of at least 2")
@@ -64,9 +67,7 @@ def target_trainer(
     plan = Plan(
         steps=steps,
         n_mc=FIRST if growing else n_mc,
-        lengths=tempering_lengths(
-            given["anneal"], restarts, NOMINAL_STEPS if ends_itself else steps
-        ),
+        lengths=tempering_lengths(anneal, restarts, NOMINAL_STEPS if ends_itself else steps),
         gradient=default_gradient(trial) if gradient is None else gradient,
         lr=default if given["lr"] is None or auto else given["lr"],
         seed=nfvi._fresh_seed(),
@@ -77,11 +78,31 @@ def target_trainer(
         prune=False if given["prune"] is None else given["prune"],
         combine="best" if given["combine"] is None else given["combine"],
     )
-    return (
-        _with_ladder(nfvi, target, plan, optimizer)
-        if auto
-        else _trainer(nfvi, target, plan, optimizer)
-    )
+    if beginning.search is not None or auto:
+        _trainer(nfvi, target, plan, optimizer, beginning)  # what is wrong is said before all work
+    beginning = beginning.found(nfvi, target, dtype, plan.seed)
+    make = _with_ladder if auto else _trainer
+    trainer = make(nfvi, target, plan, optimizer, beginning)
+    trainer.gradient_evaluations += beginning.gradient_evaluations
+    trainer.batched_evaluations += beginning.batched_evaluations
+    return trainer
+
+
+def _restarts(given: int | None, beginning: Beginning, default: int) -> int:
+    """How many restarts: of a fit that is copied, one for each of its guides.
+
+    Raises:
+        ValueError: the argument is no such number, or another than that of the guides.
+    """
+    copied = len(beginning.sources)
+    restarts = (copied or default) if given is None else given
+    check_whole("restarts", restarts, 1)
+    if copied > 1 and restarts != copied:
+        raise ValueError(
+            f"init= is a mixture of {copied} guides, each of which becomes a restart, and restarts="
+            f"{restarts}; leave restarts= out"
+        )
+    return restarts
 
 
 def _is_auto(name: str, value: object, kind: str) -> bool:
@@ -97,10 +118,12 @@ def _is_auto(name: str, value: object, kind: str) -> bool:
     return False
 
 
-def _with_ladder(nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec) -> Trainer:
+def _with_ladder(
+    nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec, beginning: Beginning
+) -> Trainer:
     """A trainer with the learning rate that a ladder finds from the start of the first restart."""
-    _trainer(nfvi, target, plan, optimizer)  # what is wrong is said before anything runs
-    start = _guide(nfvi, target, torch.Generator().manual_seed(plan.seed))
+    make = beginning.guides(nfvi, target.dim, target_dtype(nfvi, target))
+    start = make(torch.Generator().manual_seed(plan.seed))
     found = find_learning_rate(
         start,
         target,
@@ -108,8 +131,9 @@ def _with_ladder(nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpe
         gradient=plan.gradient,
         optimizer=optimizer,
     )
-    trainer = _trainer(nfvi, target, replace(plan, lr=found.lr), optimizer)
+    trainer = _trainer(nfvi, target, replace(plan, lr=found.lr), optimizer, beginning)
     trainer.gradient_evaluations = found.gradient_evaluations
+    trainer.batched_evaluations = found.batched_evaluations
     return trainer
 
 
@@ -132,7 +156,8 @@ def _resumed(
             f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
             f" {target.name!r} has dim={target.dim}; resume with the same target"
         )
-    trainer = _trainer(nfvi, target, Plan.from_dict(values), optimizer)
+    beginning = resumed_init(target, values)
+    trainer = _trainer(nfvi, target, Plan.from_dict(values), optimizer, beginning)
     check_optimizer(trainer, values, "fit()")
     restore(trainer, tensors, values)
     return trainer
@@ -151,16 +176,18 @@ def check_optimizer(trainer: Trainer, values: dict[str, Any], door: str) -> None
         )
 
 
-def _trainer(nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec) -> Trainer:
+def _trainer(
+    nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec, beginning: Beginning
+) -> Trainer:
+    dtype = target_dtype(nfvi, target)
     settings = {
-        **nfvi._settings(target.dim, target_dtype(nfvi, target)),
+        **nfvi._settings(target.dim, dtype),
         "target": target.name,
         "named": target.named,
+        "init": beginning.label,
     }
-    return build_trainer(
-        lambda generator: _guide(nfvi, target, generator), target, plan, optimizer, settings
-    )
-
-
-def _guide(nfvi: NFVI, target: Target, generator: torch.Generator) -> Any:
-    return nfvi._guide(target.dim, target_dtype(nfvi, target), generator)
+    make = beginning.guides(nfvi, target.dim, dtype)
+    trainer = build_trainer(make, target, plan, optimizer, settings)
+    # What a guide must have to take up the numbers in a checkpoint.
+    trainer.settings["placement"] = header_of_guide(trainer.ensemble.template)["placement"]
+    return trainer

@@ -74,6 +74,7 @@ FLOORS = [
         "evidence",
         "inference",
         "inference_data",
+        "inference_init",
         "inference_target",
         "rank_checks",
         "sklearn_density",

@@ -46,6 +46,8 @@ class Trainer:
         controls: called after every step, before the callbacks.
 
     Attributes:
+        gradient_evaluations: draws at which the gradient of the loss was taken, in all restarts.
+        batched_evaluations: evaluations of the loss, one after the other, all restarts in one.
         last: the step at which the run ends.
         ending: what :attr:`stopped` says once the schedule is through.
         restarts: how many there were at the start, R; the history has a column for each.
@@ -79,7 +81,7 @@ class Trainer:
         self.gradient = torch.zeros_like(ensemble.flat)
         self.last_good = ensemble.flat.detach().clone()
         self.group_gradients: Tensor | None = None
-        self.gradient_evaluations = 0
+        self.gradient_evaluations = self.batched_evaluations = 0
         self.restarts, self.rows = ensemble.size, tuple(range(ensemble.size))
         self.pruned: tuple[Pruned, ...] = ()
         self.last = schedule.steps
@@ -198,6 +200,7 @@ class Trainer:
     def _evaluate(self, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
         terms, quantity = self.objective(self.ensemble, batch, beta)
         self.gradient_evaluations += terms.numel()
+        self.batched_evaluations += 1
         return terms, quantity
 
     def _update(self, good: Tensor, batch: Any, beta: Tensor) -> None:

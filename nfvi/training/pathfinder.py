@@ -74,7 +74,7 @@ def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """The two-loop recursion: the inverse Hessian that the pairs imply, times the gradient."""
     if not pairs:
         return gradient / gradient.norm().clamp_min(1.0)
-    weights = []
+    weights: list[Tensor] = []
     direction = gradient
     for s, y in reversed(pairs):
         weights.append((s @ direction) / (s @ y))

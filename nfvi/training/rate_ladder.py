@@ -43,6 +43,7 @@ class RateSearch:
         elbos: ELBO that each reached (nats), on common draws; NaN where it was not finite.
         start: ELBO of the start on those draws.
         gradient_evaluations: draws at which the target's gradient was taken.
+        batched_evaluations: batches of them, one after the other.
     """
 
     lr: float
@@ -50,6 +51,7 @@ class RateSearch:
     elbos: tuple[float, ...]
     start: float
     gradient_evaluations: int
+    batched_evaluations: int
 
 
 class _CommonDraws(ReverseKL):
@@ -116,11 +118,11 @@ def find_learning_rate(
             raise KeyboardInterrupt
     except FitError:  # no rate took a good step; the fit itself will say why
         nothing = (float("nan"),) * len(rates)
-        return RateSearch(rates[0], rates, nothing, nothing[0], trainer.gradient_evaluations)
+        return RateSearch(rates[0], rates, nothing, nothing[0], *_cost(trainer))
     terms = _compare(trainer, guide, generator)
     chosen, elbos = _choose(terms[:-1], terms[-1], trainer.guard.alive)
     start = float(terms[-1].mean())
-    return RateSearch(rates[chosen], rates, elbos, start, trainer.gradient_evaluations)
+    return RateSearch(rates[chosen], rates, elbos, start, *_cost(trainer))
 
 
 def _trainer(
@@ -148,6 +150,10 @@ def _trainer(
         {},
         rates=torch.tensor(FACTORS),
     )
+
+
+def _cost(trainer: Trainer) -> tuple[int, int]:
+    return trainer.gradient_evaluations, trainer.batched_evaluations
 
 
 @torch.no_grad()

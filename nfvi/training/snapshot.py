@@ -43,6 +43,7 @@ def snapshot(
         "ending": trainer.ending,
         "stopped": trainer.stopped,
         "gradient_evaluations": trainer.gradient_evaluations,
+        "batched_evaluations": trainer.batched_evaluations,
         "wall_time": trainer.wall_time,
         "callbacks": [type(callback).__name__ for callback in kept],
         "optimizer": type(trainer.optimizer).__name__,
@@ -78,6 +79,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
     trainer.ending = values.get("ending", "steps")
     trainer.stopped = None if values["stopped"] == "interrupted" else values["stopped"]
     trainer.gradient_evaluations = values["gradient_evaluations"]
+    trainer.batched_evaluations = values.get("batched_evaluations", trainer.step)
     trainer.wall_time = values["wall_time"]
     trainer.recorded = [
         (name, _under(f"callback.{i}.", tensors)) for i, name in enumerate(values["callbacks"])
