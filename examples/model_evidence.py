@@ -73,7 +73,7 @@ def held_against(example: Example, found: EvidenceComparison, exact: Mapping[str
     """Estimates against closed forms."""
     example.heading("Against the closed form")
     best = max(exact, key=lambda name: exact[name])
-    print(f"{'':<22} {'exact':>9}  estimate less exact    log Bayes factor against {best!r}")
+    print(f"{'':<22} {'exact':>9}  estimate less exact  log Bayes factor against {best!r}")
     for name, value in exact.items():
         row = found[name]
         factor, error = found.log_bayes_factor(name, best)
@@ -101,6 +101,7 @@ def picture(example: Example, found: EvidenceComparison, exact: Mapping[str, flo
     ax.axvline(0, color=plots.style.COLORS["exact"], lw=1)
     ax.set_yticks(range(len(exact)), [f"{name}\n{value:.2f}" for name, value in exact.items()])
     ax.set_xlabel("log evidence, estimate less closed form, ± 2 standard errors")
+    ax.set_ylim(-0.5, len(exact) - 0.5)
     ax.spines[["top", "right"]].set_visible(False)
     example.save(figure, "estimates")
 

@@ -153,7 +153,7 @@ def test_a_formula_that_can_be_exact_passes_and_one_that_cannot_does_not():
 
 def test_weighted_draws_mend_what_the_guide_gets_wrong():
     """At a correlation of −0.67 scale-loc has sds of 0.74 of the right ones, and k-hat is 0.7."""
-    how = {"simulations": 30, "draws": 39, "seed": 2, **QUICK}
+    how = {"simulations": 20, "draws": 39, "seed": 2, **QUICK}
     raw, weighted = (
         calibrate(two_effects, "scale-loc", DATA[0], 0.7, weighted=option, **how)
         for option in (False, True)
