@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,8 +25,12 @@ from nfvi.progress import progress_bar, progress_wanted
 from nfvi.rank_checks import RankCheck, check_ranks
 from nfvi.targets import PyroTarget, Target
 from nfvi.targets.pyro_simulation import check_simulable
+from nfvi.training.anneal import Anneal
+from nfvi.training.starts import StartName
 
 __all__ = ["Calibration", "calibrate"]
+
+STARTS = (*get_args(StartName), "zeros")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,10 +97,12 @@ def calibrate(
     weighted: bool = False,
     base: str | Base = "normal",
     dtype: torch.dtype | None = None,
+    init: StartName | Literal["zeros"] | None = None,
     steps: int | Literal["auto"] | None = None,
-    n_mc: int | None = None,
+    n_mc: int | Literal["auto"] | None = None,
     restarts: int | None = None,
-    anneal: bool | float | Sequence[float] | None = None,
+    combine: Literal["best", "mixture"] | None = None,
+    anneal: Anneal = None,
     gradient: Literal["path", "total"] | None = None,
     lr: float | Literal["auto"] | None = None,
     processes: int | None = None,
@@ -123,9 +129,12 @@ def calibrate(
             :meth:`~nfvi.Fit.importance_resample`; default raw ones.
         base: as for :class:`~nfvi.NFVI`.
         dtype: as for :class:`~nfvi.NFVI`.
-        steps: as for :meth:`nfvi.NFVI.fit`, as the next ones are.
+        init: as for :meth:`nfvi.NFVI.fit`, as the next ones are: where each fit starts; not a
+            point, as each has other data.
+        steps: of each fit.
         n_mc: draws a step.
         restarts: of each fit.
+        combine: of each fit.
         anneal: of each fit.
         gradient: of each fit.
         lr: of each fit.
@@ -154,16 +163,18 @@ def calibrate(
     started = time.perf_counter()
     check_whole("simulations", simulations, 1)
     check_whole("draws", draws, 1)
+    if init is not None and not (isinstance(init, str) and init in STARTS):
+        raise ValueError(f"init must be one of {', '.join(map(repr, STARTS))}, got {init!r}")
     counts = {"processes": processes, "steps": steps, "restarts": restarts}
     _check_options(counts, lr, seed)
     settings: dict[str, Any] = {"formula": Formula.parse(formula), "base": base, "dtype": dtype}
     NFVI(**settings)
     target = _target_of(model, args)
     check_simulable(target)
-    options: dict[str, Any] = {"steps": steps, "n_mc": n_mc, "restarts": restarts}
-    options |= {"anneal": anneal, "gradient": gradient, "lr": lr}
+    options: dict[str, Any] = {"init": init, "steps": steps, "n_mc": n_mc, "restarts": restarts}
+    options |= {"combine": combine, "anneal": anneal, "gradient": gradient, "lr": lr}
     seed = torch.Generator(device="cpu").seed() >> 1 if seed is None else seed
-    task = _task(target, settings, options, (draws, weighted, seed))
+    task = Task.of(target, settings, options, draws, weighted, seed)
     number = processes_for(task, processes, simulations)
     done = _collected(task, target, simulations, number, progress)
     failures = {outcome.index: outcome.failure for outcome in done if outcome.failure}
@@ -207,26 +218,6 @@ def _target_of(model: Any, args: tuple[Any, ...]) -> PyroTarget:
             f"calibrate needs a Pyro model, to draw data from; got {type(model).__name__}"
         )
     return PyroTarget(model, *args)
-
-
-def _task(
-    target: PyroTarget,
-    settings: dict[str, Any],
-    options: dict[str, Any],
-    how: tuple[int, bool, int],
-) -> Task:
-    program = target._program
-    return Task(
-        program.model,
-        program.args,
-        program.kwargs,
-        program.params,
-        target.name,
-        settings,
-        options,
-        *how,
-        torch.get_default_dtype(),
-    )
 
 
 def _collected(

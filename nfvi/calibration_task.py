@@ -69,6 +69,32 @@ class Task:
     seed: int
     default_dtype: torch.dtype
 
+    @classmethod
+    def of(
+        cls,
+        target: PyroTarget,
+        nfvi: dict[str, Any],
+        options: dict[str, Any],
+        draws: int,
+        weighted: bool,
+        seed: int,
+    ) -> Task:
+        """The task of a target's model."""
+        program = target._program
+        return cls(
+            program.model,
+            program.args,
+            program.kwargs,
+            program.params,
+            target.name,
+            nfvi,
+            options,
+            draws,
+            weighted,
+            seed,
+            torch.get_default_dtype(),
+        )
+
     def target(self) -> PyroTarget:
         """The model with the user's own data."""
         with warnings.catch_warnings():

@@ -23,7 +23,6 @@ from nfvi import (
     calibration_task,
     plots,
 )
-from nfvi.calibration import _task
 from nfvi.calibration_run import _outcome, outcomes
 from nfvi.plots.style import COLORS
 from nfvi.targets.pyro_simulation import given_data, simulate
@@ -180,7 +179,7 @@ def test_ctrl_c_stops_the_processes_too():
     target = PyroTarget(eight_schools)
     settings = {"formula": "scale-loc", "base": "normal", "dtype": None}
     options = {"steps": 3, "n_mc": 4, "restarts": 1}
-    task = _task(target, settings, options, (9, False, 0))
+    task = calibration_task.Task.of(target, settings, options, 9, False, 0)
     found = []
     for outcome in outcomes(task, target, 400, 2):
         found.append(outcome.index)
@@ -292,6 +291,7 @@ def test_a_model_that_cannot_be_sent_runs_here():
         ({"processes": 0}, "processes must be an integer"),
         ({"steps": -1}, "steps must be an integer"),
         ({"restarts": 0}, "restarts must be an integer"),
+        ({"init": torch.zeros(1)}, "init must be one of 'auto'"),
         ({"lr": 0}, "lr must be a positive number"),
         ({"seed": -1}, "seed must be an integer"),
         ({"base": "wrong"}, "wrong"),
