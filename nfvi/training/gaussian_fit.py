@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
-from nfvi.training.score import log_prob_and_score
+from nfvi.training.score import log_prob_and_score, log_prob_anywhere
 
 __all__ = ["GaussianFit", "fit_gaussians", "gaussian_elbos"]
 
@@ -101,7 +101,7 @@ def gaussian_elbos(target: Target, loc: Tensor, tril: Tensor, noise: Tensor) -> 
         (S), float64; −∞ where a draw has no finite density.
     """
     z = _place(loc, tril, noise.double())
-    log_p = log_prob_and_score(target, z.flatten(0, 1).to(noise.dtype))[0]
+    log_p = log_prob_anywhere(target, z.flatten(0, 1).to(noise.dtype))
     log_p = log_p.double().unflatten(0, z.shape[:2])
     log_ratio = log_p - _log_q(tril, noise.double())
     return torch.where(log_ratio.isfinite().all(1), log_ratio.mean(1), -torch.inf)

@@ -69,7 +69,11 @@ class History:
 
     @property
     def elbo_se(self) -> Tensor:
-        """Monte-Carlo standard error of ``elbo`` (steps, R)."""
+        """Monte-Carlo standard error of ``elbo`` (steps, R); too large with ``draws="qmc"``.
+
+        It takes draws for independent. One set of even draws does not tell how exact it is; see
+        :func:`~nfvi.training.noise.qmc_elbo`.
+        """
         return self._column("elbo_se")
 
     @property

@@ -1,4 +1,4 @@
-"""Base draws that fill space more evenly than chance: randomised quasi-Monte Carlo."""
+"""Base draws that fill space more evenly than chance, and the ELBO from them with its error."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from nfvi.bases import Base
+from nfvi.checks import check_whole
+from nfvi.mixture_guide import AnyGuide, parts
+from nfvi.targets.base import Target
 
-__all__ = ["SobolNoise"]
+__all__ = ["REPLICATES", "SobolNoise", "qmc_elbo"]
+
+REPLICATES = 20
 
 
 class SobolNoise:
@@ -59,3 +64,56 @@ class SobolNoise:
         eps = torch.finfo(torch.float64).eps
         uniform = (self.points + shift).remainder(1).clamp(eps, 1 - eps)
         return self.base.from_uniform(uniform).to(self.dtype)
+
+
+@torch.no_grad()
+def qmc_elbo(
+    guide: AnyGuide, target: Target, n: int, replicates: int = REPLICATES, seed: int = 0
+) -> tuple[float, float]:
+    """ELBO and its standard error by randomised quasi-Monte Carlo; nats.
+
+    One scrambled Sobol set of n points is shifted at random R times. The averages over the R sets
+    are independent and each unbiased, so that their mean is the estimate and their sd / √R its
+    error, with R − 1 degrees of freedom. The spread of the points within a set is not used: they
+    are not independent, and it would say too much. For a smooth integrand in few dimensions the
+    error is far below that of R n independent draws.
+
+    Args:
+        guide: q, over the base normal or laplace; of a mixture each component has a set.
+        target: p.
+        n: points in a set, at least 2; powers of 2 are the most even.
+        replicates: R, at least 2.
+        seed: fixes scrambling and shifts.
+
+    Returns:
+        The estimate, and its standard error; NaN for both where a draw has no density, and −∞ with
+        NaN where the target is 0 at a draw.
+
+    Raises:
+        ValueError: ``n`` or ``replicates`` is too small, the dimension too large, or the base has
+            no quantile function.
+    """
+    check_whole("n", n, 2)
+    check_whole("replicates", replicates, 2)
+    like = torch.empty(0, dtype=guide.dtype, device=guide.device)
+    noise = SobolNoise(guide.base, n, guide.dim, seed, like)
+    generator = torch.Generator(guide.device).manual_seed(seed)
+    averages = [_average(guide, target, noise, generator) for _ in range(replicates)]
+    each = torch.stack(averages)
+    return float(each.mean()), float(each.std() / replicates**0.5)
+
+
+def _average(
+    guide: AnyGuide, target: Target, noise: SobolNoise, generator: torch.Generator
+) -> Tensor:
+    """Mean of log p − log q over one shifted set, components by their weights; float64."""
+    mixed = parts(guide)
+    total = torch.zeros((), dtype=torch.float64, device=guide.device)
+    for k, part in enumerate(mixed):
+        x, log_q = part(noise.draw(1, generator)[0])
+        if len(mixed) > 1:
+            log_q = guide.log_prob(x)
+        ratio = target.log_prob(x).double() - log_q.double()
+        weight = getattr(guide, "weights", total.new_ones(1))[k]
+        total = total + weight * ratio.mean()
+    return total

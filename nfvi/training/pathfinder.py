@@ -14,11 +14,12 @@ from nfvi.training.score import log_prob_and_score
 
 __all__ = ["Ascent", "ascend", "laplace", "pathfinder"]
 
-ITERATIONS = 200
-MEMORY = 10
+ITERATIONS = 100
+MEMORY = 50
 DRAWS = 25
 FLATTEST = 1e-10
 ROUNDING = 10.0
+LEAST_GAIN = 1e-10
 CURVED = 1e-12
 
 
@@ -29,32 +30,38 @@ class Ascent:
     Attributes:
         points: (K, d), float64, the start first.
         gradients: of log p at each (K, d).
-        iterations: evaluations of the target, one after the other.
+        iterations: batched evaluations of the target, one after the other.
+        gradient_evaluations: points at which its gradient was taken.
     """
 
     points: Tensor
     gradients: Tensor
     iterations: int
+    gradient_evaluations: int
 
 
 def ascend(target: Target, start: Tensor, dtype: torch.dtype) -> Ascent:
     """Climb log p from a point (d) by L-BFGS; each iteration tries 16 lengths in one batch.
 
-    It ends where the gain of an iteration is lost in rounding, or after 200.
+    It ends where an iteration gains less than 1e-10 nats, or what is lost in rounding, or
+    after 100 of them.
     """
     lengths = 2.0 ** torch.arange(2, -14, -1, dtype=torch.float64, device=start.device)
     point = start.detach().double()
     log_p, score = log_prob_and_score(target, point.to(dtype).unsqueeze(0))
     points, gradients, height = [point], [score[0].double()], float(log_p)
     pairs: list[tuple[Tensor, Tensor]] = []
-    while len(points) <= ITERATIONS and bool(gradients[-1].isfinite().all()):
+    iterations = 1
+    while iterations <= ITERATIONS and bool(gradients[-1].isfinite().all()):
+        iterations += 1
         direction = _direction(gradients[-1], pairs)
         tried = points[-1] + lengths.unsqueeze(1) * direction
         log_p, score = log_prob_and_score(target, tried.to(dtype))
         usable = log_p.isfinite() & score.isfinite().all(1)
         best = int(torch.where(usable, log_p, -torch.inf).argmax())
         gain = float(log_p[best]) - height
-        if not bool(usable[best]) or not gain > ROUNDING * torch.finfo(dtype).eps * abs(height):
+        least = max(ROUNDING * torch.finfo(dtype).eps * abs(height), LEAST_GAIN)
+        if not (bool(usable[best]) and gain > least):
             if not pairs:
                 break
             pairs = []  # what it knows of the curvature has misled it: once more, straight uphill
@@ -66,14 +73,15 @@ def ascend(target: Target, start: Tensor, dtype: torch.dtype) -> Ascent:
         if float(s @ y) > CURVED * float(y @ y):
             pairs = [*pairs[1 - MEMORY :], (s, y)]
     good = torch.stack(gradients).isfinite().all(1)
-    count = len(points)
-    return Ascent(torch.stack(points)[good], torch.stack(gradients)[good], count)
+    evaluated = 1 + (iterations - 1) * len(lengths)
+    return Ascent(torch.stack(points)[good], torch.stack(gradients)[good], iterations, evaluated)
 
 
 def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """The two-loop recursion: the inverse Hessian that the pairs imply, times the gradient."""
     if not pairs:
-        return gradient / gradient.norm().clamp_min(1.0)
+        step: Tensor = gradient / gradient.norm().clamp_min(1.0)
+        return step
     weights: list[Tensor] = []
     direction = gradient
     for s, y in reversed(pairs):
@@ -140,11 +148,9 @@ def pathfinder(
 
 def _covariances(path: Ascent) -> list[Tensor]:
     """The inverse Hessian that L-BFGS knows at each point of a path, each (d, d)."""
-    d = path.points.shape[1]
     diagonal = torch.ones_like(path.points[0])
     pairs: list[tuple[Tensor, Tensor]] = []
     found = [diagonal.diag_embed()]
-    eye = torch.eye(d, dtype=diagonal.dtype, device=diagonal.device)
     for k in range(1, len(path.points)):
         s = path.points[k] - path.points[k - 1]
         y = path.gradients[k - 1] - path.gradients[k]
@@ -153,8 +159,8 @@ def _covariances(path: Ascent) -> list[Tensor]:
             pairs = [*pairs[1 - MEMORY :], (s, y)]
         h = diagonal.diag_embed()
         for s, y in pairs:
-            left = eye - torch.outer(s, y) / (s @ y)
-            h = left @ h @ left.T + torch.outer(s, s) / (s @ y)
+            moved = torch.outer(h @ y, s) / (s @ y)
+            h = h - moved - moved.T + (1 + (y @ h @ y) / (s @ y)) * torch.outer(s, s) / (s @ y)
         found.append(h)
     return found
 

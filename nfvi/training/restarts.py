@@ -9,6 +9,7 @@ import torch
 
 from nfvi.diagnostics import elbo_of, evaluate
 from nfvi.training.loop import Trainer
+from nfvi.training.noise import REPLICATES, qmc_elbo
 from nfvi.training.pruning import Pruned
 
 __all__ = ["Restart", "kept", "rank"]
@@ -23,7 +24,7 @@ class Restart:
     Attributes:
         index: its row in the history.
         elbo: ELBO at the end (nats); NaN if it was dropped.
-        elbo_se: its Monte-Carlo standard error.
+        elbo_se: its Monte-Carlo standard error, over shifts with ``draws="qmc"``.
         tempered: whether β rose from near 0 at first.
         skipped: steps left out because loss or gradient were not finite.
         dropped: whether it was given up after too many of them in a row.
@@ -51,7 +52,11 @@ def kept(restarts: Sequence[Restart]) -> list[int]:
 
 
 def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:
-    """Evaluate every restart with the same 20 000 base draws and mark the best one."""
+    """Evaluate every restart with the same 20 000 base draws and mark the best one.
+
+    They are even ones in a fit that was run with ``draws="qmc"``, see
+    :func:`~nfvi.training.noise.qmc_elbo`.
+    """
     scores = [_score(trainer, row, seed) for row in range(trainer.ensemble.size)]
     # NaN never compares greater, so a restart without a finite ELBO is only kept if all are so.
     best = max(range(len(scores)), key=lambda i: (scores[i][0] == scores[i][0], scores[i][0]))
@@ -74,8 +79,11 @@ def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:
 def _score(trainer: Trainer, row: int, seed: int) -> tuple[float, float]:
     if not bool(trainer.guard.alive[row]):
         return float("nan"), float("nan")
+    guide = trainer.ensemble.guide(row)
+    if trainer.settings.get("draws") == "qmc":
+        return qmc_elbo(guide, trainer.target, max(DRAWS // REPLICATES, 2), REPLICATES, seed)
     generator = torch.Generator(trainer.ensemble.flat.device).manual_seed(seed)
-    _, log_p, log_q = evaluate(trainer.ensemble.guide(row), trainer.target, DRAWS, generator)
+    _, log_p, log_q = evaluate(guide, trainer.target, DRAWS, generator)
     return elbo_of(log_p, log_q)
 
 

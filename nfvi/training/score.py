@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nfvi.targets.base import Target
 
-__all__ = ["log_prob_and_score"]
+__all__ = ["log_prob_and_score", "log_prob_anywhere"]
 
 
 def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -29,3 +29,14 @@ def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Te
         (first, first_score), (last, last_score) = halves
         return torch.cat([first, last]), torch.cat([first_score, last_score])
     return log_p.detach(), score
+
+
+@torch.no_grad()
+def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
+    """log p(z) (n) at points (n, d), without the gradient; NaN where a factorisation fails."""
+    try:
+        return target.log_prob(z).detach()
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        if len(z) == 1:
+            return z.new_full((1,), torch.nan)
+        return torch.cat([log_prob_anywhere(target, part) for part in z.tensor_split(2)])

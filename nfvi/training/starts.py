@@ -33,6 +33,8 @@ class Start:
         elbo: of the Gaussian, nats.
         iterations: batched evaluations of the target, one after the other.
         gradient_evaluations: points at which its gradient was taken.
+        diagonal: μ (d) and the diagonal of L (d) of the Gaussian without correlations that was
+            tried; ``None`` if there was none.
     """
 
     loc: Tensor
@@ -41,6 +43,7 @@ class Start:
     elbo: float
     iterations: int
     gradient_evaluations: int
+    diagonal: tuple[Tensor, Tensor] | None = None
 
     def placement(self, base_sd: float) -> Placement:
         """The map that gives a guide of base coordinates of this sd the Gaussian's moments."""
@@ -80,11 +83,13 @@ class _Candidates:
         zeros = torch.zeros(self.target.dim, dtype=torch.float64, device=self.generator.device)
         path = ascend(self.target, zeros, self.dtype)
         self.iterations += path.iterations
-        self.gradient_evaluations += path.iterations + len(path.points) + 2 * self.target.dim
+        self.gradient_evaluations += path.gradient_evaluations
         if not len(path.points):
             return
         tril = laplace(self.target, path.points[-1], self.dtype)
         best = pathfinder(self.target, path, self.generator, self.dtype)
+        self.iterations += 2
+        self.gradient_evaluations += 2 * self.target.dim
         if tril is not None:
             self.found.append(("laplace", path.points[-1], tril))
         if best is not None:
@@ -105,6 +110,7 @@ class _Candidates:
             float(gaussian_elbos(self.target, loc[None], tril[None], noise)[0])
             for _, loc, tril in chosen
         ]
+        self.iterations += len(chosen)
         best = max(range(len(chosen)), key=lambda i: elbos[i], default=None)
         if best is None or elbos[best] == -float("inf"):
             raise FitError(
@@ -112,7 +118,9 @@ class _Candidates:
                 f' init={only or "auto"!r}; pass init="zeros" or a point'
             )
         name, loc, tril = chosen[best]
-        return Start(loc, tril, name, elbos[best], self.iterations, self.gradient_evaluations)
+        flat = next(((m, s) for _, m, s in self.found if s.dim() == 1), None)
+        cost = self.iterations, self.gradient_evaluations
+        return Start(loc, tril, name, elbos[best], *cost, diagonal=flat)
 
     def _fit(self, loc: Tensor, tril: Tensor, diagonal: bool = False) -> GaussianFit:
         fitted = fit_gaussians(
