@@ -29,7 +29,8 @@ class Start:
     Attributes:
         loc: μ (d), float64.
         tril: L (d, d), lower triangular, or its diagonal (d); float64.
-        name: the start that won, such as ``"gaussian"``.
+        name: the start that won: ``"gaussian"``, wherever its fit began, ``"laplace"`` or
+            ``"pathfinder"``.
         elbo: of the Gaussian, nats.
         iterations: batched evaluations of the target, one after the other.
         gradient_evaluations: points at which its gradient was taken.
@@ -74,9 +75,10 @@ class _Candidates:
         starts = [("gaussian", loc[0], scale[0].diag_embed())]
         starts += [("gaussian", flat.loc[0], flat.tril[0].diag_embed())]
         starts += [c for c in self.found if further and c[0] == "pathfinder"]
-        names, locs, factors = zip(*starts, strict=True)
+        _, locs, factors = zip(*starts, strict=True)
         fitted = self._fit(torch.stack(locs), torch.stack(factors))
-        self.found += zip(names, fitted.loc, fitted.tril, strict=True)
+        pairs = zip(fitted.loc, fitted.tril, strict=True)
+        self.found += [("gaussian", loc, tril) for loc, tril in pairs]
 
     def uphill(self) -> None:
         """Laplace's approximation and Pathfinder along one path from the origin."""
