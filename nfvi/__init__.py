@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from nfvi.autoguide import AutoFlow
+from nfvi.budget import Budget
 from nfvi.calibration import Calibration, calibrate
 from nfvi.compare import Comparison, compare
 from nfvi.density_fit import DensityFit
@@ -36,6 +37,7 @@ __version__ = version("nfvi")
 __all__ = [
     "NFVI",
     "AutoFlow",
+    "Budget",
     "Calibration",
     "Callback",
     "CheckElboConvergence",

@@ -11,6 +11,7 @@ import torch
 
 from nfvi.approximation import Approximation
 from nfvi.checks import check_whole
+from nfvi.climb_path import ClimbPath
 from nfvi.diagnostics import Diagnostics
 from nfvi.fit_file import load_fit, save_fit
 from nfvi.fit_text import describe
@@ -49,6 +50,7 @@ class Fit(Approximation):
         gradient_evaluations: draws at which the gradient of the target was taken, in all
             restarts, with those that ``init=`` and ``lr="auto"`` took.
         batched_evaluations: batches in which it was taken, one after the other.
+        path: the rungs of ``NFVI("auto")``; ``None`` for a formula that was named.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Fit(Approximation):
         batched_evaluations: int | None = None,
         diagnostics: Diagnostics | None = None,
         trainer: Trainer | None = None,
+        path: ClimbPath | None = None,
     ) -> None:
         super().__init__(guide, target, settings, diagnostics)
+        self.path = path
         self.history, self.restarts = history, restarts
         self.stopped, self.wall_time = stopped, wall_time
         self._gradient_evaluations, self._trainer = gradient_evaluations, trainer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nfvi.climb_path import ClimbPath
 from nfvi.diagnostics import Diagnostics
 from nfvi.errors import FitError, TargetError
 from nfvi.files import read_file, write_file
@@ -35,6 +36,7 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
         "gradient_evaluations": fit.gradient_evaluations,
         "batched_evaluations": fit.batched_evaluations,
         "restarts": [asdict(restart) for restart in fit.restarts],
+        "path": None if fit.path is None else fit.path.as_dict(),
         "diagnostics": fit.diagnostics.as_dict(),
     }
     write_file(path, "fit", tensors, values)
@@ -63,6 +65,7 @@ def load_fit(
             "gradient_evaluations": values["gradient_evaluations"],
             "batched_evaluations": values.get("batched_evaluations"),
             "diagnostics": Diagnostics(**values["diagnostics"]),
+            "path": ClimbPath.from_dict(values["path"]) if values.get("path") else None,
         }
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from textwrap import wrap
+from textwrap import indent, wrap
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,12 +30,21 @@ CAVEAT = (
 
 def describe(fit: Fit) -> str:
     """The text of a fit, in lines of less than 100 columns."""
-    lines = [*_header(fit), *(line for text in restart_lines(fit) for line in wrapped(text))]
+    lines = [
+        *_header(fit),
+        *_path(fit),
+        *(line for text in restart_lines(fit) for line in wrapped(text)),
+    ]
     if fit.target is not None or fit._diagnostics is not None:
         lines += ["", *_numbers(fit), "", *_advice(fit)]
     else:
         lines += wrapped("no diagnostics: load it with target= to compute them")
     return "\n".join(lines)
+
+
+def _path(fit: Fit) -> list[str]:
+    """The rungs of NFVI("auto")."""
+    return [] if fit.path is None else ["", *indent(str(fit.path), "  ").splitlines()]
 
 
 def wrapped(text: str) -> list[str]:
@@ -55,6 +64,7 @@ def _header(fit: Fit) -> list[str]:
         "steps": "all steps done",
         "converged": "converged: the ELBO had stopped rising",
         "interrupted": "interrupted; refine() goes on",
+        "auto": "the formula was found by the climb below",
     }
     return [
         f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"

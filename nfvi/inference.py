@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from nfvi.bases import Base, make_base
+from nfvi.budget import Budget
 from nfvi.checks import check_dtype, check_whole, usable_device
 from nfvi.data import read_data
 from nfvi.density_fit import DensityFit
@@ -18,6 +19,7 @@ from nfvi.files import read_file
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.guide import Guide
+from nfvi.inference_auto import AUTO, auto_fit, is_auto, refuse_auto
 from nfvi.inference_data import data_fit
 from nfvi.inference_init import Init
 from nfvi.inference_target import target_dtype, target_trainer
@@ -36,7 +38,7 @@ class NFVI:
 
     Args:
         formula: the flows, first one next to the base: ``"scale-loc"``, ``"planar*8"``,
-            ``"(planar*2-radial)*3"``.
+            ``"(planar*2-radial)*3"``. ``"auto"`` finds one that suits the target, see :meth:`fit`.
         base: ``"normal"``, ``"laplace"``, ``"studentt(df=5)"`` or a :class:`~nfvi.bases.Base`.
         jitter: standard deviation of the random start around the identity; ``None`` leaves each
             flow its own default.
@@ -65,7 +67,7 @@ class NFVI:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        self.formula = Formula.parse(formula)
+        self.formula = AUTO if is_auto(formula) else Formula.parse(formula)
         self.base = make_base(base)
         if jitter is not None and not (
             isinstance(jitter, int | float) and 0 <= jitter < float("inf")
@@ -77,6 +79,8 @@ class NFVI:
             check_dtype("dtype", dtype)
         self.jitter, self.seed, self.dtype = jitter, seed, dtype
         self.device = usable_device("device", device)
+        if self.formula == AUTO:
+            refuse_auto(self, base=True)
         self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
@@ -127,10 +131,18 @@ class NFVI:
         draws: Literal["iid", "qmc"] | None = None,
         optimizer: OptimizerSpec = None,
         lr: float | Literal["auto"] | None = None,
+        budget: Budget | float | None = None,
         callbacks: Sequence[CallbackLike] = (),
         progress: bool | None = None,
     ) -> Fit:
         """Fit the guide to a target by maximising the ELBO.
+
+        ``NFVI("auto")`` climbs: a Gaussian without correlations, one of full rank, a mixture of
+        them where scattered starts find several modes, then learned flows of growing size, each
+        started from the last. It ends when k-hat and the distance from ELBO to log evidence are
+        small, when a rung gains nothing, at the last rung, or with the ``budget``; ``fit.path``
+        shows every rung, and ``fit.formula`` is the formula that was kept. It takes no argument
+        below but ``dim``, ``budget``, ``callbacks`` and ``progress``.
 
         Args:
             target: a :class:`~nfvi.Target`, a log-density as a function of z (n, d) with
@@ -183,6 +195,8 @@ class NFVI:
                 fits at 0.1 to 2 times that, see
                 :func:`~nfvi.training.rate_ladder.find_learning_rate`; it is kept as
                 ``fit.settings["lr"]``.
+            budget: for ``"auto"``: seconds, or a :class:`~nfvi.Budget` of seconds, steps or
+                evaluations; default none.
             callbacks: called after every step with a
                 :class:`~nfvi.training.state.TrainState`; one that returns :class:`~nfvi.Stop`
                 ends the fit.
@@ -204,6 +218,13 @@ class NFVI:
         _check_callbacks(callbacks)
         given: dict[str, Any] = {"init": init, "steps": steps, "n_mc": n_mc, "restarts": restarts}
         given |= {"combine": combine, "prune": prune, "anneal": anneal, "lr": lr, "draws": draws}
+        if self.formula == AUTO:
+            given |= {"gradient": gradient, "optimizer": optimizer}
+            return auto_fit(
+                self, target, given, budget, with_progress(callbacks, progress), started
+            )
+        if budget is not None:
+            raise ValueError(f'budget={budget!r} is for NFVI("auto"); use steps= with a formula')
         trainer = target_trainer(self, target, given, gradient, optimizer)
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
 
@@ -253,6 +274,7 @@ class NFVI:
             FitError: the loss or its gradient was not finite 100 times in a row.
         """
         started = time.perf_counter()
+        refuse_auto(self)
         _check_callbacks(callbacks)
         given = {"batch_size": batch_size, "epochs": epochs, "patience": patience, "lr": lr}
         data = read_data(x, context, weights)

@@ -50,6 +50,10 @@ FLOORS = [
     },
     {
         "approximation",
+        "budget",
+        "climb",
+        "climb_path",
+        "climb_rungs",
         "density",
         "density_file",
         "density_fit",
@@ -73,6 +77,7 @@ FLOORS = [
         "compare",
         "evidence",
         "inference",
+        "inference_auto",
         "inference_data",
         "inference_init",
         "inference_target",

@@ -1,0 +1,106 @@
+"""The rungs that NFVI("auto") may try: which flows, from what, for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nfvi.guide import Guide
+from nfvi.placement import Placement
+
+__all__ = ["TAILS", "Learned", "candidates", "grown_guides", "learned_rungs"]
+
+FEW_DIMENSIONS = 64
+VERY_FEW = 4
+TAILS = "studentt(df=30)"
+FOURIER = "monotone(features=fourier(8),alternate=false)*2"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Settings of one rung of learned flows.
+
+    Attributes:
+        formula: of the guide.
+        steps: of the optimiser.
+        n_mc: draws a step.
+        lr: learning rate at the top of the schedule.
+        tempered: for each restart, the fraction of the steps in which β rises.
+        base: of the guide.
+    """
+
+    formula: str
+    steps: int
+    n_mc: int
+    lr: float
+    tempered: tuple[float, ...] = (0.0,)
+    base: str = "normal"
+
+
+def learned_rungs(dim: int) -> tuple[Learned, ...]:
+    """The rungs above the Gaussians.
+
+    Up to 64 dimensions these are layers of ``monotone``, which is the most flexible family for its
+    cost there; above, layers of ``realnvp``, whose cost grows more slowly.
+    """
+    if dim <= FEW_DIMENSIONS:
+        return (
+            Learned("monotone", 400, 128, 0.02),
+            Learned("monotone*2", 600, 256, 0.02),
+            Learned("monotone*3", 1_500, 256, 0.02),
+            Learned("monotone*3", 3_000, 512, 0.01),
+        )
+    return (
+        Learned("realnvp*4", 1_000, 64, 0.005),
+        Learned("realnvp*8", 2_000, 64, 0.005),
+        Learned("realnvp*12", 3_000, 128, 0.003),
+    )
+
+
+def candidates(dim: int) -> tuple[Learned, ...]:
+    """What is tried side by side on a target of up to 4 dimensions that no Gaussian comes near.
+
+    One restart of each is tempered, since such targets often have several modes or a long ridge.
+    Sums of waves as features let a ridge turn many times, seen along the first coordinate or,
+    with ``reverse``, along the last.
+    """
+    if not 2 <= dim <= VERY_FEW:
+        return ()
+    formulas = ("monotone*3", FOURIER, f"{FOURIER}-reverse")
+    return tuple(Learned(formula, 1_000, 128, 0.02, (0.5, 0.0)) for formula in formulas)
+
+
+def grown_guides(
+    rung: Learned,
+    starts: Sequence[Guide | Placement],
+    dim: int,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+) -> Iterator[Guide]:
+    """One guide for each start: a smaller guide with identity layers added, or a place alone.
+
+    Args:
+        rung: the settings.
+        starts: guides whose layers begin the formula of the rung, or placements.
+        dim: d.
+        dtype: of the guides.
+        generator: of the start of new layers around the identity.
+    """
+    for start in starts:
+        place = start.placement if isinstance(start, Guide) else start
+        device = None if place is None else place.loc.device
+        guide = Guide(
+            rung.formula,
+            dim,
+            base=rung.base,
+            placement=place,
+            generator=generator,
+            dtype=dtype,
+            device=device,
+        )
+        if isinstance(start, Guide):
+            for new, old in zip(guide.flows, start.flows, strict=False):
+                new.load_state_dict(old.state_dict())
+        yield guide

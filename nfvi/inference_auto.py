@@ -1,0 +1,104 @@
+"""What ``NFVI("auto").fit`` does: checks, a climb, and a Fit of its best rung."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nfvi.budget import Budget
+from nfvi.climb import climb
+from nfvi.errors import FormulaError
+from nfvi.fit import Fit
+from nfvi.inference_target import target_dtype
+from nfvi.targets import Target
+from nfvi.training.state import CallbackLike
+
+if TYPE_CHECKING:
+    from nfvi.inference import NFVI
+
+__all__ = ["AUTO", "auto_fit", "is_auto", "refuse_auto"]
+
+AUTO = "auto"
+
+
+def is_auto(formula: object) -> bool:
+    """Whether a formula is the word "auto", in any case and with any blanks."""
+    return isinstance(formula, str) and formula.strip().lower() == AUTO
+
+
+def refuse_auto(nfvi: NFVI, base: bool = False) -> None:
+    """Refuse what "auto" cannot be combined with.
+
+    Raises:
+        FormulaError: data are to be fitted, for which there is no climb.
+        ValueError: a base or a jitter was given.
+    """
+    if not base and nfvi.formula == AUTO:
+        raise FormulaError(
+            'NFVI("auto") climbs towards a target, not towards data; name a formula for data, such'
+            ' as NFVI("nsf*3").fit_data(x)'
+        )
+    if base and str(nfvi.base) != "normal":
+        raise ValueError(
+            f'base={str(nfvi.base)!r}: NFVI("auto") starts from Gaussians and keeps base="normal";'
+            " leave base= out"
+        )
+    if base and nfvi.jitter is not None:
+        raise ValueError(f'jitter={nfvi.jitter!r}: NFVI("auto") chooses it; leave jitter= out')
+
+
+def auto_fit(
+    nfvi: NFVI,
+    target: Target,
+    given: dict[str, Any],
+    budget: Budget | float | None,
+    callbacks: Sequence[CallbackLike],
+    started: float,
+) -> Fit:
+    """The fit of the best rung of a climb.
+
+    Args:
+        nfvi: for seed, dtype and device.
+        target: log p.
+        given: the other arguments of ``fit``, none of which may be set.
+        budget: as for :meth:`nfvi.NFVI.fit`.
+        callbacks: for every rung.
+        started: when the fit began, by ``time.perf_counter``.
+
+    Raises:
+        ValueError: an argument was given that "auto" chooses by itself.
+        FitError: no guide with a finite ELBO was found.
+    """
+    limits = Budget.of(budget)
+    chosen = [name for name, value in given.items() if value is not None]
+    if chosen:
+        raise ValueError(
+            f'{chosen[0]}= is chosen by NFVI("auto"): leave it out, or name a formula; budget='
+            " limits what a climb spends"
+        )
+    dtype, seed = target_dtype(nfvi, target), nfvi._fresh_seed()
+    settings = {
+        **nfvi._settings(target.dim, dtype),
+        "target": target.name,
+        "named": target.named,
+        "init": AUTO,
+    }
+    top, path = climb(target, seed, dtype, nfvi.device, limits, callbacks, settings)
+    if top.trainer is not None:
+        top.trainer.gradient_evaluations = path[-1].gradient_evaluations
+        top.trainer.batched_evaluations = path[-1].batched_evaluations
+    return Fit(
+        top.guide,
+        target,
+        history=top.history,
+        restarts=top.restarts,
+        settings=top.settings,
+        stopped=AUTO,
+        wall_time=time.perf_counter() - started,
+        gradient_evaluations=path[-1].gradient_evaluations,
+        batched_evaluations=path[-1].batched_evaluations,
+        diagnostics=top.diagnostics,
+        trainer=top.trainer,
+        path=path,
+    )
