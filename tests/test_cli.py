@@ -62,6 +62,12 @@ def test_version(cli):
     assert cli("--version") == (0, f"nfvi {nfvi.__version__}\n", "")
 
 
+def test_a_start_is_found_first(cli):
+    code, out, _ = cli("fit", "targets.py:normal", "loc", "--init", "gaussian", *FEW)
+    assert code == 0
+    assert "  init gaussian, 20 steps of 16 draws" in out
+
+
 def test_flows_are_those_of_the_registry(cli):
     code, out, _ = cli("flows")
     lines = out.splitlines()
@@ -190,6 +196,7 @@ def test_a_fit_goes_on_from_its_checkpoint(cli, tmp_path):
         (["targets.py:number"], "a target is a function log p(z)"),
         (["targets.py:normal", "loc", "--dim", "3"], "dim=3 was given, but 'normal' has dim=2"),
         (["targets.py:normal", "loc", "--steps", "0"], "steps must be an integer of at least 1"),
+        (["targets.py:normal", "loc", "--init", "centre"], "init= got 'centre'; it takes 'auto'"),
         (["targets.py:normal", "loc", "--lr", "-1"], "lr must be a positive number"),
         (["targets.py:normal", "loc", "--anneal", "x"], "--anneal takes a fraction"),
         (["targets.py:normal", "loc", "--anneal", "2"], "fractions of the steps from 0 to 1"),
