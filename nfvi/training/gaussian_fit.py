@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
+from nfvi.training.gaussian_points import Points, log_q, place
 from nfvi.training.score import log_prob_and_score, log_prob_anywhere
 
 __all__ = ["GaussianFit", "fit_gaussians", "gaussian_elbos"]
@@ -100,10 +100,10 @@ def gaussian_elbos(target: Target, loc: Tensor, tril: Tensor, noise: Tensor) -> 
     Returns:
         (S), float64; −∞ where a draw has no finite density.
     """
-    z = _place(loc, tril, noise.double())
+    z = place(loc, tril, noise.double())
     log_p = log_prob_anywhere(target, z.flatten(0, 1).to(noise.dtype))
     log_p = log_p.double().unflatten(0, z.shape[:2])
-    log_ratio = log_p - _log_q(tril, noise.double())
+    log_ratio = log_p - log_q(tril, noise.double())
     return torch.where(log_ratio.isfinite().all(1), log_ratio.mean(1), -torch.inf)
 
 
@@ -203,7 +203,7 @@ class _Run:
         factor = torch.linalg.cholesky_ex(inverse)[0]
         return self.loc + torch.einsum("sij,sj->si", self.tril, shift), self.tril @ factor
 
-    def _evaluate(self, loc: Tensor, tril: Tensor) -> _Points:
+    def _evaluate(self, loc: Tensor, tril: Tensor) -> Points:
         n = max(DRAWS[bool((self.slow > 0).all())], 4 * loc.shape[1])
         half = torch.randn(
             n // 2,
@@ -213,16 +213,16 @@ class _Run:
             device=self.generator.device,
         ).to(loc.device)
         noise = torch.cat([half, -half])
-        z = _place(loc, tril, noise).to(self.dtype)
+        z = place(loc, tril, noise).to(self.dtype)
         log_p, gradient = log_prob_and_score(self.target, z.flatten(0, 1), self.beta)
         self.iterations += 1
         self.gradient_evaluations += len(log_p)
         log_p = log_p.double().unflatten(0, z.shape[:2])
         gradient = gradient.double().unflatten(0, z.shape[:2])
         usable = log_p.isfinite() & gradient.isfinite().all(-1)
-        return _Points(noise.expand_as(z), gradient, log_p - _log_q(tril, noise), usable)
+        return Points(noise.expand_as(z), gradient, log_p - log_q(tril, noise), usable)
 
-    def _shrink_into_support(self) -> _Points:
+    def _shrink_into_support(self) -> Points:
         """Halve the spread of starts most draws of which have no finite density."""
         for _ in range(20):
             points = self._evaluate(self.loc, self.tril)
@@ -233,43 +233,3 @@ class _Run:
             self.tril = self.tril * factor.view(-1, *[1] * (self.tril.dim() - 1))
         self.done |= few
         return points
-
-
-@dataclass(frozen=True)
-class _Points:
-    """Draws of S Gaussians: noise and score (S, n, d), log p − log q and whether finite (S, n)."""
-
-    noise: Tensor
-    score_function: Tensor
-    log_ratio: Tensor
-    usable: Tensor
-
-    def score(self) -> Tensor:
-        """Half the mean and half the median of log p − log q (S), over the usable draws."""
-        values = torch.where(self.usable, self.log_ratio, torch.nan)
-        return 0.5 * (values.nanmean(1) + values.nanmedian(1).values)
-
-    def where(self, moved: Tensor, other: _Points) -> _Points:
-        """These for the starts that have moved, and the other points for those that stay."""
-        if bool(moved.all()) or self.noise.shape != other.noise.shape:
-            return self
-        wide, flat = moved[:, None, None], moved[:, None]
-        return _Points(
-            torch.where(wide, self.noise, other.noise),
-            torch.where(wide, self.score_function, other.score_function),
-            torch.where(flat, self.log_ratio, other.log_ratio),
-            torch.where(flat, self.usable, other.usable),
-        )
-
-
-def _place(loc: Tensor, tril: Tensor, noise: Tensor) -> Tensor:
-    """μ + L ε (S, n, d)."""
-    moved = noise * tril.unsqueeze(1) if tril.dim() == 2 else noise @ tril.mT
-    return loc.unsqueeze(1) + moved
-
-
-def _log_q(tril: Tensor, noise: Tensor) -> Tensor:
-    """Log-density of the draws (S, n)."""
-    diagonal = tril if tril.dim() == 2 else tril.diagonal(dim1=-2, dim2=-1)
-    constant = 0.5 * noise.shape[-1] * math.log(2 * math.pi)
-    return -0.5 * noise.square().sum(-1) - constant - diagonal.log().sum(-1, keepdim=True)
