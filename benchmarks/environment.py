@@ -7,19 +7,23 @@ import os
 import platform
 from importlib.metadata import version
 
-import torch
-
-__all__ = ["describe_environment"]
+__all__ = ["describe_environment", "describe_machine"]
 
 
 def describe_environment(*others: str) -> str:
     """One line for the top of a benchmark's output, with the versions of other packages too."""
-    cpu = _cpu_name()
-    names = ("nfvi", "torch", "pyro-ppl", *others)
-    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    import torch
+
+    threads = f"{torch.get_num_threads()} torch threads"
+    return describe_machine(threads, "nfvi", "torch", "pyro-ppl", *others)
+
+
+def describe_machine(threads: str, *packages: str) -> str:
+    """The same for any packages, without an import of torch; ``threads`` is a remark on those."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
-        f"{datetime.date.today().isoformat()}, {cpu}, {os.cpu_count()} cores,"
-        f" {torch.get_num_threads()} torch threads, Python {platform.python_version()}, {packages}"
+        f"{datetime.date.today().isoformat()}, {_cpu_name()}, {os.cpu_count()} cores, {threads},"
+        f" Python {platform.python_version()}, {versions}"
     )
 
 
