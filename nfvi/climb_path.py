@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 from nfvi.diagnostics import KHAT_LIMIT
@@ -45,7 +45,7 @@ class Rung:
     wall_time: float
     components: int = 1
     base: str = "normal"
-    guide: AnyGuide | None = None
+    guide: AnyGuide | None = field(default=None, repr=False, compare=False)
 
     @property
     def gap(self) -> float:

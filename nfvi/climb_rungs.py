@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,13 @@ import torch
 
 from nfvi.guide import Guide
 from nfvi.placement import Placement
+from nfvi.training.setup import Plan, default_gradient
 
-__all__ = ["TAILS", "Learned", "candidates", "grown_guides", "learned_rungs"]
+__all__ = ["TAILS", "Learned", "candidates", "grown_guides", "learned_rungs", "plan_of"]
 
 FEW_DIMENSIONS = 64
 VERY_FEW = 4
+SOBOL_LIMIT = 1_000
 TAILS = "studentt(df=30)"
 FOURIER = "monotone(features=fourier(8),alternate=false)*2"
 
@@ -29,6 +32,8 @@ class Learned:
         lr: learning rate at the top of the schedule.
         tempered: for each restart, the fraction of the steps in which β rises.
         base: of the guide.
+        within: the rung is left out if the last one is further than this below its log evidence
+            (nats), as more layers will be needed.
     """
 
     formula: str
@@ -37,6 +42,7 @@ class Learned:
     lr: float
     tempered: tuple[float, ...] = (0.0,)
     base: str = "normal"
+    within: float = math.inf
 
 
 def learned_rungs(dim: int) -> tuple[Learned, ...]:
@@ -48,9 +54,9 @@ def learned_rungs(dim: int) -> tuple[Learned, ...]:
     if dim <= FEW_DIMENSIONS:
         return (
             Learned("monotone", 400, 128, 0.02),
-            Learned("monotone*2", 600, 256, 0.02),
+            Learned("monotone*2", 600, 256, 0.02, within=0.01),
             Learned("monotone*3", 1_500, 256, 0.02),
-            Learned("monotone*3", 3_000, 512, 0.01),
+            Learned("monotone*3", 2_000, 256, 0.01),
         )
     return (
         Learned("realnvp*4", 1_000, 64, 0.005),
@@ -70,6 +76,31 @@ def candidates(dim: int) -> tuple[Learned, ...]:
         return ()
     formulas = ("monotone*3", FOURIER, f"{FOURIER}-reverse")
     return tuple(Learned(formula, 1_000, 128, 0.02, (0.5, 0.0)) for formula in formulas)
+
+
+def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
+    """The arguments of the run of a rung.
+
+    Args:
+        rung: its settings.
+        restarts: guides side by side; those for which the rung has no tempering are components of
+            a mixture.
+        dim: d.
+        seed: of everything random.
+    """
+    tempered = rung.tempered if len(rung.tempered) == restarts else (0.0,) * restarts
+    trial = Guide(rung.formula, dim, generator=torch.Generator().manual_seed(0))
+    even = dim <= SOBOL_LIMIT and rung.base == "normal"
+    return Plan(
+        steps=rung.steps,
+        n_mc=rung.n_mc,
+        lengths=tuple(round(fraction * rung.steps) for fraction in tempered),
+        gradient=default_gradient(trial),
+        lr=rung.lr,
+        seed=seed,
+        draws="qmc" if even else "iid",
+        combine="mixture" if restarts > len(rung.tempered) else "best",
+    )
 
 
 def grown_guides(

@@ -44,13 +44,16 @@ class Fit(Approximation):
         restarts: every restart with its final ELBO; the best one, or those with a weight, are
             the guide.
         seed: that of the whole fit.
-        stopped: ``"steps"``, ``"converged"``, ``"interrupted"``, or the reason a callback gave.
+        stopped: ``"steps"``, ``"converged"``, ``"interrupted"``, or the reason a callback gave;
+            ``"auto"`` for a climb that came to its own end, and the budget if it did not.
         wall_time: seconds of fitting, diagnostics left out.
         steps: optimiser steps done.
         gradient_evaluations: draws at which the gradient of the target was taken, in all
             restarts, with those that ``init=`` and ``lr="auto"`` took.
         batched_evaluations: batches in which it was taken, one after the other.
-        path: the rungs of ``NFVI("auto")``; ``None`` for a formula that was named.
+        path: the rungs of ``NFVI("auto")``, see :class:`~nfvi.climb_path.ClimbPath`; ``None`` for
+            a formula that was named. The history is that of the rung that was kept, empty for a
+            Gaussian; evaluations and wall time are those of all rungs.
     """
 
     def __init__(

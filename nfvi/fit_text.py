@@ -70,17 +70,20 @@ def _header(fit: Fit) -> list[str]:
         f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"
         f" base {fit.guide.base}, seed {fit.seed}",
         *wrapped(
-            f"{_start(fit)}{fit.steps:,} steps of {_draws(fit)} draws,"
-            f" {fit.gradient_evaluations:,} gradients of the target in"
+            f"{_course(fit)} {fit.gradient_evaluations:,} gradients of the target in"
             f" {fit.batched_evaluations:,} batches, {fit.wall_time:.1f} s"
             f" ({how.get(fit.stopped, fit.stopped)})"
         ),
     ]
 
 
-def _start(fit: Fit) -> str:
+def _course(fit: Fit) -> str:
+    """Where the fit started and how long it went on; of a climb, that of the rung that was kept."""
+    steps = f"{fit.steps:,} steps of {_draws(fit)} draws" if fit.steps else "no optimiser steps"
+    if fit.path is not None:
+        return f"rung {fit.path.best + 1} of {len(fit.path)}, with {steps}; in all"
     init = fit.settings.get("init", "zeros")
-    return "" if init == "zeros" else f"init {init}, "
+    return f"{steps}," if init == "zeros" else f"init {init}, {steps},"
 
 
 def _draws(fit: Fit) -> str:
@@ -168,8 +171,7 @@ def _verdict(fit: Fit) -> str:
         )
     if found.khat >= KHAT_LIMIT:
         return (
-            "Not to be trusted yet. Try more layers or a richer formula, or"
-            f" {_other_base(fit)}.{_more_steps(fit)}"
+            f"Not to be trusted yet. Try {_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
         )
     if found.efficiency >= CLOSE:
         return (
@@ -179,16 +181,25 @@ def _verdict(fit: Fit) -> str:
     if found.efficiency >= ROUGH:
         return (
             "The guide is roughly right: fit.importance_resample(n) is better than fit.sample(n);"
-            f" more layers or a richer formula would bring it closer.{_more_steps(fit)}"
+            f" {_richer(fit)} would bring it closer.{_more_steps(fit)}"
         )
     return (
-        "Few draws count after weighting: take many for fit.importance_resample(n), or try more"
-        f" layers or a richer formula.{_more_steps(fit)}"
+        "Few draws count after weighting: take many for fit.importance_resample(n), or try"
+        f" {_richer(fit)}.{_more_steps(fit)}"
     )
+
+
+def _richer(fit: Fit) -> str:
+    """What to try next, which after a climb that was cut off is to let it go on."""
+    if fit.path is not None and fit.stopped.startswith("the budget"):
+        return "a larger budget"
+    return "more layers or a richer formula"
 
 
 def _more_steps(fit: Fit) -> str:
     """The advice to go on, where the ELBO still rose from the last fifth but one to the last."""
+    if not fit.steps:
+        return ""
     best = next(r.index for r in fit.restarts if r.best)
     length = max(fit.steps // 5, 1)
     elbo, se = fit.history.elbo[:, best].double(), fit.history.elbo_se[:, best].double()

@@ -19,7 +19,7 @@ from nfvi.files import read_file
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.guide import Guide
-from nfvi.inference_auto import AUTO, auto_fit, is_auto, refuse_auto
+from nfvi.inference_auto import AUTO, auto_fit, is_auto, refuse_data, refuse_guide_options
 from nfvi.inference_data import data_fit
 from nfvi.inference_init import Init
 from nfvi.inference_target import target_dtype, target_trainer
@@ -80,7 +80,7 @@ class NFVI:
         self.jitter, self.seed, self.dtype = jitter, seed, dtype
         self.device = usable_device("device", device)
         if self.formula == AUTO:
-            refuse_auto(self, base=True)
+            refuse_guide_options(self)
         self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
@@ -274,7 +274,7 @@ class NFVI:
             FitError: the loss or its gradient was not finite 100 times in a row.
         """
         started = time.perf_counter()
-        refuse_auto(self)
+        refuse_data(self)
         _check_callbacks(callbacks)
         given = {"batch_size": batch_size, "epochs": epochs, "patience": patience, "lr": lr}
         data = read_data(x, context, weights)

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nfvi.budget import Budget
-from nfvi.climb import climb
+from nfvi.climb import AUTO, climb
 from nfvi.errors import FormulaError
 from nfvi.fit import Fit
 from nfvi.inference_target import target_dtype
 from nfvi.targets import Target
+from nfvi.training.callbacks import Checkpoint
 from nfvi.training.state import CallbackLike
 
 if TYPE_CHECKING:
     from nfvi.inference import NFVI
 
-__all__ = ["AUTO", "auto_fit", "is_auto", "refuse_auto"]
-
-AUTO = "auto"
+__all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_guide_options"]
 
 
 def is_auto(formula: object) -> bool:
@@ -27,24 +26,31 @@ def is_auto(formula: object) -> bool:
     return isinstance(formula, str) and formula.strip().lower() == AUTO
 
 
-def refuse_auto(nfvi: NFVI, base: bool = False) -> None:
-    """Refuse what "auto" cannot be combined with.
+def refuse_data(nfvi: NFVI) -> None:
+    """Refuse to climb towards data.
 
     Raises:
-        FormulaError: data are to be fitted, for which there is no climb.
-        ValueError: a base or a jitter was given.
+        FormulaError: the formula is "auto".
     """
-    if not base and nfvi.formula == AUTO:
+    if nfvi.formula == AUTO:
         raise FormulaError(
             'NFVI("auto") climbs towards a target, not towards data; name a formula for data, such'
             ' as NFVI("nsf*3").fit_data(x)'
         )
-    if base and str(nfvi.base) != "normal":
+
+
+def refuse_guide_options(nfvi: NFVI) -> None:
+    """Refuse what "auto" chooses by itself.
+
+    Raises:
+        ValueError: a base or a jitter was given.
+    """
+    if str(nfvi.base) != "normal":
         raise ValueError(
-            f'base={str(nfvi.base)!r}: NFVI("auto") starts from Gaussians and keeps base="normal";'
-            " leave base= out"
+            f'base={str(nfvi.base)!r}: NFVI("auto") chooses it, and starts from Gaussians; leave'
+            " base= out"
         )
-    if base and nfvi.jitter is not None:
+    if nfvi.jitter is not None:
         raise ValueError(f'jitter={nfvi.jitter!r}: NFVI("auto") chooses it; leave jitter= out')
 
 
@@ -67,16 +73,11 @@ def auto_fit(
         started: when the fit began, by ``time.perf_counter``.
 
     Raises:
-        ValueError: an argument was given that "auto" chooses by itself.
+        ValueError: an argument was given that "auto" chooses by itself, or a Checkpoint.
         FitError: no guide with a finite ELBO was found.
     """
     limits = Budget.of(budget)
-    chosen = [name for name, value in given.items() if value is not None]
-    if chosen:
-        raise ValueError(
-            f'{chosen[0]}= is chosen by NFVI("auto"): leave it out, or name a formula; budget='
-            " limits what a climb spends"
-        )
+    _refuse(given, callbacks)
     dtype, seed = target_dtype(nfvi, target), nfvi._fresh_seed()
     settings = {
         **nfvi._settings(target.dim, dtype),
@@ -84,21 +85,36 @@ def auto_fit(
         "named": target.named,
         "init": AUTO,
     }
-    top, path = climb(target, seed, dtype, nfvi.device, limits, callbacks, settings)
-    if top.trainer is not None:
-        top.trainer.gradient_evaluations = path[-1].gradient_evaluations
-        top.trainer.batched_evaluations = path[-1].batched_evaluations
+    found, path, stopped = climb(target, seed, dtype, nfvi.device, limits, callbacks, settings)
+    if found.trainer is not None:
+        found.trainer.gradient_evaluations = path[-1].gradient_evaluations
+        found.trainer.batched_evaluations = path[-1].batched_evaluations
     return Fit(
-        top.guide,
+        found.guide,
         target,
-        history=top.history,
-        restarts=top.restarts,
-        settings=top.settings,
-        stopped=AUTO,
+        history=found.history,
+        restarts=found.restarts,
+        settings=found.settings,
+        stopped=stopped,
         wall_time=time.perf_counter() - started,
         gradient_evaluations=path[-1].gradient_evaluations,
         batched_evaluations=path[-1].batched_evaluations,
-        diagnostics=top.diagnostics,
-        trainer=top.trainer,
+        diagnostics=found.diagnostics,
+        trainer=found.trainer,
         path=path,
     )
+
+
+def _refuse(given: dict[str, Any], callbacks: Sequence[CallbackLike]) -> None:
+    chosen = [name for name, value in given.items() if value is not None]
+    if chosen:
+        raise ValueError(
+            f'{chosen[0]}= is chosen by NFVI("auto"): leave it out, or name a formula; budget='
+            " limits what a climb spends"
+        )
+    if any(isinstance(callback, Checkpoint) for callback in callbacks):
+        raise ValueError(
+            'a Checkpoint holds one fit, and NFVI("auto") makes several: leave it out; after'
+            " Ctrl-C and at the end of a budget the best guide so far is returned, and fit.save"
+            "(path) keeps it"
+        )

@@ -1,0 +1,170 @@
+"""What a climb has tried: every guide with how good it is, and what all have cost."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nfvi.climb_path import ClimbPath, Rung
+from nfvi.diagnostics import Diagnostics, diagnose, draw_weighted, elbo_of, evaluate
+from nfvi.guide_file import header_of_guide
+from nfvi.mixture_guide import AnyGuide, MixtureGuide, parts
+from nfvi.targets import Target
+from nfvi.training.combine import outcome
+from nfvi.training.history import History
+from nfvi.training.loop import Trainer
+from nfvi.training.restarts import Restart
+from nfvi.training.setup import Plan
+
+if TYPE_CHECKING:
+    from nfvi.budget import Budget
+
+__all__ = ["CLOSE", "Record", "Tried", "described", "rank"]
+
+DRAWS = 10_000
+CLOSE = 0.002
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A guide that was tried, and everything that a :class:`~nfvi.Fit` keeps of it."""
+
+    guide: AnyGuide
+    diagnostics: Diagnostics
+    history: History
+    restarts: tuple[Restart, ...]
+    settings: dict[str, Any]
+    trainer: Trainer | None
+
+
+class Record:
+    """Every guide of one climb, in order, with running totals of what they cost.
+
+    Args:
+        target: log p.
+        seed: of the draws by which guides are judged.
+        budget: what may be spent.
+        settings: what a fit keeps of its target and dtype.
+
+    Attributes:
+        tried: the guides.
+        rungs: their rows in the path.
+        steps: optimiser steps, of all runs that ended.
+        batches: evaluations of the target, one after the other.
+        gradients: points at which its gradient was taken.
+    """
+
+    def __init__(self, target: Target, seed: int, budget: Budget, settings: dict[str, Any]) -> None:
+        self.target, self.seed, self.budget, self.settings = target, seed, budget, settings
+        self.started = time.perf_counter()
+        self.steps = self.batches = self.gradients = 0
+        self.tried: list[Tried] = []
+        self.rungs: list[Rung] = []
+
+    @property
+    def last(self) -> Rung:
+        """The latest rung."""
+        return self.rungs[-1]
+
+    def count(self, batches: int, gradients: int, steps: int = 0) -> None:
+        """Add to the costs."""
+        self.batches += batches
+        self.gradients += gradients
+        self.steps += steps
+
+    def spent(self, running: Trainer | None = None) -> str | None:
+        """Which limit of the budget is reached, with what a run has cost so far; or ``None``."""
+        steps, gradients = self.steps, self.gradients
+        if running is not None:
+            steps, gradients = steps + running.step, gradients + running.gradient_evaluations
+        return self.budget.spent(time.perf_counter() - self.started, steps, gradients)
+
+    def add_run(self, trainer: Trainer) -> AnyGuide:
+        """The guide of a run that has ended, kept."""
+        guide, restarts = outcome(trainer)
+        found = self._judge(guide)
+        self._add(
+            Tried(guide, found, trainer.history, restarts, trainer.settings, trainer), trainer.step
+        )
+        return guide
+
+    def add_gaussian(self, guide: AnyGuide, plan: Plan) -> None:
+        """Keep a Gaussian, or a mixture of them, that no run has made.
+
+        Args:
+            guide: the guide.
+            plan: of a run that would go on from it.
+        """
+        settings = {**self.settings, **described(guide), **plan.as_dict(), "optimizer": "Adam"}
+        found, restarts = self._judge(guide), self._restarts(guide)
+        self._add(Tried(guide, found, History(), restarts, settings, None), 0)
+
+    def best(self) -> int:
+        """The rung of lowest k-hat among those within 0.002 nats of the highest ELBO."""
+        highest = max(rank(rung) for rung in self.rungs)
+        close = [i for i, rung in enumerate(self.rungs) if rank(rung) >= highest - CLOSE]
+        return min(close, key=lambda i: self.rungs[i].khat)
+
+    def path(self, reason: str) -> ClimbPath:
+        """All rungs, and why there are no more."""
+        return ClimbPath(tuple(self.rungs), self.best(), reason)
+
+    def _judge(self, guide: AnyGuide) -> Diagnostics:
+        """With the draws that a fit's own diagnostics would take."""
+        return diagnose(draw_weighted(guide, self.target, DRAWS, self._stream(guide, 1)))
+
+    def _restarts(self, guide: AnyGuide) -> tuple[Restart, ...]:
+        """One for each component, with its own ELBO."""
+        weights = guide.weights.tolist() if isinstance(guide, MixtureGuide) else [None]
+        elbos = [self._elbo(part) for part in parts(guide)]
+        best = max(range(len(elbos)), key=lambda i: elbos[i][0])
+        return tuple(
+            Restart(k, *elbo, tempered=False, skipped=0, dropped=False, best=k == best, weight=w)
+            for k, (elbo, w) in enumerate(zip(elbos, weights, strict=True))
+        )
+
+    def _elbo(self, guide: AnyGuide) -> tuple[float, float]:
+        _, log_p, log_q = evaluate(guide, self.target, DRAWS, self._stream(guide, 0))
+        return elbo_of(log_p, log_q)
+
+    def _stream(self, guide: AnyGuide, offset: int) -> torch.Generator:
+        return torch.Generator(guide.device).manual_seed(self.seed + offset)
+
+    def _add(self, tried: Tried, steps: int) -> None:
+        found, guide = tried.diagnostics, tried.guide.requires_grad_(False).eval()
+        self.tried.append(tried)
+        self.rungs.append(
+            Rung(
+                formula=str(guide.formula),
+                elbo=found.elbo,
+                elbo_se=found.elbo_se,
+                khat=found.khat,
+                efficiency=found.efficiency,
+                log_evidence=found.log_evidence,
+                steps=steps,
+                batched_evaluations=self.batches,
+                gradient_evaluations=self.gradients,
+                wall_time=time.perf_counter() - self.started,
+                components=len(parts(guide)),
+                base=str(guide.base),
+                guide=guide,
+            )
+        )
+
+
+def described(guide: AnyGuide) -> dict[str, Any]:
+    """What the settings of a fit, and its checkpoints, say of a guide."""
+    return {
+        "formula": str(guide.formula),
+        "base": str(guide.base),
+        "placement": header_of_guide(parts(guide)[0])["placement"],
+    }
+
+
+def rank(rung: Rung) -> float:
+    """The ELBO by which rungs are compared: −∞ where it is not finite."""
+    return rung.elbo if math.isfinite(rung.elbo) else -math.inf
