@@ -18,6 +18,8 @@ GAIN, NEAR = 0.1, 0.02
 def gradients_row(case: Case, formula: str, seed: int, steps: int) -> Row:
     """The same fit by either gradient: one restart, the same seed, start, draws and steps.
 
+    Start and draws are as for ``"auto"``, without tempering, which would leave the start again.
+
     log Z is the known one, else the evidence by importance sampling from the better of the two
     where its k-hat allows that.
 
@@ -31,6 +33,8 @@ def gradients_row(case: Case, formula: str, seed: int, steps: int) -> Row:
             init="auto",
             steps=steps,
             restarts=1,
+            anneal=False,
+            draws="qmc",
             gradient=gradient,
             progress=False,
         )

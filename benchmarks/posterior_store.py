@@ -40,13 +40,14 @@ class Store:
 
     Args:
         path: the JSON file; ``None`` keeps the rows in memory.
-        resume: whether rows that the file holds already are kept; else it is begun anew.
+        resume: whether rows that the file holds already are kept, of what did not crash; else it
+            is begun anew.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, resume: bool = False) -> None:
         self.path = None if path is None else Path(path)
         old = read_rows(path) if resume and self.path is not None and self.path.exists() else []
-        self._rows = {key_of(row): row for row in old}
+        self._rows = {key_of(row): row for row in old if row["status"] == "ok"}
 
     @property
     def rows(self) -> list[Row]:

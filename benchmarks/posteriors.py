@@ -9,7 +9,7 @@
 Each fit is ``NFVI("auto", seed=s).fit(target)`` with nothing else set. b² = (error of a mean)² /
 variance, for x and for x², comes from 100 000 draws, raw and by Pareto-smoothed importance weights;
 that of NUTS from four chains of 1 000 draws after 1 000 of warm-up. The file is whole after every
-row: stop the command when you like, and go on with ``--resume``.
+row: stop the command when you like, and go on with ``--resume``, which tries again what crashed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; what is done is kept, and --resume goes on", flush=True)
     text = page(store.rows, options.formula)
-    if options.markdown is not None:
+    if options.markdown is None:
+        print(text)
+    else:
         Path(options.markdown).write_text(text, encoding="utf-8")
-    print(text)
 
 
 def _options() -> argparse.Namespace:
@@ -66,7 +67,7 @@ def _options() -> argparse.Namespace:
     add("--gradient-formula", default="realnvp*4", help="of that comparison (realnvp*4)")
     add("--gradient-steps", type=int, default=1000, help="of that comparison (1000)")
     add("--out", help="JSON file for the rows")
-    add("--resume", action="store_true", help="keep the rows that --out has")
+    add("--resume", action="store_true", help="keep the rows that --out has, but for crashes")
     add("--markdown", help="page for the tables")
     return parser.parse_args()
 

@@ -253,6 +253,9 @@ def test_rows_survive_the_file(load: Callable[[str], ModuleType], tmp_path: Path
     assert row["khat"] == -math.inf and math.isnan(row["b2_raw_worst"]) and row["gap"] is None
     again.add(fit("pot1", khat=0.5), nuts("pot1"))
     assert [row.get("khat") for row in store.read_rows(path)] == [0.5, None]
+    crashed = {k: FIT[k] for k in ("method", "seed", "settings")} | {"status": "crashed"}
+    again.add({**crashed, "target": "pot1"})
+    assert [row["method"] for row in store.Store(path, resume=True).rows] == ["nuts"]
     assert not store.Store(path).rows  # begun anew
     assert [p.name for p in tmp_path.iterdir()] == ["rows.json"]
 
