@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from nfvi.climb_record import Record
@@ -14,7 +16,7 @@ from nfvi.targets import Target
 from nfvi.training.explore import Modes, explore
 from nfvi.training.gaussian_guide import gaussian_guide
 from nfvi.training.setup import default_n_mc
-from nfvi.training.starts import Start, find_start
+from nfvi.training.starts import FULL_RANK_LIMIT, Start, find_start
 
 __all__ = ["gaussian_rungs", "mode_rungs", "nothing_finite"]
 
@@ -50,25 +52,28 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
 def mode_rungs(
     record: Record, start: Start, generator: torch.Generator, dtype: torch.dtype
 ) -> list[Placement]:
-    """Keep a mixture of Gaussians, if it takes several.
+    """Keep a mixture of Gaussians if it takes several, or a better one; up to 300 dimensions.
 
     Args:
         record: of the climb.
-        start: what :func:`gaussian_rungs` found; a diagonal one is all there is.
+        start: what :func:`gaussian_rungs` found.
         generator: of the draws.
         dtype: of the guides.
 
     Returns:
-        Where flows are to start: on each mode, if modes are far apart.
+        Where flows are to start: on each mode, if modes are far apart; or on a better one than the
+        start's.
     """
     here = [start.placement(1.0)]
-    if start.tril.dim() == 1:
+    if record.target.dim > FULL_RANK_LIMIT:
         return here
-    modes = explore(record.target, start, generator, dtype)
+    modes = explore(record.target, _full(start), generator, dtype)
     record.count(modes.iterations, modes.gradient_evaluations)
     if len(modes.loc) > 1:
         modes = _mixture(record, modes, generator, dtype)
-    if not modes.apart():
+    if len(modes.loc) == 1 and modes.away_from(start.loc, _full(start).tril):
+        _keep(record, gaussian_guide(modes.loc[0], modes.tril[0], dtype))
+    elif not modes.apart():
         return here
     return [Placement(loc, tril) for loc, tril in zip(modes.loc, modes.tril, strict=True)]
 
@@ -80,6 +85,11 @@ def nothing_finite(target: Target) -> str:
         " −inf or NaN at draws of every Gaussian that was tried. It must be finite on all of R^d:"
         " transform coordinates that are bounded, and see where it is NaN"
     )
+
+
+def _full(start: Start) -> Start:
+    """The same with a matrix for its diagonal, where correlations were not worth having."""
+    return start if start.tril.dim() == 2 else replace(start, tril=start.tril.diag_embed())
 
 
 def _mixture(record: Record, modes: Modes, generator: torch.Generator, dtype: torch.dtype) -> Modes:

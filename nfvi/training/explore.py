@@ -45,6 +45,11 @@ class Modes:
         pairs = torch.triu_indices(len(self.loc), len(self.loc), 1)
         return len(self.loc) > 1 and bool((distance[pairs[0], pairs[1]] >= limit).all())
 
+    def away_from(self, loc: Tensor, tril: Tensor) -> bool:
+        """Whether the best one is another than N(μ, L Lᵀ)."""
+        pair = torch.stack([self.loc[0], loc]), torch.stack([self.tril[0], tril])
+        return float(overlap(*pair)[0, 1]) > SAME
+
     def choose(self, index: Tensor) -> Modes:
         """Some of them."""
         cost = self.iterations, self.gradient_evaluations
