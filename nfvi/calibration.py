@@ -18,9 +18,10 @@ from nfvi.calibration_run import outcomes, processes_for
 from nfvi.calibration_task import Outcome, Task
 from nfvi.calibration_text import calibration_text
 from nfvi.checks import check_positive, check_whole
-from nfvi.errors import FitError, TargetError
+from nfvi.errors import FitError, FormulaError, TargetError
 from nfvi.formula import Formula
 from nfvi.inference import NFVI
+from nfvi.inference_auto import is_auto
 from nfvi.progress import progress_bar, progress_wanted
 from nfvi.rank_checks import RankCheck, check_ranks
 from nfvi.targets import PyroTarget, Target
@@ -167,6 +168,11 @@ def calibrate(
         raise ValueError(f"init must be one of {', '.join(map(repr, STARTS))}, got {init!r}")
     counts = {"processes": processes, "steps": steps, "restarts": restarts}
     _check_options(counts, lr, seed)
+    if is_auto(formula):
+        raise FormulaError(
+            'NFVI("auto") finds a formula for one target, and calibrate checks a formula on many:'
+            " name one, such as that of a fit, str(fit.formula)"
+        )
     settings: dict[str, Any] = {"formula": Formula.parse(formula), "base": base, "dtype": dtype}
     NFVI(**settings)
     target = _target_of(model, args)

@@ -75,7 +75,10 @@ def fit(
     ],
     formula: Annotated[
         str,
-        typer.Argument(metavar="FORMULA", help="The flows, first one next to the base: planar*8."),
+        typer.Argument(
+            metavar="FORMULA",
+            help="The flows, first one next to the base: planar*8. auto finds one.",
+        ),
     ] = "scale-loc",
     *,
     dim: Annotated[
@@ -164,6 +167,14 @@ def fit(
             rich_help_panel=FITTING,
         ),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="With auto: end after so long, with the best so far. Default: no limit.",
+            rich_help_panel=FITTING,
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -208,7 +219,7 @@ def fit(
     request = Request(
         target=target, formula=formula, dim=dim, base=base, jitter=jitter, seed=seed,
         dtype=dtype, device=device, init=init, steps=steps, n_mc=n_mc, restarts=restarts,
-        anneal=anneal, gradient=gradient, lr=lr, checkpoint=checkpoint,
+        anneal=anneal, gradient=gradient, lr=lr, budget=budget, checkpoint=checkpoint,
         resume=resume, nuts=nuts, draws=draws, warmup=warmup, chains=chains, out=out,
         progress=progress,
     )  # fmt: skip

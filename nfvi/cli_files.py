@@ -107,8 +107,9 @@ class Folder:
     def _fit_figures(self, fit: Fit, start: NFVI | None) -> None:
         from nfvi import plots
 
-        self._figure("history.png", plots.history(fit).get_figure(root=True))
-        if start is not None and fit.target is not None:
+        if fit.steps:
+            self._figure("history.png", plots.history(fit).get_figure(root=True))
+        if start is not None and fit.path is None and fit.target is not None:
             axes = plots.starting(start, fit.target, seed=fit.seed)
             self._figure("starting.png", axes.get_figure(root=True))
         if fit.dim == 2:

@@ -16,6 +16,7 @@ from nfvi.compare import compare
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.inference import NFVI
+from nfvi.inference_auto import is_auto
 from nfvi.mcmc import nuts
 from nfvi.training.callbacks import Checkpoint
 
@@ -43,6 +44,7 @@ class Request:
     anneal: str | None
     gradient: str | None
     lr: float | None
+    budget: float | None
     checkpoint: Path | None
     resume: bool
     nuts: bool
@@ -127,6 +129,7 @@ def _fit_arguments(request: Request) -> dict[str, Any]:
         "anneal": _fractions(request.anneal),
         "gradient": request.gradient,
         "lr": request.lr,
+        "budget": request.budget,
         "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
         "progress": request.progress,
     }
@@ -137,12 +140,15 @@ def _check(request: Request) -> None:
     if request.resume:
         if request.checkpoint is None:
             raise ValueError("--resume needs --checkpoint PATH, the file to go on from")
+        if is_auto(request.formula):
+            raise ValueError("--resume goes on with a formula; auto keeps no checkpoint")
         fixed = ("base", "jitter", "seed", "dtype", "gradient")
         if given := [name for name in fixed if getattr(request, name) is not None]:
             raise ValueError(f"--{given[0]} is fixed by the checkpoint; leave it out with --resume")
     for name, least in (("draws", 8), ("warmup", 0), ("chains", 1)):
         check_whole(name, getattr(request, name), least)
-    Formula.parse(request.formula)
+    if not is_auto(request.formula):
+        Formula.parse(request.formula)
 
 
 def _fractions(text: str | None) -> float | list[float] | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOSE", "Record", "Tried", "described", "rank"]
 
 DRAWS = 10_000
+PART_DRAWS = 2_000
 CLOSE = 0.002
 
 
@@ -100,7 +101,8 @@ class Record:
             plan: of a run that would go on from it.
         """
         settings = {**self.settings, **described(guide), **plan.as_dict(), "optimizer": "Adam"}
-        found, restarts = self._judge(guide), self._restarts(guide)
+        found = self._judge(guide)
+        restarts = self._restarts(guide, found)
         self._add(Tried(guide, found, History(), restarts, settings, None), 0)
 
     def best(self) -> int:
@@ -117,18 +119,19 @@ class Record:
         """With the draws that a fit's own diagnostics would take."""
         return diagnose(draw_weighted(guide, self.target, DRAWS, self._stream(guide, 1)))
 
-    def _restarts(self, guide: AnyGuide) -> tuple[Restart, ...]:
-        """One for each component, with its own ELBO."""
-        weights = guide.weights.tolist() if isinstance(guide, MixtureGuide) else [None]
-        elbos = [self._elbo(part) for part in parts(guide)]
+    def _restarts(self, guide: AnyGuide, found: Diagnostics) -> tuple[Restart, ...]:
+        """The guide as the only restart, or each of its components with its own ELBO."""
+        if not isinstance(guide, MixtureGuide):
+            return (Restart(0, found.elbo, found.elbo_se, False, 0, False, best=True),)
+        elbos = [self._elbo(part) for part in guide.guides]
         best = max(range(len(elbos)), key=lambda i: elbos[i][0])
         return tuple(
-            Restart(k, *elbo, tempered=False, skipped=0, dropped=False, best=k == best, weight=w)
-            for k, (elbo, w) in enumerate(zip(elbos, weights, strict=True))
+            Restart(k, *elbo, False, 0, False, best=k == best, weight=weight)
+            for k, (elbo, weight) in enumerate(zip(elbos, guide.weights.tolist(), strict=True))
         )
 
     def _elbo(self, guide: AnyGuide) -> tuple[float, float]:
-        _, log_p, log_q = evaluate(guide, self.target, DRAWS, self._stream(guide, 0))
+        _, log_p, log_q = evaluate(guide, self.target, PART_DRAWS, self._stream(guide, 0))
         return elbo_of(log_p, log_q)
 
     def _stream(self, guide: AnyGuide, offset: int) -> torch.Generator:

@@ -58,7 +58,8 @@ def history(
         The axes.
 
     Raises:
-        ValueError: a quantity that this fit does not have, or smooth is below 1.
+        ValueError: a quantity that this fit does not have, smooth is below 1, or the fit had no
+            steps.
 
     Example:
         >>> from nfvi import NFVI
@@ -72,6 +73,11 @@ def history(
     if quantity not in LABELS:
         raise ValueError(f"quantity must be one of {', '.join(LABELS)}, got {quantity!r}")
     steps = fit.steps
+    if not steps:
+        raise ValueError(
+            f'NFVI("auto") kept {fit.formula} as it was found, without optimiser steps: there is no'
+            " history to draw; print(fit.path) shows what was tried"
+        )
     smooth = width_of(smooth, steps)
     values = array(getattr(fit.history, quantity))
     mean, upper, lower = band(values, smooth, log=quantity == "grad_norm")

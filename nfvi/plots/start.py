@@ -10,6 +10,7 @@ from torch import Tensor
 from nfvi.checks import check_whole
 from nfvi.guide import Guide
 from nfvi.inference import NFVI
+from nfvi.inference_auto import AUTO
 from nfvi.mixture_guide import MixtureGuide
 from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
 from nfvi.plots.grids import grid_of_target, window_of
@@ -48,8 +49,8 @@ def starting(
         The axes.
 
     Raises:
-        ValueError: no dimension, one that differs from the target's, dims out of range, or a
-            mixture of guides.
+        ValueError: no dimension, one that differs from the target's, dims out of range, a mixture
+            of guides, or ``NFVI("auto")``.
 
     Example:
         >>> from nfvi import NFVI
@@ -59,6 +60,10 @@ def starting(
     check_whole("draws", draws, 2)
     if isinstance(start, MixtureGuide):
         raise ValueError("starting needs one flow, and a mixture has no one base: pass a component")
+    if not isinstance(start, Guide) and start.formula == AUTO:
+        raise ValueError(
+            'NFVI("auto") has no formula before it is fitted: pass one that has, or a guide'
+        )
     guide = _guide_of(start, target, dim, seed)
     generator = torch.Generator(guide.device).manual_seed(seed)
     base = guide.base_sample(draws, generator=generator)
