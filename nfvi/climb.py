@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["AUTO", "Climb", "climb"]
 
 AUTO = "auto"
-# (k-hat, nats): a guide is good if it is below both limits of a pair.
-GOOD = ((0.5, 0.002), (KHAT_LIMIT, 0.001))
+# (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
+# tails have been tried.
+GOOD, GOOD_ENOUGH = (0.5, 0.002), (KHAT_LIMIT, 0.001)
 LEAST_GAIN = CLOSE
 NEAR = 0.05
 NO_MORE = 0.8
@@ -125,9 +126,10 @@ class Climb:
                 continue
             guide = self._learn(rung, starts)
             starts = list(parts(guide))
-            if self.record.last.gap <= GOOD[0][1] and len(starts) == 1:
+            if self.record.last.gap <= GOOD[1] and len(starts) == 1:
                 # Only the tails are wrong: heavier ones cost less than more layers.
-                self._learn(replace(rung, steps=300, lr=rung.lr / 2, base=TAILS), starts)
+                self._learn(_heavier(rung), starts)
+                self._stop_if_good(self.record.rungs[self.record.best()], GOOD_ENOUGH)
             self._stop_if_no_gain(previous)
             previous = max(self.record.rungs, key=rank)
 
@@ -144,7 +146,9 @@ class Climb:
                 break
         best = max(range(len(guides)), key=lambda i: rank(self.record.rungs[first + i]))
         longer = replace(tried[best], steps=4_000, n_mc=256, lr=0.015, tempered=(0.0,))
-        self._learn(longer, list(parts(guides[best])))
+        guide = self._learn(longer, list(parts(guides[best])))
+        if self.record.last.gap <= NEAR:
+            self._learn(_heavier(longer), list(parts(guide)))
         raise ClimbOver("the best of several families was fitted for longer")
 
     def _learn(self, rung: Learned, starts: Starts) -> AnyGuide:
@@ -172,12 +176,12 @@ class Climb:
 
         return watch
 
-    def _stop_if_good(self) -> None:
-        last = self.record.last
-        if any(last.khat < khat and last.gap <= gap for khat, gap in GOOD):
+    def _stop_if_good(self, rung: Rung | None = None, limits: tuple[float, float] = GOOD) -> None:
+        rung = self.record.last if rung is None else rung
+        if rung.khat < limits[0] and rung.gap <= limits[1]:
             raise ClimbOver(
-                f"{last} is as good as can be told: k-hat {last.khat:.2f}, and"
-                f" {max(last.gap, 0.0):.4f} nats below the log evidence"
+                f"{rung} is as good as can be told: k-hat {rung.khat:.2f}, and"
+                f" {max(rung.gap, 0.0):.4f} nats below the log evidence"
             )
         self._stop_if_spent()
 
@@ -219,6 +223,11 @@ def climb(
     if not math.isfinite(found.diagnostics.elbo):
         raise FitError(nothing_finite(target), parts(found.guide)[0])
     return found, path, end.reason if end.cut else AUTO
+
+
+def _heavier(rung: Learned) -> Learned:
+    """A short rung of the same formula on a base with heavier tails."""
+    return replace(rung, steps=300, lr=rung.lr / 2, base=TAILS)
 
 
 def _one_by_one(guides: list[Guide]) -> Callable[[torch.Generator], Guide]:

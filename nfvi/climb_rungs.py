@@ -17,7 +17,7 @@ __all__ = ["TAILS", "Learned", "candidates", "grown_guides", "learned_rungs", "p
 FEW_DIMENSIONS = 64
 VERY_FEW = 4
 SOBOL_LIMIT = 1_000
-TAILS = "studentt(df=30)"
+TAILS = "studentt(df=20)"
 FOURIER = "monotone(features=fourier(8),alternate=false)*2"
 
 
