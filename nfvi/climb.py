@@ -106,7 +106,9 @@ class Climb:
         except FitError as error:
             if not self.record.rungs:
                 raise
-            return ClimbOver(f"the next rung could not be fitted: {error}".rstrip("."))
+            # Its advice, in brackets and after, is for a fit of one's own.
+            what = str(error).partition(" (")[0]
+            return ClimbOver(f"the next rung could not be fitted: {what}")
         return ClimbOver("the last rung was reached")
 
     def _climb(self) -> None:
