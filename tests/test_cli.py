@@ -68,6 +68,33 @@ def test_a_start_is_found_first(cli):
     assert "  init gaussian, 20 steps of 16 draws" in out
 
 
+def test_a_formula_is_found(cli, tmp_path):
+    args = ("targets.py:normal", "auto", "--budget", "60", "--seed", "4", "--no-progress")
+    code, out, _ = cli("fit", *args, "--out", "out")
+    assert code == 0
+    assert "(the formula was found by the climb below)" in out
+    loaded = Fit.load(tmp_path / "out" / "fit.safetensors")
+    assert str(loaded.formula) in ("scale-loc", "tril") and loaded.path.reason in out
+    # No optimiser steps, and no guide before the fit.
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"fit.safetensors", "draws.npz", "summary.txt", "target.png"}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["auto", "--steps", "20"], 'steps= is chosen by NFVI("auto")'),
+        (["auto", "--budget", "0"], "budget must be seconds over 0"),
+        (["auto", "--checkpoint", "x"], "a Checkpoint holds one fit"),
+        (["auto", "--checkpoint", "x", "--resume"], "auto keeps no checkpoint"),
+        (["loc", "--budget", "3"], 'is for NFVI("auto")'),
+    ],
+)
+def test_what_auto_does_not_take(cli, args, said):
+    code, out, err = cli("fit", "targets.py:normal", *args)
+    assert code == 2 and said in err and not out
+
+
 def test_flows_are_those_of_the_registry(cli):
     code, out, _ = cli("flows")
     lines = out.splitlines()

@@ -76,10 +76,22 @@ def at_most(function, **most):
     return shorter
 
 
+def short_fit():
+    """``NFVI.fit`` with few steps, or with a budget of few where the formula is to be found."""
+    fit, shorter = nfvi.NFVI.fit, at_most(nfvi.NFVI.fit, steps=40, n_mc=8, restarts=2)
+
+    def quick(start, *args, **kwargs):
+        if start.formula == "auto":
+            return fit(start, *args, **{**kwargs, "budget": nfvi.Budget(steps=10)})
+        return shorter(start, *args, **kwargs)
+
+    return functools.wraps(fit)(quick)
+
+
 @pytest.fixture
 def short(monkeypatch, tmp_path):
     """Fits, chains and diagnostics of a few steps and draws, in an empty folder."""
-    monkeypatch.setattr(nfvi.NFVI, "fit", at_most(nfvi.NFVI.fit, steps=40, n_mc=8, restarts=2))
+    monkeypatch.setattr(nfvi.NFVI, "fit", short_fit())
     monkeypatch.setattr(nfvi.NFVI, "fit_data", at_most(nfvi.NFVI.fit_data, epochs=2))
     refine = nfvi.Fit.refine
     monkeypatch.setattr(
