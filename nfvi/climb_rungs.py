@@ -70,12 +70,12 @@ def candidates(dim: int) -> tuple[Learned, ...]:
 
     One restart of each is tempered, since such targets often have several modes or a long ridge.
     Sums of waves as features let a ridge turn many times, seen along the first coordinate or,
-    with ``reverse``, along the last.
+    with ``reverse``, along the last; the base of those is Laplace's, as ridges are long.
     """
     if not 2 <= dim <= VERY_FEW:
         return ()
-    formulas = ("monotone*3", FOURIER, f"{FOURIER}-reverse")
-    return tuple(Learned(formula, 1_000, 128, 0.02, (0.5, 0.0)) for formula in formulas)
+    tried = (("monotone*3", "normal"), (FOURIER, "laplace"), (f"{FOURIER}-reverse", "laplace"))
+    return tuple(Learned(text, 1_000, 128, 0.02, (0.5, 0.0), base) for text, base in tried)
 
 
 def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
@@ -90,7 +90,7 @@ def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
     """
     tempered = rung.tempered if len(rung.tempered) == restarts else (0.0,) * restarts
     trial = Guide(rung.formula, dim, generator=torch.Generator().manual_seed(0))
-    even = dim <= SOBOL_LIMIT and rung.base == "normal"
+    even = dim <= SOBOL_LIMIT and rung.base in ("normal", "laplace")
     return Plan(
         steps=rung.steps,
         n_mc=rung.n_mc,

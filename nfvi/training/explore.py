@@ -13,9 +13,10 @@ from nfvi.training.starts import Start
 
 __all__ = ["Modes", "explore", "overlap"]
 
-FIRST, LATER, ROUNDS = 8, 24, 6
+FIRST, LATER, ROUNDS = 16, 24, 6
 STEPS = 80
 WIDE, INFLATED = 3.0, 4.0
+FURTHER = (1.0, 2.0, 4.0)
 NATS = 7.0
 SAME = 1.0
 COMPARED = 500
@@ -60,9 +61,10 @@ def explore(target: Target, start: Start, generator: torch.Generator, dtype: tor
     """Fit Gaussians from scattered points until a round of them finds nothing new.
 
     Half of a round starts from N(0, 9 I) with L = I, the other half from the start's Gaussian
-    stretched by 4. Eight starts come first; if they find more than one place, rounds of 24 follow,
-    at most 6 in all. Two Gaussians are the same if their Bhattacharyya distance is below 1; those
-    whose ELBO is more than 7 nats below the best are left out.
+    stretched by 4; a third of either starts twice as far away, and a third four times. 16 starts
+    come first; if they find more than one place, rounds of 24 follow, at most 6 in all. Two
+    Gaussians are the same if their Bhattacharyya distance is below 1; those whose ELBO is more
+    than 7 nats below the best are left out.
 
     Args:
         target: log p.
@@ -92,8 +94,10 @@ def _round(
 ) -> Modes:
     shape = count, target.dim
     points = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
-    far = points.to(start.loc.device)
-    wide = torch.arange(count, device=far.device) % 2 == 0
+    turn = torch.arange(count, device=start.loc.device)
+    wide = turn % 2 == 0
+    reach = torch.tensor(FURTHER, dtype=torch.float64, device=turn.device)[turn // 2 % len(FURTHER)]
+    far = points.to(turn.device) * reach[:, None]
     near = start.loc + INFLATED * far @ start.tril.T
     loc = torch.where(wide[:, None], WIDE * far, near)
     tril = torch.where(wide[:, None, None], torch.eye(target.dim).to(loc), start.tril)
