@@ -37,7 +37,7 @@ def snapshot(
     values = {
         "cycles": trainer.schedule.cycles,
         "hold": trainer.schedule.hold,
-        "rows": trainer.rows,
+        "ensemble_rows": trainer.rows,
         "pruned_restarts": [pruned.as_dict() for pruned in trainer.pruned],
         "last": trainer.last,
         "ending": trainer.ending,
@@ -88,7 +88,7 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]
 
 def _take_rows(trainer: Trainer, values: dict[str, Any]) -> None:
     """Remove the restarts that had been removed already."""
-    rows = values.get("rows", trainer.rows)
+    rows = values.get("ensemble_rows", trainer.rows)
     if len(rows) < trainer.restarts:
         keep_restarts(trainer, torch.tensor([row in rows for row in trainer.rows]))
     trainer.pruned = tuple(Pruned(**pruned) for pruned in values.get("pruned_restarts", ()))
