@@ -47,7 +47,7 @@ class TestArguments:
             ({"steps": True}, ValueError, "steps must be an integer"),
             ({"n_mc": 1}, ValueError, "n_mc must be an integer of at least 2, got 1"),
             ({"restarts": 0}, ValueError, "restarts must be an integer of at least 1, got 0"),
-            ({"anneal": 1.1}, ValueError, r"anneal must be fractions .* from 0 to 1, got 1\.1"),
+            ({"anneal": 1.1}, ValueError, r"anneal must be fractions .* from 0 to 1, .* got 1\.1"),
             ({"anneal": -0.1}, ValueError, "anneal must be fractions"),
             ({"anneal": math.nan}, ValueError, "anneal must be fractions"),
             ({"anneal": "yes"}, ValueError, "anneal must be fractions .* got 'yes'"),

@@ -54,5 +54,7 @@ def _fraction(value: object) -> float:
     if isinstance(value, bool):
         return ANNEAL if value else 0.0
     if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise ValueError(f"anneal must be fractions of the steps from 0 to 1, got {value!r}")
+        raise ValueError(
+            f'anneal must be fractions of the steps from 0 to 1, or "adaptive", got {value!r}'
+        )
     return float(value)
