@@ -45,6 +45,11 @@ class BaseSpace(Target):
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         return self.target.constrain(self.guide.transform(z)[0])
 
+    @torch.no_grad()
+    def to_target(self, z: Tensor) -> Tensor:
+        """x = f(z)."""
+        return self.guide.transform(z)[0]
+
 
 def nuts_in_base_space(guide: Guide, target: Target, **options: Any) -> MCMCRun:
     """NUTS on :class:`BaseSpace`, with its draws mapped back by x = f(z).
@@ -58,13 +63,14 @@ def nuts_in_base_space(guide: Guide, target: Target, **options: Any) -> MCMCRun:
         A run of the target, on unconstrained space. Step sizes and gradient evaluations are those
         in base space; the latter go through the guide as well.
     """
-    run = nuts(BaseSpace(guide, target), dtype=guide.dtype, device=guide.device, **options)
+    space = BaseSpace(guide, target)
+    run = nuts(space, dtype=guide.dtype, device=guide.device, **options)
     return replace(
         run,
         target=target,
         kernel=f"NUTS through {guide.formula}",
-        draws=_mapped(guide, run.draws),
-        starts=_mapped(guide, run.starts),
+        draws=space.to_target(run.draws),
+        starts=space.to_target(run.starts),
     )
 
 
@@ -81,8 +87,3 @@ def single_flow(guide: AnyGuide) -> Guide:
             " that were found"
         )
     return guide
-
-
-@torch.no_grad()
-def _mapped(guide: Guide, z: Tensor) -> Tensor:
-    return guide.transform(z)[0]

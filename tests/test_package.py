@@ -70,6 +70,7 @@ FLOORS = [
         "parallel_hmc",
         "restarts_text",
         "verification",
+        "verification_run",
     },
     {
         "calibration",
