@@ -38,7 +38,7 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
         FitError: none has a finite ELBO.
     """
     try:
-        start = find_start(record.target, "auto", generator, dtype)
+        start = find_start(record.target, "auto", generator, dtype, record.enough)
     except FitError as error:
         raise FitError(nothing_finite(record.target)) from error
     record.count(start.iterations, start.gradient_evaluations)
@@ -67,7 +67,7 @@ def mode_rungs(
     here = [start.placement(1.0)]
     if record.target.dim > FULL_RANK_LIMIT:
         return here
-    modes = explore(record.target, _full(start), generator, dtype)
+    modes = explore(record.target, _full(start), generator, dtype, record.enough)
     record.count(modes.iterations, modes.gradient_evaluations)
     if len(modes.loc) > 1:
         modes = _mixture(record, modes, generator, dtype)

@@ -71,11 +71,16 @@ class ClimbPath(Sequence[Rung]):
         rungs: all of them.
         best: index of the one that was kept.
         reason: why the climb ended.
+        batched_evaluations: of the target in the whole climb, one after the other, with searches
+            that led to no rung.
+        gradient_evaluations: points at which its gradient was taken, likewise.
     """
 
     rungs: tuple[Rung, ...]
     best: int
     reason: str
+    batched_evaluations: int
+    gradient_evaluations: int
 
     def __len__(self) -> int:
         return len(self.rungs)
@@ -92,14 +97,20 @@ class ClimbPath(Sequence[Rung]):
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, without guides."""
-        rungs = [rung.as_dict() for rung in self.rungs]
-        return {"rungs": rungs, "best": self.best, "reason": self.reason}
+        return {
+            "rungs": [rung.as_dict() for rung in self.rungs],
+            "best": self.best,
+            "reason": self.reason,
+            "batched_evaluations": self.batched_evaluations,
+            "gradient_evaluations": self.gradient_evaluations,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClimbPath:
         """The path that :meth:`as_dict` wrote."""
         rungs = tuple(Rung(**rung) for rung in values["rungs"])
-        return cls(rungs, int(values["best"]), str(values["reason"]))
+        costs = int(values["batched_evaluations"]), int(values["gradient_evaluations"])
+        return cls(rungs, int(values["best"]), str(values["reason"]), *costs)
 
     def __str__(self) -> str:
         header = ["", "ELBO", "k-hat", "IS eff.", "steps", "batches", "gradients", "seconds", ""]

@@ -84,6 +84,11 @@ class Record:
             steps, gradients = steps + running.step, gradients + running.gradient_evaluations
         return self.budget.spent(time.perf_counter() - self.started, steps, gradients)
 
+    def enough(self, gradients: int) -> bool:
+        """Whether the budget is spent, with so many gradients that are not counted yet."""
+        elapsed = time.perf_counter() - self.started
+        return self.budget.spent(elapsed, self.steps, self.gradients + gradients) is not None
+
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""
         guide, restarts = outcome(trainer)
@@ -113,7 +118,7 @@ class Record:
 
     def path(self, reason: str) -> ClimbPath:
         """All rungs, and why there are no more."""
-        return ClimbPath(tuple(self.rungs), self.best(), reason)
+        return ClimbPath(tuple(self.rungs), self.best(), reason, self.batches, self.gradients)
 
     def _judge(self, guide: AnyGuide) -> Diagnostics:
         """With the draws that a fit's own diagnostics would take."""

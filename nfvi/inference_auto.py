@@ -87,8 +87,8 @@ def auto_fit(
     }
     found, path, stopped = climb(target, seed, dtype, nfvi.device, limits, callbacks, settings)
     if found.trainer is not None:
-        found.trainer.gradient_evaluations = path[-1].gradient_evaluations
-        found.trainer.batched_evaluations = path[-1].batched_evaluations
+        found.trainer.gradient_evaluations = path.gradient_evaluations
+        found.trainer.batched_evaluations = path.batched_evaluations
     return Fit(
         found.guide,
         target,
@@ -97,8 +97,8 @@ def auto_fit(
         settings=found.settings,
         stopped=stopped,
         wall_time=time.perf_counter() - started,
-        gradient_evaluations=path[-1].gradient_evaluations,
-        batched_evaluations=path[-1].batched_evaluations,
+        gradient_evaluations=path.gradient_evaluations,
+        batched_evaluations=path.batched_evaluations,
         diagnostics=found.diagnostics,
         trainer=found.trainer,
         path=path,

@@ -304,6 +304,16 @@ class TestHowItEnds:
         assert sum(rung.steps for rung in fit.path) == (7 if "steps" in reason else 0)
         assert math.isfinite(fit.elbo)
 
+    def test_a_budget_ends_the_gaussians_and_the_search_for_modes(self):
+        """To within one batch: of 128 draws for a Gaussian, of 16 × 256 for the search."""
+        short = climbed(CURVED, budget=Budget(evaluations=500))
+        assert 500 <= short.gradient_evaluations < 500 + 128 and len(short.path) == 1
+        gaussians = climbed(CURVED, budget=Budget(steps=1)).path[1].gradient_evaluations
+        some = gaussians + 20_000
+        fit = climbed(CURVED, budget=Budget(evaluations=some))
+        assert some <= fit.gradient_evaluations < some + 16 * 256
+        assert [rung.formula for rung in fit.path] == ["scale-loc", "tril"]
+
     def test_by_itself(self, normal):
         assert normal.stopped == "auto"
         assert normal.path.reason.startswith("tril is as good as can be told")
@@ -326,7 +336,7 @@ class TestHowItEnds:
     def test_ctrl_c_outside_a_run(self, call, rungs, python_handles_sigint):
         """Before there is a guide it raises; while modes are looked for, it ends the climb."""
         calls = 0
-        last = climbed(CURVED, budget=Budget(evaluations=1)).batched_evaluations + 20
+        last = climbed(CURVED, budget=Budget(steps=1)).path[1].batched_evaluations + 20
 
         def target(z):
             nonlocal calls

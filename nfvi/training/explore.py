@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
-from nfvi.training.gaussian_fit import fit_gaussians, gaussian_elbos
+from nfvi.training.gaussian_fit import Enough, fit_gaussians, gaussian_elbos, never
 from nfvi.training.starts import Start
 
 __all__ = ["Modes", "explore", "overlap"]
@@ -57,7 +57,13 @@ class Modes:
         return Modes(self.loc[index], self.tril[index], self.elbos[index], *cost)
 
 
-def explore(target: Target, start: Start, generator: torch.Generator, dtype: torch.dtype) -> Modes:
+def explore(
+    target: Target,
+    start: Start,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    enough: Enough = never,
+) -> Modes:
     """Fit Gaussians from scattered points until a round of them finds nothing new.
 
     Half of a round starts from N(0, 9 I) with L = I, the other half from the start's Gaussian
@@ -71,15 +77,19 @@ def explore(target: Target, start: Start, generator: torch.Generator, dtype: tor
         start: a full-rank Gaussian that is known already.
         generator: of the draws.
         dtype: in which the target is evaluated.
+        enough: asked after every batch; a round that is cut short is left out, but for its cost.
     """
     found = Modes(start.loc[None], start.tril[None], start.loc.new_zeros(1), 0, 0)
     noise = torch.randn(
         COMPARED, target.dim, generator=generator, dtype=dtype, device=generator.device
     )
     for turn in range(ROUNDS):
-        before = len(found.loc)
-        found = _round(target, start, found, LATER if turn else FIRST, generator, noise)
-        if len(found.loc) == before:
+        before = found
+        found = _round(target, start, found, LATER if turn else FIRST, generator, noise, enough)
+        if enough(found.gradient_evaluations):
+            cost = found.iterations, found.gradient_evaluations
+            return Modes(before.loc, before.tril, before.elbos, *cost)
+        if len(found.loc) == len(before.loc):
             break
     return found
 
@@ -91,6 +101,7 @@ def _round(
     count: int,
     generator: torch.Generator,
     noise: Tensor,
+    enough: Enough,
 ) -> Modes:
     shape = count, target.dim
     points = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
@@ -101,7 +112,15 @@ def _round(
     near = start.loc + INFLATED * far @ start.tril.T
     loc = torch.where(wide[:, None], WIDE * far, near)
     tril = torch.where(wide[:, None, None], torch.eye(target.dim).to(loc), start.tril)
-    fitted = fit_gaussians(target, loc, tril, generator, steps=STEPS, dtype=noise.dtype)
+    fitted = fit_gaussians(
+        target,
+        loc,
+        tril,
+        generator,
+        steps=STEPS,
+        dtype=noise.dtype,
+        enough=lambda more: enough(found.gradient_evaluations + more),
+    )
     loc, tril = torch.cat([found.loc, fitted.loc]), torch.cat([found.tril, fitted.tril])
     elbos = gaussian_elbos(target, loc, tril, noise)
     cost = found.iterations + fitted.iterations, found.gradient_evaluations

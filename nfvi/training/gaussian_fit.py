@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,7 +13,10 @@ from nfvi.targets.base import Target
 from nfvi.training.gaussian_points import Points, log_q, place
 from nfvi.training.score import log_prob_and_score, log_prob_anywhere
 
-__all__ = ["GaussianFit", "fit_gaussians", "gaussian_elbos"]
+__all__ = ["Enough", "GaussianFit", "fit_gaussians", "gaussian_elbos", "never"]
+
+Enough: TypeAlias = Callable[[int], bool]
+"""Whether to end early, after so many points at which the gradient was taken."""
 
 STEPS = 300
 DRAWS = (128, 256)
@@ -21,6 +26,11 @@ HALVING = 5.0
 SETTLED = 5e-4
 FEWEST = 0.7
 REACH = 1.4
+
+
+def never(_: int) -> bool:
+    """No reason to end early."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ def fit_gaussians(
     beta: float = 1.0,
     steps: int = STEPS,
     dtype: torch.dtype | None = None,
+    enough: Enough = never,
 ) -> GaussianFit:
     """Maximise the ELBO of S Gaussians by natural-gradient steps with a bound on their length.
 
@@ -74,6 +85,7 @@ def fit_gaussians(
         beta: β of β log p, to fit a flattened target.
         steps: at most so many.
         dtype: in which the target is evaluated; default that of ``loc``.
+        enough: asked after every step.
 
     Reference:
         Lin, Khan and Schmidt, Handling the positive-definite constraint in the Bayesian learning
@@ -82,7 +94,7 @@ def fit_gaussians(
     """
     run = _Run(target, loc, tril, generator, diagonal, beta, dtype or loc.dtype)
     for _ in range(steps):
-        if not run.step():
+        if not run.step() or enough(run.gradient_evaluations):
             break
     return GaussianFit(run.loc, run.tril, run.iterations, run.gradient_evaluations)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
-from nfvi.training.gaussian_fit import gaussian_elbos
+from nfvi.training.gaussian_fit import Enough, gaussian_elbos, never
 from nfvi.training.score import log_prob_and_score
 
 __all__ = ["Ascent", "ascend", "laplace", "pathfinder"]
@@ -40,11 +40,11 @@ class Ascent:
     gradient_evaluations: int
 
 
-def ascend(target: Target, start: Tensor, dtype: torch.dtype) -> Ascent:
+def ascend(target: Target, start: Tensor, dtype: torch.dtype, enough: Enough = never) -> Ascent:
     """Climb log p from a point (d) by L-BFGS; each iteration tries 16 lengths in one batch.
 
-    It ends where an iteration gains less than 1e-10 nats, or what is lost in rounding, or
-    after 100 of them.
+    It ends where an iteration gains less than 1e-10 nats, or what is lost in rounding, after 100
+    of them, or when ``enough`` says so.
     """
     lengths = 2.0 ** torch.arange(2, -14, -1, dtype=torch.float64, device=start.device)
     point = start.detach().double()
@@ -53,6 +53,8 @@ def ascend(target: Target, start: Tensor, dtype: torch.dtype) -> Ascent:
     pairs: list[tuple[Tensor, Tensor]] = []
     iterations = 1
     while iterations <= ITERATIONS and bool(gradients[-1].isfinite().all()):
+        if enough(1 + (iterations - 1) * len(lengths)):
+            break
         iterations += 1
         direction = _direction(gradients[-1], pairs)
         tried = points[-1] + lengths.unsqueeze(1) * direction

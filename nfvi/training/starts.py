@@ -11,7 +11,13 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.placement import Placement
 from nfvi.targets.base import Target
-from nfvi.training.gaussian_fit import GaussianFit, fit_gaussians, gaussian_elbos
+from nfvi.training.gaussian_fit import (
+    Enough,
+    GaussianFit,
+    fit_gaussians,
+    gaussian_elbos,
+    never,
+)
 from nfvi.training.pathfinder import ascend, laplace, pathfinder
 
 __all__ = ["FULL_RANK_LIMIT", "STARTS", "Start", "StartName", "find_start"]
@@ -54,8 +60,11 @@ class Start:
 class _Candidates:
     """Gaussians to choose from, and what they have cost."""
 
-    def __init__(self, target: Target, generator: torch.Generator, dtype: torch.dtype) -> None:
+    def __init__(
+        self, target: Target, generator: torch.Generator, dtype: torch.dtype, enough: Enough
+    ) -> None:
         self.target, self.generator, self.dtype = target, generator, dtype
+        self._enough = enough
         self.full = target.dim <= FULL_RANK_LIMIT
         self.found: list[tuple[str, Tensor, Tensor]] = []
         self.iterations = self.gradient_evaluations = 0
@@ -70,7 +79,7 @@ class _Candidates:
         scale = torch.ones_like(loc)
         flat = self._fit(loc, scale, diagonal=True)
         self.found.append(("gaussian", flat.loc[0], flat.tril[0]))
-        if not self.full:
+        if not self.full or self.enough():
             return
         starts = [("gaussian", loc[0], scale[0].diag_embed())]
         starts += [("gaussian", flat.loc[0], flat.tril[0].diag_embed())]
@@ -83,10 +92,10 @@ class _Candidates:
     def uphill(self) -> None:
         """Laplace's approximation and Pathfinder along one path from the origin."""
         zeros = torch.zeros(self.target.dim, dtype=torch.float64, device=self.generator.device)
-        path = ascend(self.target, zeros, self.dtype)
+        path = ascend(self.target, zeros, self.dtype, self.enough)
         self.iterations += path.iterations
         self.gradient_evaluations += path.gradient_evaluations
-        if not len(path.points):
+        if not len(path.points) or self.enough():
             return
         tril = laplace(self.target, path.points[-1], self.dtype)
         best = pathfinder(self.target, path, self.generator, self.dtype)
@@ -124,9 +133,19 @@ class _Candidates:
         cost = self.iterations, self.gradient_evaluations
         return Start(loc, tril, name, elbos[best], *cost, diagonal=flat)
 
+    def enough(self, further: int = 0) -> bool:
+        """Whether to end, after so many gradients more than were counted."""
+        return self._enough(self.gradient_evaluations + further)
+
     def _fit(self, loc: Tensor, tril: Tensor, diagonal: bool = False) -> GaussianFit:
         fitted = fit_gaussians(
-            self.target, loc, tril, self.generator, diagonal=diagonal, dtype=self.dtype
+            self.target,
+            loc,
+            tril,
+            self.generator,
+            diagonal=diagonal,
+            dtype=self.dtype,
+            enough=self.enough,
         )
         self.iterations += fitted.iterations
         self.gradient_evaluations += fitted.gradient_evaluations
@@ -134,7 +153,11 @@ class _Candidates:
 
 
 def find_start(
-    target: Target, name: StartName, generator: torch.Generator, dtype: torch.dtype
+    target: Target,
+    name: StartName,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    enough: Enough = never,
 ) -> Start:
     """A Gaussian to start from.
 
@@ -149,11 +172,13 @@ def find_start(
         name: one of :data:`STARTS`.
         generator: of the draws, on the device of the target.
         dtype: in which the target is evaluated.
+        enough: asked after every batch; what was found till then is compared, and for ``"auto"``
+            and ``"gaussian"`` that is at least a diagonal Gaussian after one step.
 
     Raises:
         FitError: no candidate has a finite ELBO, or Laplace's approximation does not exist.
     """
-    candidates = _Candidates(target, generator, dtype)
+    candidates = _Candidates(target, generator, dtype, enough)
     if name != "gaussian" and (candidates.full or name != "auto"):
         candidates.uphill()
     if name in ("auto", "gaussian"):
