@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from posterior_goals import Goal, goals
+from posterior_gradients import settings_of
 from posterior_store import Row
 from posterior_tables import accuracy, costs, densities, gradients, over_seeds, samplers
 
@@ -48,8 +49,9 @@ other, as the gradients within a chain of NUTS do. "To b² < 0.01" is where the 
 0.01 for good: for a fit, of the rungs of its path, by weighted draws where k-hat is below 0.7 and
 else by raw ones; for NUTS, of its first draws in all four chains together, warm-up included in the
 cost. A dash is never. Where NUTS does not get there, the ratio takes its whole run for it.
-NumPyro's time is with compilation, then without it. Samplers run four chains of 1 000 draws after
-1 000 of warm-up.
+NumPyro's time is with compilation, then without it. Wall times, here and above, were taken on a
+machine that did other work at the same time. Samplers run four chains of 1 000 draws after 1 000
+of warm-up.
 """
 
 DENSITIES = """\
@@ -64,9 +66,13 @@ SEEDS = "## Over the seeds\n"
 GRADIENTS = """\
 ## The path gradient beside the total one
 
-The same formula, seed, start, draws and number of steps, one restart. It holds where the ELBO is
-better by 0.1 nats, or both are within 0.02 of log Z, which is the known one or the evidence by
-importance sampling.
+The same formula, base, seed, start, draws and number of steps, one restart of each guide. With
+"auto", all of that is what the fit of that seed kept, with more steps where its rung took few, as
+rungs stand on smaller ones. A start "auto" is a Gaussian that is fitted first; "zeros" the base
+itself, tempered, as in the tournament of few dimensions; "fit" the components of the mixture that
+was kept. It holds where the ELBO of the path gradient is better by 0.1 nats, or both are within
+0.02 of log Z, which is the known one or the evidence by importance sampling. What was asked is
+judged by the first table.
 """
 
 
@@ -82,8 +88,10 @@ def page(rows: Sequence[Row], formula: str = "auto") -> str:
         (COSTS, costs(rows, formula)),
         (DENSITIES, densities(rows, formula)),
         (SAMPLERS, samplers(rows)),
-        (GRADIENTS, gradients(rows)),
     ]
+    for i, settings in enumerate(settings_of(rows)):
+        text = "" if i else f"{GRADIENTS}\n"
+        tables.append((f"{text}`{settings}`:\n", gradients(rows, settings)))
     seeds = {row["seed"] for row in rows if row["method"] == "fit"}
     if len(seeds) > 1:
         tables.insert(1, (SEEDS, over_seeds(rows, formula)))

@@ -14,7 +14,7 @@ from posterior_store import Row
 from nfvi import NFVI, Fit
 from nfvi.diagnostics import KHAT_LIMIT, WeightedDraws, diagnose, draw_weighted
 from nfvi.errors import FitError
-from nfvi.mixture_guide import AnyGuide
+from nfvi.mixture_guide import AnyGuide, parts
 
 __all__ = ["CRASHES", "DRAWS", "check_complete", "fit_row", "guide_quality"]
 
@@ -48,6 +48,7 @@ def fit_row(case: Case, formula: str, seed: int) -> Row:
     row = {
         "dim": case.target.dim,
         "formula": str(fit.formula),
+        "components": len(parts(fit.guide)),
         "stopped": fit.stopped,
         **final,
         **_gap(case, final),

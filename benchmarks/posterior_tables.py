@@ -11,7 +11,7 @@ from typing import Any
 from posterior_cases import NAMES
 from posterior_goals import clean, evaluations_ratio, has_nan, path_holds, wrong
 from posterior_store import Row
-from posterior_text import bias, count, number, seconds
+from posterior_text import bias, count, guide, number, seconds
 
 __all__ = ["accuracy", "costs", "densities", "gradients", "over_seeds", "samplers"]
 
@@ -120,14 +120,15 @@ def over_seeds(rows: Sequence[Row], formula: str) -> Table:
     return header, table
 
 
-def gradients(rows: Sequence[Row]) -> Table:
-    """The same fit by the path gradient and by the total one."""
-    header = ["target", "formula", "steps", "ELBO, path", "ELBO, total", "path better by"]
-    header += ["log Z", "holds"]
+def gradients(rows: Sequence[Row], settings: str) -> Table:
+    """The same fit by the path gradient and by the total one, of one comparison."""
+    header = ["target", "formula", "base", "start", "steps", "ELBO, path", "ELBO, total"]
+    header += ["path better by", "log Z", "holds"]
     table = []
-    for name, some in _well(by_target(rows, "gradients")).items():
+    for name, some in _well(by_target(rows, "gradients", settings)).items():
         for row in some:
-            cells = [name, f"`{row['formula']}`", count(row["steps"])]
+            cells = [name, f"`{guide(row)}`", row.get("base", "normal"), row.get("start", "auto")]
+            cells.append(count(row["steps"]))
             better = row["elbo_path"] - row["elbo_total"]
             values = (row["elbo_path"], row["elbo_total"], better, row["log_z"])
             cells += [number(value, 4) for value in values]
@@ -154,7 +155,7 @@ def _largest(rows: Sequence[Row], key: str) -> float | None:
 
 def _formulas(rows: Sequence[Row]) -> str:
     """The formula most often chosen, and how many others were."""
-    (first, _), *others = Counter(row["formula"] for row in rows).most_common()
+    (first, _), *others = Counter(guide(row) for row in rows).most_common()
     return f"`{first}`" + (f" and {len(others)} more" if others else "")
 
 

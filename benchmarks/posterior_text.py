@@ -6,7 +6,7 @@ import math
 
 from posterior_store import Row
 
-__all__ = ["bias", "count", "line", "number", "seconds"]
+__all__ = ["bias", "count", "guide", "line", "number", "seconds"]
 
 
 def bias(value: float | None) -> str:
@@ -35,6 +35,12 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 
+def guide(row: Row) -> str:
+    """The formula of a guide, and of how many components a mixture has; old rows do not say."""
+    components = row.get("components", 1)
+    return f"{components} × {row['formula']}" if components > 1 else row["formula"]
+
+
 def line(row: Row) -> str:
     """What is printed when a row is done."""
     head = f"{row['target']}, {row['method']} {row.get('settings') or ''}".rstrip()
@@ -47,7 +53,7 @@ def line(row: Row) -> str:
 def _fit(row: Row) -> str:
     verified = "passed" if row["verify_passed"] else "not passed"
     return (
-        f"{row['formula']}, b² {bias(row['b2_raw_worst'])} raw, {bias(row['b2_psis_worst'])} PSIS,"
+        f"{guide(row)}, b² {bias(row['b2_raw_worst'])} raw, {bias(row['b2_psis_worst'])} PSIS,"
         f" k-hat {number(row['khat'])}, efficiency {row['efficiency']:.0%}, gap"
         f" {number(row['gap'], 4)}, verify {verified}, {count(row['batched_evaluations'])} batches"
         f" ({count(row['to_accuracy'])} to b² < 0.01), {seconds(row['wall_time'])} s"
@@ -65,8 +71,9 @@ def _nuts(row: Row) -> str:
 
 def _gradients(row: Row) -> str:
     return (
-        f"ELBO {number(row['elbo_path'], 4)} by the path gradient, {number(row['elbo_total'], 4)}"
-        f" by the total one, log Z {number(row['log_z'], 4)}"
+        f"{guide(row)}, {count(row['steps'])} steps: ELBO {number(row['elbo_path'], 4)} by the path"
+        f" gradient, {number(row['elbo_total'], 4)} by the total one, log Z"
+        f" {number(row['log_z'], 4)}"
     )
 
 

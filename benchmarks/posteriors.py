@@ -8,8 +8,10 @@
 
 Each fit is ``NFVI("auto", seed=s).fit(target)`` with nothing else set. b² = (error of a mean)² /
 variance, for x and for x², comes from 100 000 draws, raw and by Pareto-smoothed importance weights;
-that of NUTS from four chains of 1 000 draws after 1 000 of warm-up. The file is whole after every
-row: stop the command when you like, and go on with ``--resume``, which tries again what crashed.
+that of NUTS from four chains of 1 000 draws after 1 000 of warm-up. The gradients are compared on
+the formula that such a fit keeps, or on that of ``--gradient-formula``. The file is whole after
+every row: stop the command when you like, and go on with ``--resume``, which tries again what
+crashed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pathlib import Path
 import torch
 from environment import describe_environment
 from posterior_cases import NAMES, case
-from posterior_gradients import gradients_row
+from posterior_gradients import AUTO, gradients_row, settings_key
 from posterior_nuts import nuts_row
 from posterior_page import page
 from posterior_rows import CRASHES, fit_row
@@ -64,8 +66,8 @@ def _options() -> argparse.Namespace:
     add("--nuts-from", nargs="*", default=[], metavar="FILE", help="rows of NUTS measured before")
     add("--numpyro-from", nargs="*", default=[], metavar="FILE", help="rows of numpyro_nuts.py")
     add("--gradients", action="store_true", help="compare the path gradient with the total one")
-    add("--gradient-formula", default="realnvp*4", help="of that comparison (realnvp*4)")
-    add("--gradient-steps", type=int, default=1000, help="of that comparison (1000)")
+    add("--gradient-formula", default=AUTO, help="of that comparison (auto: what a fit keeps)")
+    add("--gradient-steps", type=int, default=1000, help="of that; with auto the least (1000)")
     add("--out", help="JSON file for the rows")
     add("--resume", action="store_true", help="keep the rows that --out has, but for crashes")
     add("--markdown", help="page for the tables")
@@ -99,7 +101,7 @@ def _jobs(options: argparse.Namespace, name: str) -> list[tuple[Row, Callable[[]
         jobs.append((key, lambda: nuts_row(one(), 1)))
     if options.gradients:
         formula, steps = options.gradient_formula, options.gradient_steps
-        settings = f"{formula}, {steps} steps"
+        settings = settings_key(formula, steps)
         key = {"method": "gradients", "target": name, "seed": 1, "settings": settings}
         jobs.append((key, lambda: gradients_row(one(), formula, 1, steps)))
     return jobs

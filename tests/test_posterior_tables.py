@@ -42,6 +42,11 @@ NUTS = {
 }
 NUMPYRO = {"method": "numpyro", "seed": 1, "status": "ok", "environment": "there"}
 NUMPYRO |= {"wall_time": 20.0, "wall_time_compiled": 1.5}
+GRADIENTS = {
+    **{"method": "gradients", "seed": 1, "settings": "realnvp*4, 1000 steps", "status": "ok"},
+    **{"environment": "here", "formula": "realnvp*4", "steps": 1000},
+    **{"elbo_path": -1.0, "elbo_total": -1.2, "log_z": None},
+}
 
 
 @pytest.fixture
@@ -62,6 +67,10 @@ def fit(target: str, **changes: Any) -> dict[str, Any]:
 
 def nuts(target: str, **changes: Any) -> dict[str, Any]:
     return {**NUTS, "target": target, **changes}
+
+
+def gradients(target: str, **changes: Any) -> dict[str, Any]:
+    return {**GRADIENTS, "target": target, **changes}
 
 
 def goal(load: Callable[[str], ModuleType], rows: list[dict[str, Any]], what: str) -> Any:
@@ -192,38 +201,60 @@ def test_the_mixture_may_lose_a_mode_in_one_seed_of_ten(
     assert goal(load, rows, "error of the log evidence")[2:] == ("0.0610", False)
 
 
-@pytest.mark.parametrize(
-    ("path", "total", "log_z", "holds"),
-    [
-        (-1.0, -1.1, None, True),
-        (-1.0, -1.05, None, False),
-        (-1.01, -1.0, -0.995, True),
-        (-1.01, -1.03, -1.0, False),
-        (-1.0, math.nan, -1.0, False),
-    ],
-)
-def test_path_gradients_hold(
-    load: Callable[[str], ModuleType], path: float, total: float, log_z: float | None, holds: bool
+def test_path_gradients_are_judged_by_one_comparison(load: Callable[[str], ModuleType]) -> None:
+    names = load("posterior_cases").NAMES
+    fixed = [gradients(name, settings="realnvp*4, 1000 steps") for name in names]
+    few = [gradients(name, settings="planar, 1000 steps", elbo_total=-1.0) for name in names[1:]]
+    what = "path gradient"
+    assert goal(load, [*few, *fixed], what)[2:] == (f"{len(names)} of {len(names)}", True)
+    # One row of "auto" is worth more than all of these.
+    auto = [gradients(names[0], settings="auto, 1000 steps or more", elbo_total=-1.0)]
+    found = goal(load, [*few, *fixed, *auto], what)
+    assert found[2:] == (f"0 of 1, from 1 of {len(names)} models", None)
+    assert goal(load, [fit("pot1")], what)[2:] == ("–", None)
+
+
+def test_every_comparison_has_a_table_and_auto_the_first(
+    load: Callable[[str], ModuleType],
 ) -> None:
-    row = {"elbo_path": path, "elbo_total": total, "log_z": log_z}
-    assert load("posterior_gradients").path_holds(row) is holds
+    auto = {"settings": "auto, 1000 steps or more", "formula": "tril", "components": 8}
+    auto |= {"base": "laplace", "start": "fit", "steps": 2000}
+    rows = [gradients("pot1"), gradients("mixture_10d", **auto)]
+    text = load("posterior_page").page(rows)
+    tables = [
+        "| mixture_10d | `8 × tril` | laplace | fit | 2,000 | −1.0000 | −1.2000 | 0.2000 |",
+        "| pot1 | `realnvp*4` | normal | auto | 1,000 | −1.0000 | −1.2000 | 0.2000 |",
+    ]
+    headings = ["`auto, 1000 steps or more`:", "`realnvp*4, 1000 steps`:"]
+    places = [text.index(part) for pair in zip(headings, tables, strict=True) for part in pair]
+    assert places == sorted(places)
+    assert all(text.count(part) == 1 for part in (*tables, "## The path gradient"))
+
+
+def test_a_mixture_shows_its_components(load: Callable[[str], ModuleType]) -> None:
+    rows = [fit("mixture_10d", components=8), fit("pot1", components=1), fit("pot2")]
+    text = load("posterior_page").page(rows)
+    assert "| mixture_10d | 3 | `8 × tril` |" in text
+    assert all(f"| {name} | 3 | `tril` |" in text for name in ("pot1", "pot2"))
+    assert ": 8 × tril, b²" in load("posterior_text").line(rows[0])
+    # Seeds that found other numbers of modes chose other guides.
+    rows = [fit("mixture_10d", seed=seed, components=7 + (seed > 0)) for seed in range(3)]
+    assert "| `8 × tril` and 1 more |" in load("posterior_page").page(rows)
 
 
 def test_the_page_shows_every_row(load: Callable[[str], ModuleType]) -> None:
     name = "sblrc-blr"
-    path = {"method": "gradients", "target": name, "seed": 1, "settings": "x", "status": "ok"}
-    path |= {"formula": "realnvp*4", "steps": 1000, "elbo_path": -1.0, "elbo_total": -1.2}
-    path |= {"log_z": None, "environment": "here"}
     rows = [
         *(fit(name), fit(name, seed=2, formula="diag", b2_raw_worst=3e-3), fit("pot1")),
-        *(nuts(name), {**NUMPYRO, "target": name}, path),
+        *(nuts(name), {**NUMPYRO, "target": name}, gradients(name)),
     ]
     text = load("posterior_page").page(rows)
     lines = text.splitlines()
     assert f"| {name} | 3 | `tril` and 1 more | 0.002 | 0.0001 | 0.0002 |" in text
     assert f"| {name} | 100 | 50 | 2,000 | 1,000 | 0.050 | 2.0 | 99 | 20 | 1.5 |" in lines
     assert f"| {name} | 2 | 0 | 0 | 2 | 0 | 0.003 | 0.0002 | 0.20 | 0.0010 |" in lines
-    assert f"| {name} | `realnvp*4` | 1,000 | −1.0000 | −1.2000 | 0.2000 | – | yes |" in lines
+    head = f"| {name} | `realnvp*4` | normal | auto | 1,000 |"
+    assert f"{head} −1.0000 | −1.2000 | 0.2000 | – | yes |" in lines
     assert "- Fits: here." in lines
     assert "- Pyro's NUTS: there." in lines
     tables = [line for line in lines if line.startswith("|")]
