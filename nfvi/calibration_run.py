@@ -7,9 +7,11 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from typing import Any
 
 import pyro
@@ -122,8 +124,17 @@ _state: dict[str, Any] = {}
 
 def _start(sent: bytes, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _state.update(sent=sent, stop=stop)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: nobody waits for the outcome any more."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _work(index: int) -> Outcome | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -186,6 +191,53 @@ def test_ctrl_c_stops_the_processes_too():
         if len(found) == 1:
             signal.raise_signal(signal.SIGINT)
     assert 1 <= len(found) < 20
+
+
+ORPHANS = """
+import os, time, pathlib
+import pyro, torch
+import pyro.distributions as dist
+from nfvi import calibrate
+
+def model(y):
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+    if __name__ != "__main__":
+        pathlib.Path(str(os.getpid())).touch()
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    calibrate(model, "loc", torch.zeros(()), simulations=8, steps=100_000, processes=2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_processes_end_when_their_parent_is_killed(tmp_path):
+    """They write their numbers into the folder, and would work for hours."""
+    (tmp_path / "script.py").write_text(ORPHANS)
+    parent = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path)
+    while len(found := [p.name for p in tmp_path.iterdir() if p.name.isdigit()]) < 2:
+        assert parent.poll() is None
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    for _ in range(300):
+        alive = [pid for pid in found if works(pid)]
+        if not alive:
+            return
+        time.sleep(0.1)
+    for pid in alive:
+        os.kill(int(pid), signal.SIGKILL)
+    pytest.fail(f"{len(alive)} processes went on without their parent")
+
+
+def works(pid: str) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_process_that_dies_is_a_failure():
