@@ -155,7 +155,7 @@ def _of_fit(nfvi: NFVI, target: Target, fit: Approximation) -> Beginning:
 
 
 def _moments(fit: Approximation, base_sd: float) -> Placement:
-    """Mean and covariance of draws of a fit, or sds alone in more than 300 dimensions."""
+    """Mean and covariance of draws of a fit, or sds alone in one or more than 300 dimensions."""
     generator = torch.Generator(fit.guide.device).manual_seed(fit.seed)
     draws = fit.guide.sample(DRAWS, generator=generator).double()
     mean, sd = draws.mean(0), draws.std(0)
@@ -164,7 +164,8 @@ def _moments(fit: Approximation, base_sd: float) -> Placement:
             f"init= is a fit of {fit.settings['target']!r} whose draws have no finite mean and sd;"
             f" init takes {ACCEPTED}"
         )
-    if fit.dim > FULL_RANK_LIMIT:
+    # A covariance of one coordinate is its variance alone, and no matrix to torch.
+    if fit.dim > FULL_RANK_LIMIT or fit.dim == 1:
         return Placement(mean, sd / base_sd)
     # Scaled to a unit diagonal, so that the units of the coordinates do not matter.
     lower, info = torch.linalg.cholesky_ex(((draws - mean) / sd).T.cov())

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nfvi.errors import FormulaError
 from nfvi.guide import Guide
+from nfvi.placement import Placement
 from nfvi.training.ensemble import Ensemble
 
 FORMULAS = ["loc", "scale-loc", "scale-hh*3-loc", "planar*3", "radial*2", "planar*2-radial-hh*2"]
@@ -204,3 +205,23 @@ def test_on_cuda(formula: str) -> None:
     torch.testing.assert_close((x.cpu(), log_q.cpu()), expected)
     torch.testing.assert_close(together.log_prob(x.detach(), z).cpu(), expected[1])
     assert together.draw(N, seeded(device="cuda")).device.type == "cuda"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("base", ["normal", "laplace"])
+def test_the_start_is_the_base_behind_each_placement(count, base):
+    generator = torch.Generator().manual_seed(3)
+    loc, x = (torch.randn(count, *s, generator=generator) for s in ((2,), (5, 2)))
+    tril = torch.randn(count, 2, 2, generator=generator).tril(-1) + 0.5 * torch.eye(2)
+    places = [Placement(m, factor) for m, factor in zip(loc, tril, strict=True)]
+    guides = [Guide("planar", 2, base=base, placement=p, generator=generator) for p in places]
+    found = Ensemble(guides).log_start(x)
+    for row, place in enumerate(places):
+        z = torch.linalg.solve(place.tril, (x[row] - place.loc).T).T
+        expected = guides[0].base.log_prob(z) - place.tril.diagonal().log().sum()
+        torch.testing.assert_close(found[row], expected)
+
+
+def test_without_a_placement_the_start_is_the_base():
+    guide, x = Guide("planar", 2), torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(Ensemble([guide, guide]).log_start(x), guide.base.log_prob(x))

@@ -56,3 +56,10 @@ def test_any_scale(sd):
 def test_dtype():
     guide = gaussian_guide(*numbers(3), torch.float32)
     assert {p.dtype for p in guide.parameters()} == {torch.float32} == {guide.sample(2).dtype}
+
+
+@pytest.mark.parametrize("tril", [torch.ones(3), torch.eye(3)])
+def test_the_global_generator_is_left_alone(tril):
+    before = torch.get_rng_state()
+    gaussian_guide(torch.zeros(3), tril, torch.float64)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -97,6 +97,12 @@ class TestFit:
         history = fit(target=target, dim=2, lr=1e-9).history
         assert history.loss.diff(dim=0).abs().max() < 3
 
+    def test_a_placed_base_that_is_the_target_stays(self) -> None:
+        # The same where init= has put the guide; from N(0, I) the bridge would begin 2 500 nats up.
+        target = lambda z: -0.5 * ((z - 50) / 0.01).square().sum(-1)  # noqa: E731
+        history = fit(target=target, dim=2, lr=1e-9, init="laplace").history
+        assert history.loss.diff(dim=0).abs().max() < 3
+
     @pytest.mark.parametrize("options", [{}, {"prune": True, "steps": 120}])
     def test_resumed_bit_for_bit(self, options: dict[str, Any], tmp_path: Any) -> None:
         def cut(state: Any) -> None:

@@ -85,6 +85,12 @@ class Ensemble:
             return self._call_log_prob(state, x[0], noise[0]).unsqueeze(0)
         return torch.vmap(self._log_prob_one)(flat, self.fixed, x, noise)
 
+    def log_start(self, x: Tensor) -> Tensor:
+        """log q₀(x) (R, n) at x (R, n, d): the base behind the placement, as without flows."""
+        start = _LogStart(self.template)
+        fixed = {name: self.fixed[name] for name in start.state_dict()}
+        return torch.vmap(lambda state, x: functional_call(start, state, (x,)))(fixed, x)  # type: ignore[no-any-return]
+
     def named(self, values: Tensor) -> dict[str, Tensor]:
         """Rows (\\*, P) of parameters or gradients by tracked name: each (\\*, \\*shape)."""
         tracked = self.template.tracked_names()
@@ -149,6 +155,20 @@ class _LogProb(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor | None, context: Tensor | None) -> Tensor:
         return self.guide.log_prob(x, z, context)
+
+
+class _LogStart(nn.Module):
+    """The log-density of the base behind the placement of a guide, as a forward likewise."""
+
+    def __init__(self, guide: Guide) -> None:
+        super().__init__()
+        self.base, self.placement = guide.base, guide.placement
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.placement is None:
+            return self.base.log_prob(x)
+        z, ladj = self.placement.inverse(x)
+        return self.base.log_prob(z) + ladj
 
 
 def _stack_fixed(guides: Sequence[Guide], trained: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -21,7 +21,9 @@ def gaussian_guide(loc: Tensor, tril: Tensor, dtype: torch.dtype) -> Guide:
     """
     flat = tril.dim() == 1
     formula = "scale-loc" if flat else "tril"
-    guide = Guide(formula, len(loc), jitter=0.0, dtype=dtype, device=loc.device)
+    # It draws noise, to be multiplied by 0: not from the generator that everyone shares.
+    nothing = torch.Generator().manual_seed(0)
+    guide = Guide(formula, len(loc), jitter=0.0, generator=nothing, dtype=dtype, device=loc.device)
     values = dict(guide.named_parameters())
     diagonal = tril if flat else tril.diagonal()
     # The inverse of softplus, which does not overflow for large values.

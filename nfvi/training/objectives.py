@@ -62,8 +62,8 @@ class ReverseKL(Objective):
         n_mc: draws a step for each restart.
         gradient: ``"path"`` or ``"total"``.
         noise: where base draws come from; ``None`` for independent ones.
-        bridge: whether the target is tempered to the base density q₀ of the guide and not to a flat
-            one: the loss is E_q[log q − β log p − (1 − β) log q₀].
+        bridge: whether the target is tempered to the base density q₀ of the guide, behind its
+            placement, and not to a flat one: the loss is E_q[log q − β log p − (1 − β) log q₀].
 
     Reference:
         Roeder, Wu and Duvenaud, Sticking the landing, 2017. Vaitl, Nicoli, Nakajima and Kessel,
@@ -102,6 +102,5 @@ class ReverseKL(Objective):
         beta = beta.unsqueeze(-1)
         loss = log_q - beta * log_p
         if self.bridge and bool((beta < 1).any()):
-            log_base = ensemble.template.base.log_prob(x)
-            loss = loss - torch.where(beta < 1, (1 - beta) * log_base, 0.0)
+            loss = loss - torch.where(beta < 1, (1 - beta) * ensemble.log_start(x), 0.0)
         return Evaluation(loss, (log_p - log_q).detach())
