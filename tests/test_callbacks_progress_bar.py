@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 
-from nfvi import NFVI, ProgressBar
+from nfvi import NFVI, Budget, ProgressBar
 from nfvi.training.callbacks import with_progress
+from nfvi.training.callbacks.progress_bar import shorten
 
 
 def normal(z):
@@ -31,6 +32,7 @@ def test_shows_elbo_gradient_and_speed(capsys):
     out, err = capsys.readouterr()
     last = err.strip().split("\r")[-1]
     assert out == "" and "60/60" in last and "it/s" in last
+    assert last.startswith("scale-loc: 100%")
     # The mean over the last 50 steps, and the gradient of the last one, of the best restart.
     elbo = result.history.elbo[-50:].mean(0)
     norm = result.history.grad_norm[-1, elbo.argmax()]
@@ -40,6 +42,14 @@ def test_shows_elbo_gradient_and_speed(capsys):
 def test_counts_the_steps_of_this_run_when_a_fit_goes_on(capsys):
     fit(steps=30).refine(20, progress=True)
     assert "20/20" in capsys.readouterr().err
+
+
+def test_names_each_rung_of_a_climb_and_cuts_long_formulas_short(capsys):
+    curved = lambda z: -0.5 * (z[..., 0] ** 2 + (z[..., 1] - z[..., 0] ** 2) ** 2)  # noqa: E731
+    NFVI("auto", seed=0).fit(curved, dim=2, budget=Budget(steps=3), progress=True)
+    assert capsys.readouterr().err.strip().split("\r")[-1].startswith("monotone")
+    assert shorten("planar*8") == "planar*8"
+    assert shorten("monotone(features=fourier(8))*2") == "monotone(features=fouri…"
 
 
 def test_is_closed_after_an_error(capsys):

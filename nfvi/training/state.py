@@ -79,6 +79,11 @@ class TrainState:
         return self._trainer.step
 
     @property
+    def formula(self) -> str:
+        """Of the guide; with ``NFVI("auto")`` that of this rung."""
+        return str(self._trainer.settings["formula"])
+
+    @property
     def steps(self) -> int:
         """The step at which this run ends if nothing stops it."""
         return self._trainer.last

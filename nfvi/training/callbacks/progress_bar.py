@@ -11,9 +11,11 @@ from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
 
 __all__ = ["ProgressBar", "with_progress"]
 
+LONGEST = 24
+
 
 class ProgressBar(Callback):
-    """Shows step, speed, and the ELBO (nats) and gradient length of the best restart.
+    """Shows formula, step, speed, and the ELBO (nats) and gradient length of the best restart.
 
     A fit to data shows its log-likelihood a row (nats) in place of the ELBO.
 
@@ -34,7 +36,7 @@ class ProgressBar(Callback):
         self._bar: Any = None
 
     def open(self, state: TrainState) -> None:
-        self._bar = progress_bar(state.steps - state.step, "fit")
+        self._bar = progress_bar(state.steps - state.step, shorten(state.formula))
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every == 0 or state.step == state.steps:
@@ -48,6 +50,11 @@ class ProgressBar(Callback):
 
     def close(self, state: TrainState) -> None:
         self._bar.close()
+
+
+def shorten(formula: str) -> str:
+    """A formula in at most 24 characters."""
+    return formula if len(formula) <= LONGEST else f"{formula[: LONGEST - 1]}…"
 
 
 def with_progress(
