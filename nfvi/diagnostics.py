@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfvi.arviz_functions import psislw, tail_length
 from nfvi.mixture_guide import AnyGuide
+from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 
 __all__ = [
@@ -96,7 +97,7 @@ def evaluate(
     pieces = []
     for start in range(0, n, CHUNK):
         z, log_q = guide.rsample_and_log_prob(min(CHUNK, n - start), generator=generator)
-        pieces.append((z, target.log_prob(z).detach(), log_q))
+        pieces.append((z, log_prob_anywhere(target, z).detach(), log_q))
     z, log_p, log_q = (torch.cat(piece) for piece in zip(*pieces, strict=True))
     return z, log_p, log_q
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets import Target
+from nfvi.targets.anywhere import log_prob_anywhere
 
 __all__ = ["ParallelHMC"]
 
@@ -96,7 +97,7 @@ class ParallelHMC:
         self.gradient_evaluations += len(z)
         leaf = z.detach().requires_grad_()
         with torch.enable_grad():
-            log_p = self.target.log_prob(leaf)
+            log_p = log_prob_anywhere(self.target, leaf)
             (gradient,) = torch.autograd.grad(log_p.sum(), leaf)
         # A chain that has left the support is sent back by its energy; its gradient must not
         # spread to nan on the way.

@@ -13,6 +13,7 @@ from nfvi.mixture_guide import AnyGuide
 from nfvi.neutra import BaseSpace
 from nfvi.parallel_hmc import ParallelHMC
 from nfvi.targets import Target
+from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.verification import ScalarCheck, Verification
 
 __all__ = ["scalars", "verify_guide"]
@@ -91,7 +92,7 @@ def _start(
             x = guide.transform(start)[0]
         else:
             start = x = guide.sample(chains, generator=generator)
-        start = start[target.log_prob(x).isfinite()]
+        start = start[log_prob_anywhere(target, x).isfinite()]
     if len(start) < max(chains // 2, guide.dim + 1):
         raise FitError("fewer than half of the guide's draws have a finite log-density")
     if not isinstance(guide, Guide):

@@ -9,9 +9,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.training.gaussian_points import Points, log_q, place
-from nfvi.training.score import log_prob_and_score, log_prob_anywhere
+from nfvi.training.score import log_prob_and_score
 
 __all__ = ["Enough", "GaussianFit", "fit_gaussians", "gaussian_elbos", "never"]
 

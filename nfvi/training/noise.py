@@ -9,6 +9,7 @@ from torch.quasirandom import SobolEngine
 from nfvi.bases import Base
 from nfvi.checks import check_whole
 from nfvi.mixture_guide import AnyGuide, parts
+from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 
 __all__ = ["REPLICATES", "SobolNoise", "qmc_elbo"]
@@ -113,7 +114,7 @@ def _average(
         x, log_q = part(noise.draw(1, generator)[0])
         if len(mixed) > 1:
             log_q = guide.log_prob(x)
-        ratio = target.log_prob(x).double() - log_q.double()
+        ratio = log_prob_anywhere(target, x).double() - log_q.double()
         weight = getattr(guide, "weights", total.new_ones(1))[k]
         total = total + weight * ratio.mean()
     return total

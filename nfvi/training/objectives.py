@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.noise import SobolNoise
@@ -98,7 +99,7 @@ class ReverseKL(Objective):
         x, log_q = ensemble.push(batch)
         if self.gradient == "path":
             log_q = ensemble.log_prob(x, batch)
-        log_p = self.target.log_prob(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        log_p = log_prob_anywhere(self.target, x.flatten(0, 1)).unflatten(0, x.shape[:2])
         beta = beta.unsqueeze(-1)
         loss = log_q - beta * log_p
         if self.bridge and bool((beta < 1).any()):

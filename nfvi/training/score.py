@@ -7,15 +7,14 @@ from torch import Tensor
 
 from nfvi.targets.base import Target
 
-__all__ = ["log_prob_and_score", "log_prob_anywhere"]
+__all__ = ["log_prob_and_score"]
 
 
 def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor]:
     """β log p(z) (n) and its gradient (n, d) at points (n, d); NaN where a factorisation fails.
 
-    Far from its mass a target may be asked for the Cholesky factor of what is no covariance any
-    more, which torch answers with an error for the whole batch. The batch is then halved until
-    only the points at fault are left.
+    As in :func:`~nfvi.targets.anywhere.log_prob_anywhere`, a batch that fails is halved until only
+    the points at fault are left.
     """
     leaf = z.detach().requires_grad_()
     try:
@@ -29,14 +28,3 @@ def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Te
         (first, first_score), (last, last_score) = halves
         return torch.cat([first, last]), torch.cat([first_score, last_score])
     return log_p.detach(), score
-
-
-@torch.no_grad()
-def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
-    """log p(z) (n) at points (n, d), without the gradient; NaN where a factorisation fails."""
-    try:
-        return target.log_prob(z).detach()
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        if len(z) == 1:
-            return z.new_full((1,), torch.nan)
-        return torch.cat([log_prob_anywhere(target, part) for part in z.tensor_split(2)])

@@ -1,0 +1,59 @@
+"""A batch with points at which a factorisation fails loses those points, and no others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from nfvi import NFVI, Budget, LogDensity
+from nfvi.targets.anywhere import log_prob_anywhere
+
+DTYPE = torch.float64
+
+
+def target(edge: float) -> LogDensity:
+    """N(0, I), by way of the matrix [[1, a], [a, 1]], a = z₀ / edge, definite for |a| < 1 alone."""
+
+    def log_prob(z: Tensor) -> Tensor:
+        a = z[:, 0] / edge
+        one = torch.ones_like(a)
+        rows = torch.stack([torch.stack([one, a], -1), torch.stack([a, one], -1)], -2)
+        return 0 * torch.linalg.cholesky(rows).sum((-2, -1)) - 0.5 * z.square().sum(-1)
+
+    return LogDensity(log_prob, 2, batched=True)
+
+
+@pytest.mark.parametrize("first", [[0.0, 1.0, 5.0, -6.0, 0.5], [5.0], [6.0, -7.0], [0.5]])
+def test_the_points_at_fault_alone_are_nan(first):
+    z = torch.tensor([[x, 0.5] for x in first], dtype=DTYPE, requires_grad=True)
+    density = target(4.0)
+    density.log_prob(torch.zeros(2, 2, dtype=DTYPE))  # the first call, which is tried out, is over
+    log_p = log_prob_anywhere(density, z)
+    good = z[:, 0].abs() < 4
+    assert log_p.shape == (len(first),) and torch.equal(log_p.isfinite(), good)
+    (score,) = torch.autograd.grad(log_p.sum(), z)
+    torch.testing.assert_close(score[good], -z[good].detach())
+    assert bool(score[~good].isnan().all())
+
+
+class TestFits:
+    """Each needs points at fault among its draws, so the seeds are fixed."""
+
+    def test_auto_keeps_the_gaussian_that_is_right(self):
+        """4.7 in 10 000 of N(0, I) are at fault, and those that are met are counted."""
+        fit = NFVI("auto", seed=0, dtype=DTYPE).fit(
+            target(3.5), budget=Budget(steps=1), progress=False
+        )
+        assert 0 < fit.diagnostics.not_finite < 20
+        assert fit.stopped in ("auto", "the budget of 1 steps was spent")
+        assert fit.verify(chains=500).gradient_evaluations > 0
+
+    @pytest.mark.parametrize("draws", ["iid", "qmc"])
+    def test_a_formula_skips_the_steps_that_meet_them(self, draws):
+        """27 in 10 000, in half of the steps; a restart is given up after 100 in a row alone."""
+        fit = NFVI("scale-loc", seed=1, dtype=DTYPE).fit(
+            target(3.0), steps=60, n_mc=256, restarts=1, anneal=False, draws=draws, progress=False
+        )
+        assert 0 < fit.restarts[0].skipped < 60
+        assert 5 < fit.diagnostics.not_finite < 50
