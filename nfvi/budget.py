@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nfvi.checks import check_positive, check_whole
@@ -45,10 +46,11 @@ class Budget:
             return value
         if value is None:
             return cls()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
             raise ValueError(
-                f"budget must be seconds over 0, or Budget(seconds=, steps=, evaluations=), got"
-                f" {value!r}"
+                "budget must be seconds over 0, Budget(seconds=, steps=, evaluations=), or None for"
+                f" no limit, got {value!r}"
             )
         return cls(seconds=float(value))
 

@@ -17,11 +17,12 @@ from nfvi.bases import Base
 from nfvi.calibration_run import outcomes, processes_for
 from nfvi.calibration_task import Outcome, Task
 from nfvi.calibration_text import calibration_text
-from nfvi.checks import check_positive, check_whole
+from nfvi.checks import check_whole
 from nfvi.errors import FitError, FormulaError, TargetError
 from nfvi.formula import Formula
 from nfvi.inference import NFVI
 from nfvi.inference_auto import is_auto
+from nfvi.inference_target import target_trainer
 from nfvi.progress import progress_bar, progress_wanted
 from nfvi.rank_checks import RankCheck, check_ranks
 from nfvi.targets import PyroTarget, Target
@@ -166,19 +167,22 @@ def calibrate(
     check_whole("draws", draws, 1)
     if init is not None and not (isinstance(init, str) and init in STARTS):
         raise ValueError(f"init must be one of {', '.join(map(repr, STARTS))}, got {init!r}")
-    counts = {"processes": processes, "steps": steps, "restarts": restarts}
-    _check_options(counts, lr, seed)
+    if processes is not None:
+        check_whole("processes", processes, 1)
+    if seed is not None:
+        check_whole("seed", seed, 0, 2**63 - 1)
     if is_auto(formula):
         raise FormulaError(
             'NFVI("auto") finds a formula for one target, and calibrate checks a formula on many:'
             " name one, such as that of a fit, str(fit.formula)"
         )
     settings: dict[str, Any] = {"formula": Formula.parse(formula), "base": base, "dtype": dtype}
-    NFVI(**settings)
+    start = NFVI(**settings)
     target = _target_of(model, args)
     check_simulable(target)
     options: dict[str, Any] = {"init": init, "steps": steps, "n_mc": n_mc, "restarts": restarts}
     options |= {"combine": combine, "anneal": anneal, "gradient": gradient, "lr": lr}
+    _check_options(start, target, options)
     seed = torch.Generator(device="cpu").seed() >> 1 if seed is None else seed
     task = Task.of(target, settings, options, draws, weighted, seed)
     number = processes_for(task, processes, simulations)
@@ -204,14 +208,12 @@ def calibrate(
     )
 
 
-def _check_options(counts: dict[str, Any], lr: Any, seed: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and (name, value) != ("steps", "auto"):
-            check_whole(name, value, 1)
-    if lr not in (None, "auto"):
-        check_positive("lr", lr)
-    if seed is not None:
-        check_whole("seed", seed, 0, 2**63 - 1)
+def _check_options(start: NFVI, target: PyroTarget, options: dict[str, Any]) -> None:
+    """Prepare a fit to the user's own data, without what ``"auto"`` and ``init=`` would run."""
+    searched = isinstance(options["lr"], str) and options["lr"] == "auto"
+    given = {**options, "init": None, "lr": None if searched else options["lr"]}
+    given |= {"draws": None, "prune": None}
+    target_trainer(start, target, given, options["gradient"], None)
 
 
 def _target_of(model: Any, args: tuple[Any, ...]) -> PyroTarget:

@@ -123,13 +123,16 @@ def fit(
         ),
     ] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(help=f"Optimiser steps. Default: {STEPS}.", rich_help_panel=FITTING),
+        str | None,
+        typer.Option(
+            metavar="INT|auto", help=f"Optimiser steps. Default: {STEPS}.", rich_help_panel=FITTING
+        ),
     ] = None,
     n_mc: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--n-mc",
+            metavar="INT|auto",
             help=f"Draws a step for each restart. Default: {N_MC[0]}, or {N_MC[1]} above 10 "
             "dimensions.",
             rich_help_panel=FITTING,
@@ -146,7 +149,7 @@ def fit(
     anneal: Annotated[
         str | None,
         typer.Option(
-            metavar="FRACTION",
+            metavar="FRACTION|adaptive",
             help="Part of the steps in which tempering rises to 1: one number, or one for each "
             f"restart with commas. Default: {ANNEAL} for three restarts in four.",
             rich_help_panel=FITTING,
@@ -161,8 +164,9 @@ def fit(
         ),
     ] = None,
     lr: Annotated[
-        float | None,
+        str | None,
         typer.Option(
+            metavar="FLOAT|auto",
             help="Highest learning rate. Default: 0.02, or 0.005 with coupling flows, maf or iaf.",
             rich_help_panel=FITTING,
         ),

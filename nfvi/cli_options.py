@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TextIO
+from typing import Literal, NoReturn, TextIO, TypeVar
 
 import torch
 import typer
 
 from nfvi.errors import FitError
+from nfvi.training.anneal import ADAPTIVE
 
-__all__ = ["INTERRUPTED", "can_draw", "device_of", "dtype_of", "failures_in_words"]
+__all__ = [
+    *("INTERRUPTED", "can_draw", "check_word", "device_of", "dtype_of"),
+    *("failures_in_words", "fractions", "number_or_auto"),
+]
 
+N = TypeVar("N", int, float)
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
@@ -55,6 +60,39 @@ def device_of(text: str | None) -> torch.device | None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no CUDA device here")
     return device
+
+
+def check_word(option: str, text: str | None, words: Sequence[str]) -> None:
+    """Check that an option is one of the words that it takes on the command line."""
+    if text is not None and text not in words:
+        raise ValueError(f"--{option} takes {', '.join(words[:-1])} or {words[-1]}, got {text!r}")
+
+
+def number_or_auto(option: str, text: str | None, kind: type[N]) -> N | Literal["auto"] | None:
+    """The number that an option holds, or the word ``auto``."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return kind(text)
+    except ValueError as error:
+        number = "a whole number" if kind is int else "a number"
+        raise ValueError(f"--{option} takes {number} or auto, got {text!r}") from error
+
+
+def fractions(text: str | None) -> float | str | list[float] | None:
+    """``--anneal``: 0.3 for all restarts, 0.3,0 for one each, or ``adaptive``."""
+    if text is None or text == ADAPTIVE:
+        return text
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            "--anneal takes a fraction such as 0.3, one for each restart as in 0.3,0, or"
+            f" {ADAPTIVE}; got {text!r}"
+        ) from error
+    return values[0] if len(values) == 1 else values
 
 
 def can_draw() -> bool:

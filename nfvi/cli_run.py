@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,22 @@ import typer
 
 from nfvi.checks import check_whole
 from nfvi.cli_files import Folder
-from nfvi.cli_options import INTERRUPTED, can_draw, device_of, dtype_of
+from nfvi.cli_options import (
+    INTERRUPTED,
+    can_draw,
+    check_word,
+    device_of,
+    dtype_of,
+    fractions,
+    number_or_auto,
+)
 from nfvi.cli_target import load_target
 from nfvi.compare import compare
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.inference import NFVI
 from nfvi.inference_auto import is_auto
+from nfvi.inference_init import WORDS
 from nfvi.mcmc import nuts
 from nfvi.training.callbacks import Checkpoint
 
@@ -38,12 +48,12 @@ class Request:
     dtype: str | None
     device: str | None
     init: str | None
-    steps: int | None
-    n_mc: int | None
+    steps: str | None
+    n_mc: str | None
     restarts: int | None
     anneal: str | None
     gradient: str | None
-    lr: float | None
+    lr: str | None
     budget: float | None
     checkpoint: Path | None
     resume: bool
@@ -123,12 +133,12 @@ def _fit_arguments(request: Request) -> dict[str, Any]:
     return {
         "dim": request.dim,
         "init": request.init,
-        "steps": request.steps,
-        "n_mc": request.n_mc,
+        "steps": number_or_auto("steps", request.steps, int),
+        "n_mc": number_or_auto("n-mc", request.n_mc, int),
         "restarts": request.restarts,
-        "anneal": _fractions(request.anneal),
+        "anneal": fractions(request.anneal),
         "gradient": request.gradient,
-        "lr": request.lr,
+        "lr": number_or_auto("lr", request.lr, float),
         "budget": request.budget,
         "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
         "progress": request.progress,
@@ -145,24 +155,15 @@ def _check(request: Request) -> None:
         fixed = ("base", "jitter", "seed", "dtype", "gradient")
         if given := [name for name in fixed if getattr(request, name) is not None]:
             raise ValueError(f"--{given[0]} is fixed by the checkpoint; leave it out with --resume")
+    check_word("init", request.init, WORDS)
+    if request.budget is not None and not 0 < request.budget < math.inf:
+        raise ValueError(f"--budget takes seconds over 0, got {request.budget:g}")
     for name, least in (("draws", 8), ("warmup", 0), ("chains", 1)):
         check_whole(name, getattr(request, name), least)
     if not is_auto(request.formula):
+        if request.budget is not None:
+            raise ValueError("--budget is for the formula auto; use --steps with a formula")
         Formula.parse(request.formula)
-
-
-def _fractions(text: str | None) -> float | list[float] | None:
-    """``0.3`` for all restarts, ``0.3,0`` for one each."""
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(
-            f"--anneal takes a fraction such as 0.3, or one for each restart as in 0.3,0; got"
-            f" {text!r}"
-        ) from error
-    return values[0] if len(values) == 1 else values
 
 
 def _sites(fit: Fit, request: Request) -> list[str]:

@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfvi.approximation import Approximation
 from nfvi.errors import TargetError
@@ -143,7 +143,8 @@ def _of_fit(nfvi: NFVI, target: Target, fit: Approximation) -> Beginning:
     """Copies of its guides where they are of the same form, else its mean and covariance."""
     if fit.dim != target.dim:
         raise TargetError(
-            f"init= is a fit with dim={fit.dim}, and {target.name!r} has dim={target.dim}"
+            f"init= is a fit with dim={fit.dim}, and {target.name!r} has dim={target.dim}: give"
+            " a fit of the same dimension, or leave init= out"
         )
     guides = parts(fit.guide)
     first = header_of_guide(guides[0])
@@ -176,7 +177,18 @@ def _point(nfvi: NFVI, init: Any) -> Tensor:
     try:
         return torch.as_tensor(init, dtype=torch.float64, device=nfvi.device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"init= got {init!r}; it takes {ACCEPTED}") from error
+        got = f"a {type(init).__name__}" if isinstance(init, nn.Module) else repr(init)
+        raise ValueError(f"init= got {got}; it takes {ACCEPTED}") from error
+
+
+def _value(nfvi: NFVI, site: str, value: Any) -> Tensor:
+    try:
+        return _point(nfvi, value)
+    except ValueError as error:
+        raise ValueError(
+            f"init= got a dict of sites, in which site {site!r} is {value!r}: give a number, an"
+            " array or a tensor"
+        ) from error
 
 
 def _sites(nfvi: NFVI, target: Target, init: Mapping[str, Any]) -> Tensor:
@@ -187,6 +199,6 @@ def _sites(nfvi: NFVI, target: Target, init: Mapping[str, Any]) -> Tensor:
             f" ({target.dim},)"
         )
     try:
-        return unconstrain({name: _point(nfvi, value) for name, value in init.items()})
+        return unconstrain({name: _value(nfvi, name, value) for name, value in init.items()})
     except TargetError as error:
         raise TargetError(f"init= got a dict of sites: {error}") from error

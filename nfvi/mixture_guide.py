@@ -48,13 +48,7 @@ class MixtureGuide(nn.Module):
         super().__init__()
         _check_components(components)
         first = components[0]
-        shares = torch.as_tensor(weights, dtype=torch.float64, device=first.device).detach()
-        usable = shares.shape == (len(components),) and bool((shares > 0).all())
-        if not usable or not bool(shares.isfinite().all()):
-            raise ValueError(
-                f"weights must be {len(components)} positive numbers, one for each component, got"
-                f" {shares.tolist()}"
-            )
+        shares = _shares(weights, len(components), first.device)
         self.components = nn.ModuleList(components)
         self.dim = first.dim
         self.register_buffer("log_weights", (shares / shares.sum()).log().to(first.dtype))
@@ -202,13 +196,29 @@ def parts(guide: AnyGuide) -> tuple[Guide, ...]:
     return guide.guides if isinstance(guide, MixtureGuide) else (guide,)
 
 
+def _shares(weights: Tensor | Sequence[float], number: int, device: torch.device) -> Tensor:
+    wanted = f"weights must be {number} positive numbers, one for each component, got {weights!r}"
+    try:
+        shares = torch.as_tensor(weights, dtype=torch.float64, device=device).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(wanted) from error
+    usable = shares.shape == (number,) and bool((shares.isfinite() & (shares > 0)).all())
+    if not usable:
+        raise ValueError(wanted)
+    return shares
+
+
 def _check_components(components: Sequence[Guide]) -> None:
+    if not isinstance(components, Sequence | nn.ModuleList):
+        raise ValueError(f"components must be a list of guides, got {type(components).__name__}")
     if not components:
         raise ValueError("components must hold at least one guide")
     first = components[0]
     for guide in components:
         if not isinstance(guide, Guide):
-            raise ValueError(f"components must be guides, got {type(guide).__name__}")
+            raise ValueError(
+                f"components must be guides such as fit.guide, got {type(guide).__name__}"
+            )
         if guide.context_dim:
             raise ValueError("components must be guides without context")
         for name in ("dim", "base", "dtype", "device"):

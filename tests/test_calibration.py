@@ -344,12 +344,18 @@ def test_a_model_that_cannot_be_sent_runs_here():
         ({"steps": -1}, "steps must be an integer"),
         ({"restarts": 0}, "restarts must be an integer"),
         ({"init": torch.zeros(1)}, "init must be one of 'auto'"),
+        ({"steps": "forever"}, "steps must be an integer of at least 1 or \"auto\", got 'forever'"),
+        ({"n_mc": 1}, "n_mc must be an integer of at least 2, got 1"),
+        ({"combine": "mix"}, 'combine must be "best" or "mixture", got \'mix\''),
+        ({"anneal": "fast"}, "anneal must be fractions"),
+        ({"gradient": "both"}, 'gradient must be "path" or "total"'),
         ({"lr": 0}, "lr must be a positive number"),
         ({"seed": -1}, "seed must be an integer"),
         ({"base": "wrong"}, "wrong"),
     ],
 )
-def test_wrong_arguments_are_refused(argument, message):
+def test_wrong_arguments_are_refused_before_anything_is_run(argument, message, monkeypatch):
+    monkeypatch.setattr("nfvi.calibration.outcomes", None)
     with pytest.raises(ValueError, match=message):
         calibrate(normal_mean, "scale-loc", DATA, **argument)
     with pytest.raises(FormulaError):

@@ -68,6 +68,13 @@ def test_a_start_is_found_first(cli):
     assert "  init gaussian, 20 steps of 16 draws" in out
 
 
+def test_a_fit_without_a_knob(cli):
+    words = ("--lr", "auto", "--n-mc", "auto", "--steps", "auto", "--anneal", "adaptive")
+    args = ("--init", "zeros", *words, "--restarts", "1", "--seed", "4", "--no-progress")
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *args)
+    assert code == 0 and "converged" in out
+
+
 def test_a_formula_is_found(cli, tmp_path):
     args = ("targets.py:normal", "auto", "--budget", "60", "--seed", "4", "--no-progress")
     code, out, _ = cli("fit", *args, "--out", "out")
@@ -84,10 +91,10 @@ def test_a_formula_is_found(cli, tmp_path):
     ("args", "said"),
     [
         (["auto", "--steps", "20"], 'steps= is chosen by NFVI("auto")'),
-        (["auto", "--budget", "0"], "budget must be seconds over 0"),
+        (["auto", "--budget", "0"], "--budget takes seconds over 0, got 0"),
         (["auto", "--checkpoint", "x"], "a Checkpoint holds one fit"),
         (["auto", "--checkpoint", "x", "--resume"], "auto keeps no checkpoint"),
-        (["loc", "--budget", "3"], 'is for NFVI("auto")'),
+        (["loc", "--budget", "3"], "--budget is for the formula auto"),
     ],
 )
 def test_what_auto_does_not_take(cli, args, said):
@@ -223,7 +230,13 @@ def test_a_fit_goes_on_from_its_checkpoint(cli, tmp_path):
         (["targets.py:number"], "a target is a function log p(z)"),
         (["targets.py:normal", "loc", "--dim", "3"], "dim=3 was given, but 'normal' has dim=2"),
         (["targets.py:normal", "loc", "--steps", "0"], "steps must be an integer of at least 1"),
-        (["targets.py:normal", "loc", "--init", "centre"], "init= got 'centre'; it takes 'auto'"),
+        (["targets.py:normal", "loc", "--steps", "x"], "--steps takes a whole number or auto"),
+        (["targets.py:normal", "loc", "--n-mc", "2.5"], "--n-mc takes a whole number or auto"),
+        (["targets.py:normal", "loc", "--lr", "fast"], "--lr takes a number or auto, got 'fast'"),
+        (
+            ["targets.py:normal", "loc", "--init", "centre"],
+            "--init takes auto, gaussian, laplace, pathfinder or zeros, got 'centre'",
+        ),
         (["targets.py:normal", "loc", "--lr", "-1"], "lr must be a positive number"),
         (["targets.py:normal", "loc", "--anneal", "x"], "--anneal takes a fraction"),
         (["targets.py:normal", "loc", "--anneal", "2"], "fractions of the steps from 0 to 1"),

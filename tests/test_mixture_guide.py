@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -179,11 +180,19 @@ class TestRefusals:
             getattr(three, name)(torch.zeros(1, 2))
 
     @pytest.mark.parametrize(
-        "weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 1.0]]]
+        "weights",
+        [
+            *([1.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 1.0]]),
+            *(["a", "b"], None, 1.0),
+        ],
     )
-    def test_wrong_weights(self, weights: list[float]) -> None:
-        with pytest.raises(ValueError, match="weights must be 2 positive numbers"):
+    def test_wrong_weights(self, weights: Any) -> None:
+        with pytest.raises(ValueError, match=r"weights must be 2 positive numbers.* got "):
             MixtureGuide([guide_at(0), guide_at(1)], weights)
+
+    def test_a_guide_is_no_list_of_guides(self) -> None:
+        with pytest.raises(ValueError, match="components must be a list of guides, got Guide"):
+            MixtureGuide(guide_at(0), [1.0])
 
     @pytest.mark.parametrize(
         ("other", "word"),

@@ -323,8 +323,18 @@ class TestFits:
             short(init=first, restarts=3)
 
     def test_a_fit_of_another_dimension_is_refused(self):
-        with pytest.raises(TargetError, match="init= is a fit with dim=3, and 'funnel' has dim=10"):
+        message = "init= is a fit with dim=3, and 'funnel' has dim=10: give a fit of the same"
+        with pytest.raises(TargetError, match=message):
             short(target=funnel, init=short())
+
+    def test_a_guide_is_named_in_one_line(self):
+        with pytest.raises(ValueError, match=r"init= got a Guide; it takes 'auto'.* or a Fit$"):
+            short(init=short().guide)
+
+    def test_a_site_that_holds_no_numbers_is_named(self):
+        sites = {"mu": 1.0, "tau": "x", "theta": torch.arange(8.0)}
+        with pytest.raises(ValueError, match="in which site 'tau' is 'x': give a number"):
+            short("loc", PyroTarget(eight_schools), init=sites)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,11 @@ class Site:
         back, _ = self.constrain(flat)
         close = torch.isclose(back, value, rtol=1e-3, atol=1e-5).all()
         if not (flat.isfinite().all() and close):
-            raise TargetError(f"site {self.name!r}: a value is outside its support, or on its edge")
+            least, most = (float(end) for end in value.aminmax())
+            raise TargetError(
+                f"site {self.name!r}: a value is outside its support, or on its edge; got values"
+                f" from {least:g} to {most:g}"
+            )
         return flat
 
 
