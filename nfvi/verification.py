@@ -58,7 +58,7 @@ class Verification:
     """What :meth:`nfvi.Fit.verify` found.
 
     Attributes:
-        checks: one for every scalar of every site.
+        checks: one for every scalar of every site that varies.
         khat: Pareto k-hat of the guide's importance weights.
         chains: how many chains were run.
         iterations: of each.

@@ -14,7 +14,7 @@ from nfvi.guide import Guide
 from nfvi.mixture_guide import MixtureGuide
 from nfvi.parallel_hmc import ParallelHMC
 from nfvi.verification import ScalarCheck, Verification
-from nfvi.verification_run import verify_guide
+from nfvi.verification_run import _deviations, _Tails, verify_guide
 
 DIM = 3
 
@@ -155,6 +155,44 @@ def test_a_fit_is_verified_site_by_site_and_repeats():
     assert not found.passed  # a normal cannot follow the funnel
     assert found == fit.verify(chains=200)
     assert found != fit.verify(chains=200, seed=9)
+
+
+class WithConstants(LogDensity):
+    """N(0, I) as the lower triangle of a matrix."""
+
+    def constrain(self, z: torch.Tensor) -> dict[str, torch.Tensor]:
+        one, zero = torch.ones_like(z[:, 0]), torch.zeros_like(z[:, 0])
+        rows = [torch.stack([one, zero], -1), z[:, :2]]
+        return {"L": torch.stack(rows, 1), "z": z[:, 2]}
+
+
+def test_entries_that_never_vary_are_left_out():
+    target = WithConstants(lambda z: -0.5 * z.square().sum(-1), DIM)
+    found = verify_guide(guide(), target, 200, torch.Generator().manual_seed(0), khat=0.2)
+    assert [c.name for c in found.checks] == ["L[1,0]", "L[1,1]", "z"]
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_the_mass_beyond_each_quantile_is_held_against_its_own_level(place):
+    """Beyond the lower 0.1 and 1 % and the upper 0.1 and 1 %: thrice the level beyond one of them.
+
+    All chains alike, so that only the guide's quantiles have an error: 1/√(level · draws).
+    """
+    made, chains = guide(), 50
+    tails = _Tails(made, normal(), torch.Generator().manual_seed(0))
+    levels = torch.tensor((0.001, 0.01) * 2, dtype=torch.float64)
+    factor = torch.ones(4, dtype=torch.float64)
+    factor[place] = 3
+    found = tails.excess((factor * levels)[:, None, None].expand(4, chains, DIM))
+    least = 3 - 3 * _deviations(DIM) / (levels[place] * tails.draws).sqrt()
+    torch.testing.assert_close(found, least.clamp_min(1).expand(DIM))
+    assert 1.5 < float(least) < 3
+
+
+def test_the_bounds_hold_together_with_a_chance_of_one_per_cent():
+    """Each scalar has eight one-sided bounds: two of the mean, two of the sd, and four tails."""
+    chance = 0.5 * math.erfc(_deviations(5) / math.sqrt(2))
+    assert math.isclose(chance, 0.01 / (8 * 5), rel_tol=1e-6)
 
 
 def test_chains_leave_the_target_as_it_is():
