@@ -39,8 +39,8 @@ def guide_from_header(
     """The guide with a header and a state dict; nothing in them is run.
 
     Args:
-        header: what :func:`header_of_guide` returned; the last three entries may be absent, as in
-            files of earlier versions.
+        header: what :func:`header_of_guide` returned; kind, context_dim and placement may be
+            absent, as in files of earlier versions.
         state: the state dict.
         device: where to put the guide; default the CPU.
 
