@@ -9,6 +9,7 @@ import math
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pyro
 import pyro.distributions as dist
@@ -32,6 +33,7 @@ from nfvi import (
     calibrate,
     plots,
 )
+from nfvi.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
 from nfvi.climb_path import ClimbPath, Rung
 from nfvi.climb_record import Record
 from nfvi.climb_rungs import Learned, candidates, grown_guides, learned_rungs
@@ -250,6 +252,28 @@ def test_which_rung_is_kept(rungs, best):
     record = Record(NORMAL, 0, Budget(), {})
     record.rungs = rungs
     assert record.best() == best
+
+
+@pytest.mark.parametrize(
+    ("limits", "khat", "gap", "ends"),
+    [
+        (GOOD, 0.49, 0.0019, True),
+        (GOOD, -math.inf, -0.1, True),
+        (GOOD, 0.51, 0.0, False),
+        (GOOD, 0.0, 0.0021, False),
+        (GOOD, math.nan, 0.0, False),
+        (GOOD, 0.0, math.nan, False),
+        (GOOD_ENOUGH, 0.69, 0.0009, True),
+        (GOOD_ENOUGH, 0.71, 0.0, False),
+        (GOOD_ENOUGH, 0.0, 0.0011, False),
+    ],
+)
+def test_when_a_rung_is_good(limits, khat, gap, ends):
+    """k-hat below 0.5 within 0.002 nats of the log evidence; later below 0.7 within 0.001."""
+    climb = Climb(NORMAL, 0, DTYPE, None, Budget(), (), {})
+    climb.record.rungs = [rung(-gap, khat)]
+    with pytest.raises(ClimbOver, match="as good as can be told") if ends else nullcontext():
+        climb._stop_if_good(limits=limits)
 
 
 class TestGrowing:

@@ -89,6 +89,13 @@ class TestChoice:
         assert self.choose([0.0, 0.7, 1.0], scale=3.0) == 1
         assert self.choose([0.0, 0.7, 1.0], scale=0.1) == 2
 
+    def test_the_smaller_that_gained_almost_as_much(self) -> None:
+        # A tenth of the gain where that is less than 0.1 nats, and 0.1 nats where it is more.
+        assert self.choose([-0.05, 0.0], start=-0.6) == 0
+        assert self.choose([-0.07, 0.0], start=-0.6) == 1
+        assert self.choose([-0.09, 0.0], start=-50.0) == 0
+        assert self.choose([-0.11, 0.0], start=-50.0) == 1
+
     def test_what_is_not_finite_or_falls_loses(self) -> None:
         assert self.choose([math.nan, 0.5, math.inf]) == 1
         assert self.choose([-5.0, -math.inf, -0.5]) == 2
