@@ -100,7 +100,7 @@ def picture(example: Example, found: EvidenceComparison, exact: Mapping[str, flo
         )  # fmt: skip
     ax.axvline(0, color=plots.style.COLORS["exact"], lw=1)
     ax.set_yticks(range(len(exact)), [f"{name}\n{value:.2f}" for name, value in exact.items()])
-    ax.set_xlabel("log evidence, estimate less closed form, ± 2 standard errors")
+    ax.set_xlabel("log evidence, estimate less closed form, nats, ± 2 standard errors")
     ax.set_ylim(-0.5, len(exact) - 0.5)
     ax.spines[["top", "right"]].set_visible(False)
     example.save(figure, "estimates")

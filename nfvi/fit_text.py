@@ -165,8 +165,9 @@ def _verdict(fit: Fit) -> str:
     found = fit.diagnostics
     if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
         return (
-            "Most draws weigh alike and a few far more: the tails of the guide are lighter than the"
-            " target's. Weighted results are unreliable; means and sds of the guide may be good all"
+            "Not to be trusted yet. Most draws weigh alike and a few far more: the tails of the"
+            " guide are lighter than the target's. Weighted results are unreliable; means and sds of"
+            " the guide may be good all"
             f" the same. Try {_other_base(fit)}, or more layers."
         )
     if found.khat >= KHAT_LIMIT:
@@ -213,6 +214,9 @@ def _more_steps(fit: Fit) -> str:
 
 
 def _other_base(fit: Fit) -> str:
+    if fit.path is not None and str(fit.guide.base) == "normal":
+        # "auto" takes no base.
+        return 'heavier tails, as in NFVI(str(fit.formula), base="studentt(df=5)")'
     if str(fit.guide.base) == "normal":
         return 'a base with heavier tails (base="studentt(df=5)" or "laplace")'
     return "another base (normal, laplace, studentt)"

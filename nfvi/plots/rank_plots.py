@@ -33,7 +33,7 @@ def ranks(
 
     ``"ecdf"`` has the ECDF of the ranks less that of uniform ones, and a band that all panels
     together leave with a chance of 1 %, which is that of the test. ``"histogram"`` has counts, and
-    a band that each bar alone leaves with a chance of 1 %. Scalars that are not uniform are red.
+    a band that each bar alone leaves with a chance of 1 %. Scalars that are not uniform are orange.
 
     - ∩ (ECDF: below, then above the line) is a fit that is too wide, ∪ one that is too narrow.
     - Ranks at the right (ECDF: below the line) are those of draws that are too low.
