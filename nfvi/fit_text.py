@@ -166,9 +166,8 @@ def _verdict(fit: Fit) -> str:
     if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
         return (
             "Not to be trusted yet. Most draws weigh alike and a few far more: the tails of the"
-            " guide are lighter than the target's. Weighted results are unreliable; means and sds of"
-            " the guide may be good all"
-            f" the same. Try {_other_base(fit)}, or more layers."
+            " guide are lighter than the target's. Weighted results are unreliable; means and sds"
+            f" of the guide may be good all the same. Try {_other_base(fit)}, or more layers."
         )
     if found.khat >= KHAT_LIMIT:
         return (
