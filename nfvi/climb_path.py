@@ -107,9 +107,10 @@ class ClimbPath(Sequence[Rung]):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClimbPath:
-        """The path that :meth:`as_dict` wrote."""
+        """The path that :meth:`as_dict` wrote; files of earlier versions count up to the last rung."""
         rungs = tuple(Rung(**rung) for rung in values["rungs"])
-        costs = int(values["batched_evaluations"]), int(values["gradient_evaluations"])
+        counts = ("batched_evaluations", "gradient_evaluations")
+        costs = [int(values.get(name, getattr(rungs[-1], name))) for name in counts]
         return cls(rungs, int(values["best"]), str(values["reason"]), *costs)
 
     def __str__(self) -> str:

@@ -218,6 +218,13 @@ class TestThePath:
             assert loaded.path[0].guide is None
             assert str(loaded) == str(fit)
         assert ClimbPath.from_dict(mixed.path.as_dict()) == mixed.path
+        # Files of earlier versions have no counts of the whole climb.
+        values = mixed.path.as_dict()
+        del values["batched_evaluations"], values["gradient_evaluations"]
+        last = mixed.path[-1]
+        path = ClimbPath.from_dict(values)
+        assert path.batched_evaluations == last.batched_evaluations
+        assert path.gradient_evaluations == last.gradient_evaluations
 
     def test_it_is_printed(self, curved, mixed):
         text = str(curved)
