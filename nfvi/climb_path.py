@@ -107,7 +107,7 @@ class ClimbPath(Sequence[Rung]):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClimbPath:
-        """The path that :meth:`as_dict` wrote; files of earlier versions count up to the last rung."""
+        """The path that :meth:`as_dict` wrote; older files count up to the last rung."""
         rungs = tuple(Rung(**rung) for rung in values["rungs"])
         counts = ("batched_evaluations", "gradient_evaluations")
         costs = [int(values.get(name, getattr(rungs[-1], name))) for name in counts]
