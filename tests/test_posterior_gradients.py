@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,17 +25,6 @@ LOG_Z = math.log(math.tau)
 IDENTITY = Placement.identity(2)
 MOVED = Placement(torch.tensor([0.0, 1.0]), torch.eye(2))
 STRETCHED = Placement(torch.zeros(2), 2 * torch.eye(2))
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """To import what stands beside the scripts of a folder that is no package."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == FOLDER:
-            del sys.modules[name]
 
 
 def case_of(load: Callable[[str], ModuleType], target: Any, log_z: float | None) -> Any:
