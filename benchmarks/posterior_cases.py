@@ -8,6 +8,7 @@ from functools import cache
 from importance_reference import importance_reference
 from posterior_metrics import Reference, exact_reference, posteriordb_reference
 from posteriordb import PosteriorDatabase
+from sufficient_statistics import SUMMARISED, summarised_target
 
 import models
 from models.eight_schools import LOG_EVIDENCE
@@ -42,6 +43,8 @@ class Case:
         reference: the moments.
         log_z: log ∫ p where it is known, else ``None``.
         log_z_se: its standard error; 0 but for importance sampling.
+        summarised: the same density by sufficient statistics, for NUTS where it takes millions of
+            gradients.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Case:
     reference: Reference
     log_z: float | None
     log_z_se: float = 0.0
+    summarised: Target | None = None
 
 
 @cache
@@ -70,7 +74,9 @@ def case(name: str, database: str) -> Case:
     posterior = PosteriorDatabase(database).posterior(name)
     known = LOG_EVIDENCE if name in (CENTRED, NONCENTRED) else None
     reference = posteriordb_reference(posterior)
-    return Case(name, "posteriordb", posteriordb_target(posterior), reference, known)
+    summarised = summarised_target(posterior) if name in SUMMARISED else None
+    target = posteriordb_target(posterior)
+    return Case(name, "posteriordb", target, reference, known, summarised=summarised)
 
 
 def modes_found(target: Target, draws: object) -> tuple[int, int] | None:

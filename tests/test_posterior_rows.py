@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -113,6 +114,18 @@ def test_chains_are_measured_on_the_same_scale(load: Callable[[str], ModuleType]
     assert row["to_accuracy"] is None or row["to_accuracy"] <= row["sequential_evaluations"]
     assert row["b2_average"] <= row["b2_worst"] < 25 / 20  # even if 20 draws were effective
     assert "modes" not in row
+
+
+def test_chains_run_on_sufficient_statistics_and_the_row_says_so(
+    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = gaussian_case(load)
+    summarised = replace(case, summarised=Gaussian(torch.zeros(2), torch.eye(2)))
+    plain = load("posterior_nuts").nuts_row(case, 1, draws=10)
+    monkeypatch.setattr(case.target, "log_prob", None)
+    row = load("posterior_nuts").nuts_row(summarised, 1, draws=10)
+    assert row["density"] == "sufficient statistics" and "density" not in plain
+    assert row["b2_worst"] == plain["b2_worst"]
 
 
 def test_modes_are_counted_by_their_share(load: Callable[[str], ModuleType]) -> None:
