@@ -19,6 +19,7 @@ from nfvi.climb_rungs import (
     grown_guides,
     learned_rungs,
     plan_of,
+    tailed_rung,
 )
 from nfvi.diagnostics import KHAT_LIMIT
 from nfvi.errors import FitError
@@ -122,18 +123,33 @@ class Climb:
 
     def _ladder(self, starts: Starts) -> None:
         """Learned flows of growing size, each started from the last."""
-        previous = self.record.last
-        for rung in learned_rungs(self.target.dim):
-            if self.record.last.gap > rung.within:
-                continue
-            guide = self._learn(rung, starts)
-            starts = list(parts(guide))
-            if self.record.last.gap <= GOOD[1] and len(starts) == 1:
-                # Only the tails are wrong: heavier ones cost less than more layers.
-                self._learn(_heavier(rung), starts)
-                self._stop_if_good(self.record.rungs[self.record.best()], GOOD_ENOUGH)
-            self._stop_if_no_gain(previous)
-            previous = max(self.record.rungs, key=rank)
+        *rungs, last = learned_rungs(self.target.dim)
+        for rung in rungs:
+            if self.record.last.gap <= rung.within:
+                starts = self._step(rung, starts)
+        self._tails_afresh(starts)
+        self._step(last, starts)
+
+    def _step(self, rung: Learned, starts: Starts) -> Starts:
+        """One rung, and heavier tails where nothing else is wrong; its guides."""
+        before = max(self.record.rungs, key=rank)
+        guides = parts(self._learn(rung, starts))
+        if self.record.last.gap <= GOOD[1] and len(guides) == 1:
+            # Only the tails are wrong: heavier ones cost less than more layers.
+            self._learn(_heavier(rung), guides)
+            self._stop_if_good(self.record.best_rung, GOOD_ENOUGH)
+        self._stop_if_no_gain(before)
+        return guides
+
+    def _tails_afresh(self, starts: Starts) -> None:
+        """A flow on heavier tails from the Gaussians, if no rung is to be trusted."""
+        rung = tailed_rung(self.target.dim)
+        if rung is None or self.record.best_rung.khat < KHAT_LIMIT:
+            return
+        self._learn(rung, starts)
+        best = self.record.best_rung
+        if best.khat < KHAT_LIMIT:
+            raise ClimbOver(f"{best} has tails that the others lack: k-hat {best.khat:.2f}")
 
     def _tournament(self) -> None:
         """Several families in a few dimensions; the best goes on for longer."""
@@ -147,10 +163,12 @@ class Climb:
             if self.record.last.gap <= NEAR and self.record.last.efficiency > ROUGH:
                 break
         best = max(range(len(guides)), key=lambda i: rank(self.record.rungs[first + i]))
-        longer = replace(tried[best], steps=4_000, n_mc=256, lr=0.015, tempered=(0.0,))
-        guide = self._learn(longer, list(parts(guides[best])))
-        if self.record.last.gap <= NEAR:
-            self._learn(_heavier(longer), list(parts(guide)))
+        longer = replace(tried[best], steps=2_000, n_mc=1_024, lr=0.015, tempered=(0.0,))
+        guide = self._learn(longer, parts(guides[best]))
+        if longer.base == "normal" and self.record.last.gap <= NEAR:
+            self._learn(_heavier(longer), parts(guide))
+        elif self.record.last.khat >= KHAT_LIMIT:
+            self._learn(replace(longer, lr=longer.lr / 2), parts(guide))
         raise ClimbOver("the best of several families was fitted for longer")
 
     def _learn(self, rung: Learned, starts: Starts) -> AnyGuide:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nfvi.climb_path import ClimbPath, Rung
-from nfvi.diagnostics import Diagnostics, diagnose, draw_weighted, elbo_of, evaluate
+from nfvi.diagnostics import KHAT_LIMIT, Diagnostics, diagnose, draw_weighted, elbo_of, evaluate
 from nfvi.guide_file import header_of_guide
 from nfvi.mixture_guide import AnyGuide, MixtureGuide, parts
 from nfvi.targets import Target
@@ -27,7 +27,7 @@ __all__ = ["CLOSE", "Record", "Tried", "described", "rank"]
 
 DRAWS = 10_000
 PART_DRAWS = 2_000
-CLOSE = 0.002
+CLOSE, FAIR = 0.002, 0.005
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,26 @@ class Record:
         self._add(Tried(guide, found, History(), restarts, settings, None), 0)
 
     def best(self) -> int:
-        """The rung of lowest k-hat among those within 0.002 nats of the highest ELBO."""
+        """The rung of lowest k-hat among those within 0.002 nats of the highest ELBO.
+
+        Where that k-hat is 0.7 or more: the rung of highest ELBO among those below 0.7 that are
+        within 0.005 nats, if there is one. So few nats move no mean by over a tenth of its sd.
+        """
         highest = max(rank(rung) for rung in self.rungs)
-        close = [i for i, rung in enumerate(self.rungs) if rank(rung) >= highest - CLOSE]
-        return min(close, key=lambda i: self.rungs[i].khat)
+        found = min(self._within(highest - CLOSE), key=lambda i: self.rungs[i].khat)
+        if self.rungs[found].khat < KHAT_LIMIT:
+            return found
+        fair = [i for i in self._within(highest - FAIR) if self.rungs[i].khat < KHAT_LIMIT]
+        return max(fair, key=lambda i: rank(self.rungs[i]), default=found)
+
+    @property
+    def best_rung(self) -> Rung:
+        """The rung that would be kept by now."""
+        return self.rungs[self.best()]
+
+    def _within(self, least: float) -> list[int]:
+        """The rungs whose ELBO is not below the least one."""
+        return [i for i, rung in enumerate(self.rungs) if rank(rung) >= least]
 
     def path(self, reason: str) -> ClimbPath:
         """All rungs, and why there are no more."""

@@ -12,7 +12,15 @@ from nfvi.guide import Guide
 from nfvi.placement import Placement
 from nfvi.training.setup import Plan, default_gradient
 
-__all__ = ["TAILS", "Learned", "candidates", "grown_guides", "learned_rungs", "plan_of"]
+__all__ = [
+    "TAILS",
+    "Learned",
+    "candidates",
+    "grown_guides",
+    "learned_rungs",
+    "plan_of",
+    "tailed_rung",
+]
 
 FEW_DIMENSIONS = 64
 VERY_FEW = 4
@@ -34,6 +42,7 @@ class Learned:
         base: of the guide.
         within: the rung is left out if the last one is further than this below its log evidence
             (nats), as more layers will be needed.
+        afresh: its layers start as the identity, and not as those of the last rung.
     """
 
     formula: str
@@ -43,6 +52,7 @@ class Learned:
     tempered: tuple[float, ...] = (0.0,)
     base: str = "normal"
     within: float = math.inf
+    afresh: bool = False
 
 
 def learned_rungs(dim: int) -> tuple[Learned, ...]:
@@ -63,6 +73,17 @@ def learned_rungs(dim: int) -> tuple[Learned, ...]:
         Learned("realnvp*8", 2_000, 64, 0.005),
         Learned("realnvp*12", 3_000, 128, 0.003),
     )
+
+
+def tailed_rung(dim: int) -> Learned | None:
+    """What is learned afresh where the tails of all other rungs are too light, or ``None``.
+
+    Layers that were learned on a normal base have their tails from it; on a base of heavier ones
+    they do better from the beginning than when they are taken over.
+    """
+    if dim > FEW_DIMENSIONS:
+        return None
+    return Learned("monotone*3", 2_000, 512, 0.02, base="studentt(df=5)", afresh=True)
 
 
 def candidates(dim: int) -> tuple[Learned, ...]:
@@ -114,7 +135,8 @@ def grown_guides(
 
     Args:
         rung: the settings.
-        starts: guides whose layers begin the formula of the rung, or placements.
+        starts: guides whose layers begin the formula of the rung, or placements; of guides only
+            the placements count where the rung is afresh.
         dim: d.
         dtype: of the guides.
         generator: of the start of new layers around the identity.
@@ -131,7 +153,7 @@ def grown_guides(
             dtype=dtype,
             device=device,
         )
-        if isinstance(start, Guide):
+        if isinstance(start, Guide) and not rung.afresh:
             for new, old in zip(guide.flows, start.flows, strict=False):
                 new.load_state_dict(old.state_dict())
         yield guide

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
@@ -36,7 +37,14 @@ from nfvi import (
 from nfvi.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
 from nfvi.climb_path import ClimbPath, Rung
 from nfvi.climb_record import Record
-from nfvi.climb_rungs import Learned, candidates, grown_guides, learned_rungs
+from nfvi.climb_rungs import (
+    TAILS,
+    Learned,
+    candidates,
+    grown_guides,
+    learned_rungs,
+    tailed_rung,
+)
 from nfvi.guide import Guide
 from nfvi.placement import Placement
 
@@ -253,10 +261,12 @@ def rung(elbo: float, khat: float, steps: int = 1) -> Rung:
     ("rungs", "best"),
     [
         ([rung(-1.0, 0.1), rung(-0.1, 0.9), rung(-0.1015, 0.6)], 2),
-        ([rung(-1.0, 0.1), rung(-0.1, 0.9), rung(-0.103, 0.6)], 1),
+        ([rung(-1.0, 0.1), rung(-0.1, 0.69), rung(-0.103, 0.6)], 1),
+        ([rung(-1.0, 0.1), rung(-0.1, 0.9), rung(-0.1015, 0.8), rung(-0.106, 0.6)], 2),
+        ([rung(-0.1, 0.9), rung(-0.1015, 0.8), rung(-0.1049, 0.1), rung(-0.104, 0.69)], 3),
         ([rung(-2.0, 0.5), rung(-math.inf, 0.1), rung(math.nan, 0.1)], 0),
     ],
-    ids=["equal ELBO, lower k-hat", "lower ELBO", "not finite"],
+    ids=["equal ELBO, lower k-hat", "lower ELBO", "too low", "to be trusted", "not finite"],
 )
 def test_which_rung_is_kept(rungs, best):
     record = Record(NORMAL, 0, Budget(), {})
@@ -315,11 +325,86 @@ class TestGrowing:
         x = guide.sample(10_000, generator=torch.Generator().manual_seed(1))
         torch.testing.assert_close(x.mean(0), place.loc, atol=0.2, rtol=0)
 
+    def test_afresh_only_the_place_is_taken_over(self):
+        """In distribution: layers that start as the identity leave the base at its place."""
+        generator = torch.Generator().manual_seed(0)
+        place = Placement(torch.ones(2, dtype=DTYPE), 2 * torch.eye(2, dtype=DTYPE))
+        old = Guide("monotone", 2, jitter=3.0, placement=place, generator=generator, dtype=DTYPE)
+        made = Learned("monotone", 1, 2, 0.1, afresh=True)
+        new, taken = (
+            next(grown_guides(rung, [old], 2, DTYPE, generator))
+            for rung in (made, replace(made, afresh=False))
+        )
+        points = torch.randn(100, 2, generator=generator, dtype=DTYPE)
+        exact = Guide("loc", 2, jitter=0.0, placement=place, dtype=DTYPE)
+        with torch.no_grad():
+            right = exact.log_prob(points)
+            off = [float((guide.log_prob(points) - right).abs().mean()) for guide in (new, taken)]
+        assert off[0] < 0.1 < off[1]
+
     def test_rungs_grow(self):
         for dim in (1, 10, 64, 65, 1_000):
             layers = [len(Guide(r.formula, dim).flows) for r in learned_rungs(dim)]
             assert layers == sorted(layers) and layers[0] < layers[-1]
         assert candidates(1) == () == candidates(5) and len(candidates(2)) > 1
+
+
+class Scripted(Climb):
+    """A climb whose rungs are not fitted: each has the ELBO and k-hat that come next."""
+
+    def __init__(self, dim: int, *outcomes: tuple[float, float]) -> None:
+        super().__init__(make_gaussian(dim, seed=0), 0, DTYPE, None, Budget(), (), {})
+        self.outcomes, self.asked = list(outcomes), []
+        self.record.rungs = [rung(-9.0, 2.0, steps=0)]
+
+    def _learn(self, asked, starts):
+        self.asked.append(asked)
+        self.record.rungs.append(rung(*self.outcomes.pop(0)))
+        self._stop_if_good()
+        return Guide("loc", self.target.dim)
+
+
+class TestTails:
+    def test_a_flow_on_heavier_ones_where_no_rung_is_to_be_trusted(self):
+        """It is the last one where it has the lower k-hat at nearly the same ELBO."""
+        climb = Scripted(3, (-2.0, 0.9), (-1.0, 0.9), (-1.004, 0.6))
+        with pytest.raises(ClimbOver, match=r"has tails that the others lack: k-hat 0\.60"):
+            climb._ladder([])
+        small, large, last = climb.asked
+        assert [small, large] == [r for r in learned_rungs(3)[:3] if r.within == math.inf]
+        assert last == tailed_rung(3) and last.afresh and climb.record.best() == 3
+
+    @pytest.mark.parametrize("fresh", [(-1.0, 0.8), (-1.1, 0.1)], ids=["no better", "too low"])
+    def test_where_it_does_not_help_the_climb_goes_on(self, fresh):
+        climb = Scripted(3, (-2.0, 0.9), (-1.0, 0.9), fresh, (-0.9, 0.9))
+        climb._ladder([])
+        assert climb.asked[2:] == [tailed_rung(3), learned_rungs(3)[-1]]
+
+    def test_it_is_left_out_where_a_rung_is_to_be_trusted(self):
+        climb = Scripted(3, (-2.0, 0.6), (-1.0, 0.6), (-0.9, 0.6))
+        climb._ladder([])
+        assert tailed_rung(3) not in climb.asked and len(climb.asked) == 3
+
+    def test_there_is_none_in_many_dimensions(self):
+        climb = Scripted(65, *[(-1.0, 0.9)] * 3)
+        climb._ladder([])
+        assert climb.asked == list(learned_rungs(65)) and tailed_rung(65) is None
+
+    @pytest.mark.parametrize(("khat", "more"), [(0.6, 0), (0.7, 1)])
+    def test_of_waves_the_base_stays(self, khat, more):
+        """Theirs has heavy tails already: more of the same, at half the rate, if at all."""
+        climb = Scripted(2, (-5.0, 0.9), (-4.0, 0.9), (-5.0, 0.9), *[(-1.0, khat)] * (1 + more))
+        with pytest.raises(ClimbOver, match="the best of several families"):
+            climb._tournament()
+        longer = climb.asked[3]
+        assert longer.formula == candidates(2)[1].formula and longer.steps == 2_000
+        assert climb.asked[4:] == [replace(longer, lr=longer.lr / 2)] * more
+
+    def test_of_other_families_it_becomes_heavier(self):
+        climb = Scripted(2, *[(-5.0 - k, 0.9) for k in range(3)], (-0.03, 0.6), (-0.03, 0.6))
+        with pytest.raises(ClimbOver, match="the best of several families"):
+            climb._tournament()
+        assert [asked.base for asked in climb.asked[3:]] == ["normal", TAILS]
 
 
 class TestHowItEnds:
