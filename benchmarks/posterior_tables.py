@@ -85,12 +85,17 @@ def costs(rows: Sequence[Row], formula: str) -> Table:
                 count(_median(chains, "to_accuracy")),
                 number(median(ratios), 3) if ratios else "–",
                 seconds(_median(fit, "wall_time")),
-                seconds(_median(chains, "wall_time")),
+                seconds(_median(chains, "wall_time")) + _star(chains),
                 seconds(_median(other, "wall_time")),
                 seconds(_median(other, "wall_time_compiled")),
             ]
         )
     return header, table
+
+
+def _star(chains: Sequence[Row]) -> str:
+    """A mark on seconds that are not those of the model."""
+    return "*" if any("density" in row for row in chains) else ""
 
 
 def samplers(rows: Sequence[Row]) -> Table:

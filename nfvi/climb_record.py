@@ -114,7 +114,7 @@ class Record:
         """The rung of lowest k-hat among those within 0.002 nats of the highest ELBO.
 
         Where that k-hat is 0.7 or more: the rung of highest ELBO among those below 0.7 that are
-        within 0.005 nats, if there is one. So few nats move no mean by over a tenth of its sd.
+        within 0.005 nats, if there is one: between Gaussians, at most a tenth of an sd in a mean.
         """
         highest = max(rank(rung) for rung in self.rungs)
         found = min(self._within(highest - CLOSE), key=lambda i: self.rungs[i].khat)

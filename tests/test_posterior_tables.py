@@ -229,6 +229,14 @@ def test_a_mixture_shows_its_components(load: Callable[[str], ModuleType]) -> No
     assert "| `8 × tril` and 1 more |" in load("posterior_page").page(rows)
 
 
+def test_seconds_that_are_not_those_of_the_model_have_a_star(
+    load: Callable[[str], ModuleType],
+) -> None:
+    rows = [nuts("pot1"), nuts("pot2", density="sufficient statistics")]
+    header, table = load("posterior_tables").costs(rows, "auto")
+    assert [row[header.index("NUTS, s")] for row in table] == ["99", "99*"]
+
+
 def test_the_page_shows_every_row(load: Callable[[str], ModuleType]) -> None:
     name = "sblrc-blr"
     rows = [
