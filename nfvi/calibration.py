@@ -17,7 +17,7 @@ from nfvi.bases import Base
 from nfvi.calibration_run import outcomes, processes_for
 from nfvi.calibration_task import Outcome, Task
 from nfvi.calibration_text import calibration_text
-from nfvi.checks import check_whole
+from nfvi.checks import check_flag, check_whole
 from nfvi.errors import FitError, FormulaError, TargetError
 from nfvi.formula import Formula
 from nfvi.inference import NFVI
@@ -171,6 +171,7 @@ def calibrate(
         check_whole("processes", processes, 1)
     if seed is not None:
         check_whole("seed", seed, 0, 2**63 - 1)
+    check_flag("weighted", weighted)
     if is_auto(formula):
         raise FormulaError(
             'NFVI("auto") finds a formula for one target, and calibrate checks a formula on many:'

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-__all__ = ["check_dtype", "check_positive", "check_whole", "usable_device"]
+__all__ = ["check_dtype", "check_flag", "check_positive", "check_whole", "usable_device"]
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -30,6 +30,16 @@ def check_positive(name: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value < math.inf:  # type: ignore[operator]
         raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check that an argument is ``True`` or ``False``, and not merely as good as one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_dtype(name: str, value: object) -> None:

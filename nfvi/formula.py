@@ -233,7 +233,9 @@ def _read_known(tree: Tree[Any], text: str, known: _Known, what: str) -> Call:
     """A call whose name and options are known and whose values have the right types."""
     call = read_call(tree, text)
     if call.name not in known:
-        message = f"no {what} is called {quote(call.name)}{nearest(call.name, known)}"
+        alone = what == "flow" and call.name == "auto"
+        hint = "; it is a whole formula, by itself" if alone else nearest(call.name, known)
+        message = f"no {what} is called {quote(call.name)}{hint}"
         raise caret(text, place(tree), message, f"{what}s: {', '.join(sorted(known))}")
     options, values = known[call.name], dict(call.options)
     takes = f"{call.name} takes {', '.join(options) or 'no options'}"

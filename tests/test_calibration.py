@@ -343,6 +343,7 @@ def test_a_model_that_cannot_be_sent_runs_here():
         ({"processes": 0}, "processes must be an integer"),
         ({"steps": -1}, "steps must be an integer"),
         ({"restarts": 0}, "restarts must be an integer"),
+        ({"weighted": "no"}, "weighted must be True or False, got 'no'"),
         ({"init": torch.zeros(1)}, "init must be one of 'auto'"),
         ({"steps": "forever"}, "steps must be an integer of at least 1 or \"auto\", got 'forever'"),
         ({"n_mc": 1}, "n_mc must be an integer of at least 2, got 1"),

@@ -416,6 +416,7 @@ def test_error_shows_the_place_and_says_what_was_expected(text: str, at: int, wo
         ("loc-maff(bins=3)", 4, "no flow is called 'maff'; did you mean 'maf'?"),
         ("loc-quux(bins=3)", 4, "no flow is called 'quux'"),
         ("x" * 40, 0, f"no flow is called '{'x' * 27}...'"),
+        ("loc-auto*2", 4, "no flow is called 'auto'; it is a whole formula, by itself"),
     ],
 )
 def test_unknown_flow_names_the_nearest_and_lists_all(text: str, at: int, words: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nfvi.checks import check_positive, check_whole
+from nfvi.checks import check_flag, check_positive, check_whole
 from nfvi.guide import Guide
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.likelihood import MaximumLikelihood, Rows
@@ -95,8 +95,7 @@ def data_plan(
         check_whole("patience", patience, 1)
     if lr is not None:
         check_positive("lr", lr)
-    if not isinstance(standardize, bool):
-        raise ValueError(f"standardize must be True or False, got {standardize!r}")
+    check_flag("standardize", standardize)
     batch = min(BATCH_SIZE if batch_size is None else batch_size, n)
     if epochs is None:
         epochs = max(math.ceil(DATA_STEPS * batch / n), LEAST_EPOCHS)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from nfvi.checks import check_positive, check_whole
+from nfvi.checks import check_flag, check_positive, check_whole
 from nfvi.errors import FitError
 from nfvi.flows import Flow
 from nfvi.guide import Guide
@@ -92,8 +92,7 @@ class Plan:
         check_whole("n_mc", self.n_mc, 2)
         if self.lr is not None:
             check_positive("lr", self.lr)
-        if not isinstance(self.prune, bool):
-            raise ValueError(f"prune must be True or False, got {self.prune!r}")
+        check_flag("prune", self.prune)
         if self.combine not in ("best", "mixture"):
             raise ValueError(f'combine must be "best" or "mixture", got {self.combine!r}')
         if self.combine == "mixture" and self.prune:
