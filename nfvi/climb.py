@@ -13,12 +13,13 @@ from nfvi.climb_gaussians import gaussian_rungs, mode_rungs, nothing_finite
 from nfvi.climb_path import ClimbPath, Rung
 from nfvi.climb_record import CLOSE, Record, Tried, described, rank
 from nfvi.climb_rungs import (
-    TAILS,
     Learned,
     candidates,
     grown_guides,
+    heavier,
     learned_rungs,
     plan_of,
+    prolonged,
     tailed_rung,
 )
 from nfvi.diagnostics import KHAT_LIMIT
@@ -136,7 +137,7 @@ class Climb:
         guides = parts(self._learn(rung, starts))
         if self.record.last.gap <= GOOD[1] and len(guides) == 1:
             # Only the tails are wrong: heavier ones cost less than more layers.
-            self._learn(_heavier(rung), guides)
+            self._learn(heavier(rung), guides)
             self._stop_if_good(self.record.best_rung, GOOD_ENOUGH)
         self._stop_if_no_gain(before)
         return guides
@@ -163,10 +164,10 @@ class Climb:
             if self.record.last.gap <= NEAR and self.record.last.efficiency > ROUGH:
                 break
         best = max(range(len(guides)), key=lambda i: rank(self.record.rungs[first + i]))
-        longer = replace(tried[best], steps=2_000, n_mc=1_024, lr=0.015, tempered=(0.0,))
+        longer = prolonged(tried[best])
         guide = self._learn(longer, parts(guides[best]))
         if longer.base == "normal" and self.record.last.gap <= NEAR:
-            self._learn(_heavier(longer), parts(guide))
+            self._learn(heavier(longer), parts(guide))
         elif self.record.last.khat >= KHAT_LIMIT:
             self._learn(replace(longer, lr=longer.lr / 2), parts(guide))
         raise ClimbOver("the best of several families was fitted for longer")
@@ -243,11 +244,6 @@ def climb(
     if not math.isfinite(found.diagnostics.elbo):
         raise FitError(nothing_finite(target), parts(found.guide)[0])
     return found, path, end.reason if end.cut else AUTO
-
-
-def _heavier(rung: Learned) -> Learned:
-    """A short rung of the same formula on a base with heavier tails."""
-    return replace(rung, steps=300, lr=rung.lr / 2, base=TAILS)
 
 
 def _one_by_one(guides: list[Guide]) -> Callable[[torch.Generator], Guide]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,8 +17,10 @@ __all__ = [
     "Learned",
     "candidates",
     "grown_guides",
+    "heavier",
     "learned_rungs",
     "plan_of",
+    "prolonged",
     "tailed_rung",
 ]
 
@@ -97,6 +99,16 @@ def candidates(dim: int) -> tuple[Learned, ...]:
         return ()
     tried = (("monotone*3", "normal"), (FOURIER, "laplace"), (f"{FOURIER}-reverse", "laplace"))
     return tuple(Learned(text, 1_000, 128, 0.02, (0.5, 0.0), base) for text, base in tried)
+
+
+def prolonged(rung: Learned) -> Learned:
+    """What the best of the candidates goes on with: more steps, and many more draws in each."""
+    return replace(rung, steps=2_000, n_mc=1_024, lr=0.015, tempered=(0.0,))
+
+
+def heavier(rung: Learned) -> Learned:
+    """A short rung of the same formula on a base with heavier tails."""
+    return replace(rung, steps=300, lr=rung.lr / 2, base=TAILS)
 
 
 def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
