@@ -23,7 +23,7 @@ __all__ = [
 
 AUTO = "auto"
 GAIN, NEAR = 0.1, 0.02
-LEARNED_DRAWS = 256
+LEAST_DRAWS = 256
 EVEN = ("normal", "laplace")
 
 
@@ -80,17 +80,17 @@ class Comparison:
 
 
 def kept(fit: Fit, least: int) -> Comparison:
-    """What ``"auto"`` kept: formula, base, steps and learning rate of its best rung.
+    """What ``"auto"`` kept: formula, base, steps, draws and learning rate of its best rung.
 
     A single guide starts as ``init="auto"``, untempered, since tempering would leave the start
     again. One from the tournament of few dimensions starts from the base itself, tempered, as all
-    do there: with 4 000 steps of the sums of waves, the better of the two gradients ends 0.001 and
-    0.003 nats below log Z on pot2 and pot3, and 0.18 and 0.11 from ``init="auto"``. The components
-    of a mixture start where they were, as a formula by itself has one start.
+    do there: with 4 000 steps of 256 draws for the sums of waves, the better of the two gradients
+    ends 0.001 and 0.003 nats below log Z on pot2 and pot3, and 0.18 and 0.11 from ``init="auto"``.
+    The components of a mixture start where they were, as a formula by itself has one start.
 
     Args:
         fit: by ``NFVI("auto")``.
-        least: steps, where the rung took fewer.
+        least: steps, where the rung took fewer; of draws the least are 256.
     """
     rung = fit.path[fit.path.best]
     guides = parts(fit.guide)
@@ -101,7 +101,7 @@ def kept(fit: Fit, least: int) -> Comparison:
         base=str(fit.guide.base),
         components=len(guides),
         start=start,
-        n_mc=LEARNED_DRAWS if rung.steps else None,
+        n_mc=max(fit.settings["n_mc"], LEAST_DRAWS) if rung.steps else None,
         lr=fit.settings["lr"],
     )
 

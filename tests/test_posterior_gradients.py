@@ -43,11 +43,12 @@ def flows(formula: str, place: Placement | None, base: str = "normal") -> Guide:
     return Guide(formula, 2, base=base, placement=place, generator=torch.Generator().manual_seed(0))
 
 
-def kept_fit(guide: Guide | MixtureGuide, steps: int) -> Any:
+def kept_fit(guide: Guide | MixtureGuide, steps: int, n_mc: int = 128) -> Any:
     """What of a fit by "auto" counts, with a rung after the best one."""
     rungs = [SimpleNamespace(steps=steps), SimpleNamespace(steps=7)]
     path = type("Path", (list,), {"best": 0})(rungs)
-    return SimpleNamespace(guide=guide, formula=guide.formula, path=path, settings={"lr": 0.013})
+    settings = {"lr": 0.013, "n_mc": n_mc}
+    return SimpleNamespace(guide=guide, formula=guide.formula, path=path, settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_what_auto_kept_is_compared(
     found = module.kept(kept_fit(flows("monotone*2", place, "laplace"), 4000), 1000)
     assert found == module.Comparison("monotone*2", 4000, "laplace", 1, start, 256, 0.013)
     assert module.kept(kept_fit(flows("monotone*2", place), 600), 1000).steps == 1000
+    assert module.kept(kept_fit(flows("monotone*2", place), 2000, 1024), 1000).n_mc == 1024
 
 
 def test_kept_gaussians_and_mixtures_start_where_they_can(
