@@ -69,12 +69,12 @@ GRADIENTS = """\
 ## The path gradient beside the total one
 
 The same formula, base, seed, start, draws and number of steps, one restart of each guide. With
-"auto", all of that is what the fit of that seed kept, with more steps and draws where its rung
-took few, as rungs stand on smaller ones. A start "auto" is a Gaussian that is fitted first; "zeros" the base
-itself, tempered, as in the tournament of few dimensions; "fit" the components of the mixture that
-was kept. It holds where the ELBO of the path gradient is better by 0.1 nats, or both are within
-0.02 of log Z, which is the known one or the evidence by importance sampling. What was asked is
-judged by the first table.
+"auto", all of that is what the fit of that seed kept, with more steps and draws where its rung took
+few, as rungs stand on smaller ones. A start "auto" is a Gaussian that is fitted first; "zeros" the
+base itself, tempered, as in the tournament of few dimensions; "fit" the components of the mixture
+that was kept. It holds where the ELBO of the path gradient is better by 0.1 nats, or both are
+within 0.02 of log Z, which is the known one or the evidence by importance sampling. What was asked
+is judged by the first table.
 """
 
 
