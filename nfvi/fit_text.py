@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nfvi.bases import Normal, StudentT
 from nfvi.diagnostics import KHAT_LIMIT
 from nfvi.restarts_text import restart_lines, spread
 from nfvi.text_table import align, short
@@ -213,10 +214,13 @@ def _more_steps(fit: Fit) -> str:
 
 
 def _other_base(fit: Fit) -> str:
-    if fit.path is not None and str(fit.guide.base) == "normal":
+    base = fit.guide.base
+    if fit.path is not None:
         # "auto" takes no base.
-        return 'heavier tails, as in NFVI(str(fit.formula), base="studentt(df=5)")'
-    if str(fit.guide.base) == "normal":
+        again = "" if isinstance(base, Normal) else "another seed, or "
+        df = 3 if isinstance(base, StudentT) and base.df <= 5 else 5
+        return f'{again}heavier tails, as in NFVI(str(fit.formula), base="studentt(df={df})")'
+    if isinstance(base, Normal):
         return 'a base with heavier tails (base="studentt(df=5)" or "laplace")'
     return "another base (normal, laplace, studentt)"
 

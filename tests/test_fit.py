@@ -8,6 +8,7 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from nfvi import NFVI, Fit, FitError, LogDensity, PyroTarget, TargetError
 from nfvi.diagnostics import Diagnostics
-from nfvi.fit_text import describe, summarize
+from nfvi.fit_text import _other_base, describe, summarize
+from nfvi.guide import Guide
 
 FIVE = 5.0
 MEAN = torch.tensor([1.0, -2.0])
@@ -565,3 +567,20 @@ class TestSummary:
 def test_a_model_written_for_a_file_needs_its_arguments(of_model: Path) -> None:
     with pytest.raises(TargetError):
         Fit.load(of_model, target=model)
+
+
+@pytest.mark.parametrize(
+    ("base", "climbed", "words"),
+    [
+        ("normal", False, 'heavier tails (base="studentt(df=5)" or "laplace")'),
+        ("laplace", False, "another base (normal, laplace, studentt)"),
+        ("normal", True, 'heavier tails, as in NFVI(str(fit.formula), base="studentt(df=5)")'),
+        ("laplace", True, 'another seed, or heavier tails, as in NFVI(str(fit.formula), base="stu'),
+        ("studentt(df=20)", True, 'base="studentt(df=5)")'),
+        ("studentt(df=5)", True, 'base="studentt(df=3)")'),
+    ],
+)
+def test_the_base_that_is_advised_is_not_the_one_that_is_there(base, climbed, words):
+    """After "auto", which takes no base, as a call with the formula that it found."""
+    fit = SimpleNamespace(guide=Guide("loc", 2, base=base), path=[] if climbed else None)
+    assert words in _other_base(fit) and f'"{base}"' not in _other_base(fit)
