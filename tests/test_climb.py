@@ -42,6 +42,7 @@ from nfvi.climb_rungs import (
     Learned,
     candidates,
     grown_guides,
+    heavier,
     learned_rungs,
     tailed_rung,
 )
@@ -352,14 +353,15 @@ class TestGrowing:
 class Scripted(Climb):
     """A climb whose rungs are not fitted: each has the ELBO and k-hat that come next."""
 
-    def __init__(self, dim: int, *outcomes: tuple[float, float]) -> None:
+    def __init__(self, dim: int, *outcomes: tuple[float, float], efficiency: float = 0.5) -> None:
         super().__init__(make_gaussian(dim, seed=0), 0, DTYPE, None, Budget(), (), {})
-        self.outcomes, self.asked = list(outcomes), []
+        self.outcomes, self.asked, self.efficiency = list(outcomes), [], efficiency
         self.record.rungs = [rung(-9.0, 2.0, steps=0)]
 
     def _learn(self, asked, starts):
         self.asked.append(asked)
-        self.record.rungs.append(rung(*self.outcomes.pop(0)))
+        found = rung(*self.outcomes.pop(0))
+        self.record.rungs.append(replace(found, efficiency=self.efficiency))
         self._stop_if_good()
         return Guide("loc", self.target.dim)
 
@@ -385,6 +387,20 @@ class TestTails:
         climb._ladder([])
         assert tailed_rung(3) not in climb.asked and len(climb.asked) == 3
 
+    def test_a_base_with_heavier_ones_where_nothing_else_is_wrong(self):
+        """Within 0.002 nats of the log evidence; below 0.7 and within 0.001 the climb ends."""
+        climb = Scripted(3, (-0.0009, 0.9), (-0.0009, 0.6))
+        with pytest.raises(ClimbOver, match=r"as good as can be told: k-hat 0\.60"):
+            climb._ladder([])
+        assert climb.asked == [learned_rungs(3)[0], heavier(learned_rungs(3)[0])]
+
+    def test_a_larger_rung_without_a_gain_is_the_last(self):
+        """Most draws must be in use: 0.9 of them here, and half of them in the other tests."""
+        climb = Scripted(3, (-1.0, 0.6), (-0.999, 0.6), efficiency=0.9)
+        with pytest.raises(ClimbOver, match=r"gained no more than 0\.0010 nats"):
+            climb._ladder([])
+        assert len(climb.asked) == 2
+
     def test_there_is_none_in_many_dimensions(self):
         climb = Scripted(65, *[(-1.0, 0.9)] * 3)
         climb._ladder([])
@@ -397,7 +413,8 @@ class TestTails:
         with pytest.raises(ClimbOver, match="the best of several families"):
             climb._tournament()
         longer = climb.asked[3]
-        assert longer.formula == candidates(2)[1].formula and longer.steps == 2_000
+        assert longer.formula == candidates(2)[1].formula
+        assert (longer.steps, longer.n_mc) == (2_000, 1_024)
         assert climb.asked[4:] == [replace(longer, lr=longer.lr / 2)] * more
 
     def test_of_other_families_it_becomes_heavier(self):
