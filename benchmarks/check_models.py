@@ -34,7 +34,7 @@ from models.posteriordb import (
     reference_scalars,
 )
 from nfvi import LogDensity, PyroTarget, nuts
-from nfvi.chain_stats import ess
+from nfvi.mcmc import ess
 
 
 def unconstrained_reference(posterior: Posterior, target: PyroTarget) -> Tensor:

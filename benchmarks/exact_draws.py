@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models import eight_schools, funnel
 from nfvi import NFVI, MCMCRun, nuts
-from nfvi.chain_stats import ess
+from nfvi.mcmc import ess
 
 CHAINS = {"draws": 500, "warmup": 500, "chains": 2, "seed": 1, "progress": False}
 

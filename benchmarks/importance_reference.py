@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.moments import Moments
 from nfvi import PyroTarget
-from nfvi.arviz_functions import psislw
+from nfvi.utils import psislw
 
 __all__ = ["ImportanceReference", "importance_reference"]
 

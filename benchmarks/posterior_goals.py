@@ -14,7 +14,7 @@ from posterior_store import Row
 from posterior_text import bias, number, seconds
 
 from models.posteriordb import POSTERIORS
-from nfvi.diagnostics import KHAT_LIMIT
+from nfvi.fit import KHAT_LIMIT
 
 __all__ = ["Goal", "clean", "evaluations_ratio", "goals", "has_nan", "wrong"]
 

@@ -12,9 +12,8 @@ from posterior_rows import DRAWS, check_complete
 from posterior_store import Row
 
 from nfvi import NFVI, Fit
-from nfvi.diagnostics import KHAT_LIMIT, diagnose, draw_weighted
-from nfvi.guide import Guide
-from nfvi.mixture_guide import parts
+from nfvi.fit import KHAT_LIMIT, diagnose, draw_weighted
+from nfvi.guides import Guide, parts
 
 __all__ = [
     *("AUTO", "GAIN", "NEAR", "Comparison"),

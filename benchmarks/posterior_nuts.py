@@ -8,7 +8,7 @@ from posterior_cases import Case, modes_found
 from posterior_store import Row
 
 from nfvi import MCMCRun, nuts
-from nfvi.chain_stats import ess, rhat
+from nfvi.mcmc import ess, rhat
 
 __all__ = ["nuts_row"]
 

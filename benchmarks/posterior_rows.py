@@ -12,9 +12,9 @@ from posterior_cases import Case, modes_found
 from posterior_store import Row
 
 from nfvi import NFVI, Fit
-from nfvi.diagnostics import KHAT_LIMIT, WeightedDraws, diagnose, draw_weighted
 from nfvi.errors import FitError
-from nfvi.mixture_guide import AnyGuide, parts
+from nfvi.fit import KHAT_LIMIT, WeightedDraws, diagnose, draw_weighted
+from nfvi.guides import AnyGuide, parts
 
 __all__ = ["CRASHES", "DRAWS", "check_complete", "fit_row", "guide_quality"]
 

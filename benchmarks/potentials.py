@@ -21,9 +21,9 @@ from environment import describe_environment
 from models.gaussian import Gaussian, make_gaussian
 from models.potentials import mass_left, pot1, pot4
 from nfvi import NFVI, Fit
-from nfvi.diagnostics import elbo_of, evaluate
-from nfvi.guide import Guide
-from nfvi.training.setup import Plan, build_trainer
+from nfvi.fit import elbo_of, evaluate
+from nfvi.guides import Guide
+from nfvi.training import Plan, build_trainer
 
 DRAWS = 100_000
 

@@ -26,7 +26,7 @@ import zuko
 from environment import describe_environment
 from torch import Tensor
 
-from nfvi.guide import Guide
+from nfvi.guides import Guide
 
 LAYERS, D, N, HIDDEN, BINS = 4, 10, 256, 64, 8
 ROUNDS, STEPS = 40, 5

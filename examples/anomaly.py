@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import LocalOutlierFactor
 
 from nfvi import NFVI, DensityFit, plots
-from nfvi.sliced_wasserstein import sliced_wasserstein
+from nfvi.assess import sliced_wasserstein
 
 Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Flags: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nfvi import NFVI, DensityFit, plots
 from nfvi.density import Density
-from nfvi.guide import Guide
+from nfvi.guides import Guide
 
 SEED = 42
 MEAN, SD = 1.0, 0.5

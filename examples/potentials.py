@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 
 from models.potentials import mass_left, pot1, pot2, pot3, pot4
 from nfvi import NFVI, Fit, plots
-from nfvi.diagnostics import elbo_of, evaluate
+from nfvi.fit import elbo_of, evaluate
 from nfvi.plots.grids import grid_of_guide, grid_of_target
 from nfvi.targets import LogDensity
 

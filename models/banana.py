@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.log_density import LogDensity
+from nfvi.targets import LogDensity
 
 __all__ = ["banana", "make_banana"]
 

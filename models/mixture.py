@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.log_density import LogDensity
+from nfvi.targets import LogDensity
 
 __all__ = ["GaussianMixture", "mixture", "mixture_10d"]
 

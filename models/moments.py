@@ -17,7 +17,7 @@ from models.banana import banana
 from models.funnel import funnel, funnel_2d
 from models.gaussian import Gaussian
 from models.mixture import GaussianMixture
-from nfvi.targets.base import Target
+from nfvi.targets import Target
 
 __all__ = ["Moments", "exact_moments", "moments_of"]
 

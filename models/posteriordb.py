@@ -49,7 +49,7 @@ from models.regressions import (
     normal_regression,
 )
 from nfvi.errors import TargetError
-from nfvi.targets.pyro_target import PyroTarget
+from nfvi.targets import PyroTarget
 
 __all__ = [
     "POSTERIORS",

@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from nfvi.targets.log_density import log_density
+from nfvi.targets import log_density
 
 __all__ = ["POT1_MASS_LEFT", "mass_left", "pot1", "pot2", "pot3", "pot4"]
 

@@ -3,34 +3,38 @@
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from nfvi.autoguide import AutoFlow
-from nfvi.budget import Budget
-from nfvi.calibration import Calibration, calibrate
-from nfvi.compare import Comparison, compare
-from nfvi.density_fit import DensityFit
+from nfvi.assess import (
+    Calibration,
+    Comparison,
+    EvidenceComparison,
+    calibrate,
+    compare,
+    compare_evidence,
+)
+from nfvi.auto import Budget
+from nfvi.density import DensityFit
 from nfvi.errors import FitError, FormulaError, TargetError
-from nfvi.evidence import EvidenceComparison, compare_evidence
 from nfvi.fit import Fit
 from nfvi.formula import Formula
-from nfvi.guide import Guide
+from nfvi.guides import AutoFlow, Guide, MixtureGuide
 from nfvi.inference import NFVI
-from nfvi.mcmc import hmc, nuts
-from nfvi.mcmc_run import MCMCRun
-from nfvi.mixture_guide import MixtureGuide
+from nfvi.mcmc import MCMCRun, hmc, nuts
 from nfvi.targets import LogDensity, PyroTarget, Target, as_target, log_density
-from nfvi.training.callbacks import (
+from nfvi.training import (
+    Callback,
     CheckElboConvergence,
     CheckParametersConvergence,
     Checkpoint,
     GradientTracker,
     ProgressBar,
+    Stop,
     TensorBoard,
     Tracker,
+    TrainState,
 )
-from nfvi.training.state import Callback, Stop, TrainState
 
 if TYPE_CHECKING:
-    from nfvi.sklearn_density import FlowDensity
+    from nfvi.sklearn import FlowDensity
 
 __version__ = version("nfvi")
 
@@ -77,7 +81,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # scikit-learn is an extra, and is imported by those who ask for it.
     if name == "FlowDensity":
-        from nfvi.sklearn_density import FlowDensity
+        from nfvi.sklearn import FlowDensity
 
         return FlowDensity
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import nfvi
-from nfvi.training import restarts
+from nfvi.fit import restarts
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -97,7 +97,7 @@ def short(monkeypatch, tmp_path):
     monkeypatch.setattr(
         nfvi.Fit, "refine", lambda fit, steps, **kw: refine(fit, min(steps, 4), **kw)
     )
-    monkeypatch.setattr("nfvi.approximation.DIAGNOSTIC_DRAWS", 400)
+    monkeypatch.setattr("nfvi.fit.approximation.DIAGNOSTIC_DRAWS", 400)
     monkeypatch.setattr(restarts, "DRAWS", 100)
     chains = {"draws": 10, "warmup": 10, "chains": 2}
     monkeypatch.setattr(nfvi, "nuts", at_most(nfvi.nuts, **chains, max_tree_depth=3))

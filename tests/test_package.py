@@ -35,64 +35,24 @@ MODULES = [
 ]
 FLOORS = [
     {"errors"},
+    {"utils"},
     {"flows", "targets"},
-    {"formula", "mcmc", "placement"},
-    {"guide", "guide_file", "mixture_guide"},
-    {
-        "training",
-        "diagnostics",
-        "mixture_weights",
-        "data",
-        "standardization",
-        "density_data",
-        "density_quality",
-        "uniformity",
-    },
-    {
-        "approximation",
-        "budget",
-        "climb",
-        "climb_gaussians",
-        "climb_path",
-        "climb_record",
-        "climb_rungs",
-        "density",
-        "density_file",
-        "density_fit",
-        "density_points",
-        "density_run",
-        "density_text",
-        "expectation",
-        "fit",
-        "fit_file",
-        "fit_text",
-        "neutra",
-        "parallel_hmc",
-        "restarts_text",
-        "verification",
-        "verification_run",
-    },
-    {
-        "calibration",
-        "calibration_run",
-        "calibration_task",
-        "calibration_text",
-        "compare",
-        "evidence",
-        "inference",
-        "inference_auto",
-        "inference_data",
-        "inference_init",
-        "inference_target",
-        "rank_checks",
-        "sklearn_density",
-    },
+    {"formula", "mcmc"},
+    {"guides"},
+    {"training", "starts"},
+    {"fit"},
+    {"auto", "density"},
+    {"inference"},
+    {"assess", "sklearn"},
     {"plots"},
     {"cli"},
 ]
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # `Comparison.plot()` and `Calibration.plot()` fetch their pictures when they are called.
-UPWARD = {"nfvi/calibration.py imports nfvi.plots", "nfvi/compare.py imports nfvi.plots"}
+UPWARD = {
+    "nfvi/assess/calibration.py imports nfvi.plots",
+    "nfvi/assess/compare.py imports nfvi.plots",
+}
 IMPORT_NAMES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn"}
 
 

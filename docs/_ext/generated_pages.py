@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 
 import nfvi
 from nfvi import plots
-from nfvi.flows.registry import FlowSpec, lookup, names
+from nfvi.flows import FlowSpec, lookup, names
 
 FAST = {
     "both": "both",

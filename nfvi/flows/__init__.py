@@ -18,12 +18,15 @@ from nfvi.flows import (
     triangular,
 )
 from nfvi.flows.base import Flow
+from nfvi.flows.call import Call, Value
 from nfvi.flows.registry import FlowSpec, Option, lookup, names, register
 
 __all__ = [
+    "Call",
     "Flow",
     "FlowSpec",
     "Option",
+    "Value",
     "affine",
     "affine_autoregressive",
     "bnaf",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import ContextNetwork
+from nfvi.flows.networks import ContextNetwork
 from nfvi.flows.registry import register
 
 __all__ = ["INVERSE_SOFTPLUS_1", "LEAST_RHO", "Loc", "Scale"]
@@ -35,7 +35,7 @@ class Loc(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        self.loc = nn.Parameter(self._jitter * self._noise(dim))
+        self.loc = nn.Parameter(self.jitter * self.noise(dim))
         self.network = ContextNetwork(self, dim) if self.context_dim else None
 
     def _mu(self, context: Tensor | None) -> Tensor:
@@ -63,7 +63,7 @@ class Scale(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise(dim))
+        self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self.jitter * self.noise(dim))
         self.network = ContextNetwork(self, dim) if self.context_dim else None
 
     def _sigma(self, context: Tensor | None) -> Tensor:

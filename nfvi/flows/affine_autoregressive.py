@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nfvi.flows.autoregressive import Autoregressive, Derivatives
-from nfvi.flows.conditioner import Features
+from nfvi.flows.networks import Features
+from nfvi.flows.numerics import check_bound, soft_bound
 from nfvi.flows.registry import register
-from nfvi.flows.soft_bound import check_bound, soft_bound
 
 __all__ = ["InverseAutoregressive", "MaskedAutoregressive"]
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import Features, MaskedConditioner
-from nfvi.flows.conditioner_walk import Walk
-from nfvi.flows.in_range import in_range
+from nfvi.flows.networks import Features, MaskedConditioner, Walk
+from nfvi.flows.numerics import in_range
 
 __all__ = ["Autoregressive", "Derivatives"]
 
@@ -38,7 +37,7 @@ class Autoregressive(Flow):
         dim: d.
         hidden: units of each hidden layer of the conditioner.
         activation: of the conditioner.
-        features: of the conditioner, see :class:`~nfvi.flows.conditioner.Conditioner`.
+        features: of the conditioner, see :class:`~nfvi.flows.networks.conditioner.Conditioner`.
         alternate: whether layers of odd index turn the order round; if not, all go from first
             to last.
         common: see :class:`Flow`.

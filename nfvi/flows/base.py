@@ -70,13 +70,13 @@ class Flow(nn.Module, ABC):
                 raise ValueError(f"{name}={value!r}: it must be an integer of at least 0")
         self.dim, self.index = dim, index
         self.context_dim = context_dim if self.takes_context else 0
-        self._jitter = self.default_jitter if jitter is None else jitter
-        if not 0 <= self._jitter < math.inf:
+        self.jitter = self.default_jitter if jitter is None else jitter
+        if not 0 <= self.jitter < math.inf:
             raise ValueError(f"jitter={jitter!r}: it must be a finite number of at least 0")
         self._generator = generator
         self._kind = {"dtype": dtype or torch.get_default_dtype(), "device": device}
 
-    def _noise(self, *shape: int) -> Tensor:
+    def noise(self, *shape: int) -> Tensor:
         """Standard normal draws for an initial value, from the generator given at construction."""
         # Drawn on the generator's own device and moved, so that a seed means the same start
         # on CPU and CUDA.

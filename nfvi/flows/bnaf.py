@@ -12,13 +12,9 @@ from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1
 from nfvi.flows.base import Flow
-from nfvi.flows.bnaf_blocks import Blocks, Layer
-from nfvi.flows.bnaf_walk import walk
-from nfvi.flows.conditioner import ContextNetwork
-from nfvi.flows.masked_linear import MaskedLinear
+from nfvi.flows.networks import ContextNetwork, MaskedLinear
+from nfvi.flows.numerics import LARGEST, Blocks, Layer, soft_bound, solve_rows, walk
 from nfvi.flows.registry import register
-from nfvi.flows.soft_bound import LARGEST, soft_bound
-from nfvi.flows.triangular_solve import solve_rows
 
 __all__ = ["BlockAutoregressive"]
 
@@ -68,11 +64,11 @@ class BlockAutoregressive(Flow):
         super().__init__(dim, **common)
         _check(hidden)
         self.hidden = list(hidden)
-        self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise(dim))
-        self.height = nn.Parameter(self._jitter * self._noise(dim, hidden[-1]))
-        self.sharpness = nn.Parameter(INVERSE_SOFTPLUS_1 + 0.5 * self._noise(dim, sum(hidden)))
+        self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self.jitter * self.noise(dim))
+        self.height = nn.Parameter(self.jitter * self.noise(dim, hidden[-1]))
+        self.sharpness = nn.Parameter(INVERSE_SOFTPLUS_1 + 0.5 * self.noise(dim, sum(hidden)))
         self.mixing = nn.ParameterList(
-            self._noise(dim, below, units) for below, units in itertools.pairwise(hidden)
+            self.noise(dim, below, units) for below, units in itertools.pairwise(hidden)
         )
         self.layers = nn.ModuleList(self._layers())
         self.network = ContextNetwork(self, dim * (hidden[0] + 1)) if self.context_dim else None
@@ -84,9 +80,9 @@ class BlockAutoregressive(Flow):
         ends = [*ranks[1:], last, rank]
         layers = []
         for below, above in zip([*ranks, torch.cat([last, rank])], ends, strict=True):
-            scale = self._jitter if above is rank else 1.0
+            scale = self.jitter if above is rank else 1.0
             mask = above[:, None] > below
-            layers.append(MaskedLinear(self._noise, len(below), len(above), mask, scale))
+            layers.append(MaskedLinear(self.noise, len(below), len(above), mask, scale))
         return layers
 
     def _order(self) -> range:

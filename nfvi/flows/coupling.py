@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import Conditioner, Features
+from nfvi.flows.networks import Conditioner, Features
 
 __all__ = ["Coupling"]
 
@@ -28,7 +28,7 @@ class Coupling(Flow):
         each: P, the parameters of T.
         hidden: units of each hidden layer of the conditioner.
         activation: of the conditioner.
-        features: of the conditioner, see :class:`~nfvi.flows.conditioner.Conditioner`.
+        features: of the conditioner, see :class:`~nfvi.flows.networks.conditioner.Conditioner`.
         common: see :class:`Flow`.
     """
 

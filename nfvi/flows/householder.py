@@ -41,7 +41,7 @@ class Householder(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        self.v = nn.Parameter(normalize(1 + self._jitter * self._noise(dim), dim=-1))
+        self.v = nn.Parameter(normalize(1 + self.jitter * self.noise(dim), dim=-1))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.forward_run([self], z)

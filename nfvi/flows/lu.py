@@ -11,11 +11,9 @@ from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1, LEAST_RHO
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import ContextNetwork
-from nfvi.flows.in_range import in_range, product_in_range
-from nfvi.flows.lu_inverse import inverse_of_run
+from nfvi.flows.networks import ContextNetwork
+from nfvi.flows.numerics import in_range, inverse_of_run, product_in_range, solve_rows
 from nfvi.flows.registry import register
-from nfvi.flows.triangular_solve import solve_rows
 
 __all__ = ["LU"]
 
@@ -44,7 +42,7 @@ class LU(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        factors = self._jitter * self._noise(dim, dim) * dim**-0.5
+        factors = self.jitter * self.noise(dim, dim) * dim**-0.5
         factors.diagonal().mul_(dim**0.5).add_(INVERSE_SOFTPLUS_1)
         self.factors = nn.Parameter(factors)
         self.network = ContextNetwork(self, dim) if self.context_dim else None

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from nfvi.flows.autoregressive import Autoregressive, Derivatives
-from nfvi.flows.conditioner import Features
+from nfvi.flows.networks import Features
+from nfvi.flows.numerics import solve_increasing
 from nfvi.flows.registry import register
-from nfvi.flows.rootfind import solve_increasing
 
 __all__ = ["Monotone"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from nfvi.flows.conditioner import Features
 from nfvi.flows.coupling import Coupling
-from nfvi.flows.rational_quadratic import RationalQuadratic, raw_size
+from nfvi.flows.networks import Features
+from nfvi.flows.numerics import RationalQuadratic, raw_size
 from nfvi.flows.registry import register
 
 __all__ = ["NeuralSpline"]

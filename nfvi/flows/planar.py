@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1
 from nfvi.flows.base import Flow
-from nfvi.flows.planar_recursion import backward_recursion, forward_recursion
+from nfvi.flows.numerics import backward_recursion, forward_recursion
 from nfvi.flows.registry import register
 
 __all__ = ["Planar"]
@@ -41,11 +41,11 @@ class Planar(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        direction = self._noise(dim)
+        direction = self.noise(dim)
         direction = direction / torch.linalg.vector_norm(direction)
-        self.u = nn.Parameter(INVERSE_SOFTPLUS_1 * direction + self._jitter * self._noise(dim))
+        self.u = nn.Parameter(INVERSE_SOFTPLUS_1 * direction + self.jitter * self.noise(dim))
         self.w = nn.Parameter(direction)
-        self.b = nn.Parameter(self._jitter * self._noise())
+        self.b = nn.Parameter(self.jitter * self.noise())
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.forward_run([self], z)

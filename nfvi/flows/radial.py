@@ -34,9 +34,9 @@ class Radial(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        self.a = nn.Parameter(self._jitter * self._noise())
-        self.b = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise())
-        self.z_ref = nn.Parameter(self._jitter * self._noise(dim))
+        self.a = nn.Parameter(self.jitter * self.noise())
+        self.b = nn.Parameter(INVERSE_SOFTPLUS_1 + self.jitter * self.noise())
+        self.z_ref = nn.Parameter(self.jitter * self.noise(dim))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.forward_run([self], z)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softshrink
 
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import ContextNetwork
+from nfvi.flows.networks import ContextNetwork
+from nfvi.flows.numerics import soft_bound
 from nfvi.flows.registry import register
-from nfvi.flows.soft_bound import soft_bound
 
 __all__ = ["SinhArcsinh"]
 
@@ -43,7 +43,7 @@ class SinhArcsinh(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        self.raw = nn.Parameter(self._jitter * self._noise(2, dim))
+        self.raw = nn.Parameter(self.jitter * self.noise(2, dim))
         self.network = ContextNetwork(self, 2 * dim) if self.context_dim else None
 
     def _shape(self, context: Tensor | None) -> tuple[Tensor, Tensor]:

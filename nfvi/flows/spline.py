@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import ContextNetwork
-from nfvi.flows.rational_quadratic import RationalQuadratic
+from nfvi.flows.networks import ContextNetwork
+from nfvi.flows.numerics import RationalQuadratic
 from nfvi.flows.registry import register
 
 __all__ = ["Spline"]
@@ -19,7 +19,7 @@ class Spline(Flow):
     """Element-wise spline: x_i = g(z_i; θ_i), log|det| = Σ log g'(z_i).
 
     Each coordinate has knots, slopes and a range of its own, see
-    :class:`~nfvi.flows.rational_quadratic.RationalQuadratic`.
+    :class:`~nfvi.flows.numerics.rational_quadratic.RationalQuadratic`.
 
     Args:
         dim: d. The raw parameters (d, P) start at ``jitter`` times standard normal draws; with a
@@ -39,7 +39,7 @@ class Spline(Flow):
         super().__init__(dim, **common)
         self.spline = RationalQuadratic(self, bins, bound)
         size = self.spline.size
-        self.raw = nn.Parameter(self._jitter * self._noise(dim, size))
+        self.raw = nn.Parameter(self.jitter * self.noise(dim, size))
         self.network = ContextNetwork(self, dim * size) if self.context_dim else None
 
     def _theta(self, context: Tensor | None) -> Tensor:

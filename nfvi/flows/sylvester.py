@@ -10,11 +10,10 @@ from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import ContextNetwork
 from nfvi.flows.householder import compact_form
+from nfvi.flows.networks import ContextNetwork
+from nfvi.flows.numerics import solve_rows, solve_tanh
 from nfvi.flows.registry import register
-from nfvi.flows.rootfind import solve_tanh
-from nfvi.flows.triangular_solve import solve_rows
 
 __all__ = ["Sylvester"]
 
@@ -62,12 +61,12 @@ class Sylvester(Flow):
                 f" the smaller of {USUAL_RANK} and {dim}, as in rank={min(dim, 2)}"
             )
         m = self.rank = rank or min(dim, USUAL_RANK)
-        factors = self._jitter * self._noise(m, m)
+        factors = self.jitter * self.noise(m, m)
         factors.diagonal().add_(INVERSE_SOFTPLUS_1)
-        self.v = nn.Parameter(self._noise(m, dim))
+        self.v = nn.Parameter(self.noise(m, dim))
         self.factors = nn.Parameter(factors)
-        self.scale = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise(m))
-        self.b = nn.Parameter(self._jitter * self._noise(m))
+        self.scale = nn.Parameter(INVERSE_SOFTPLUS_1 + self.jitter * self.noise(m))
+        self.b = nn.Parameter(self.jitter * self.noise(m))
         self.network = ContextNetwork(self, m) if self.context_dim else None
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

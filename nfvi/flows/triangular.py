@@ -10,10 +10,9 @@ from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1, LEAST_RHO
 from nfvi.flows.base import Flow
-from nfvi.flows.conditioner import ContextNetwork
-from nfvi.flows.in_range import in_range
+from nfvi.flows.networks import ContextNetwork
+from nfvi.flows.numerics import in_range, solve_rows
 from nfvi.flows.registry import register
-from nfvi.flows.triangular_solve import solve_rows
 
 __all__ = ["Triangular"]
 
@@ -43,9 +42,9 @@ class Triangular(Flow):
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
         below = dim * (dim - 1) // 2
-        self.loc = nn.Parameter(self._jitter * self._noise(dim))
-        self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self._jitter * self._noise(dim))
-        self.lower = nn.Parameter(self._jitter * dim**-0.5 * self._noise(below))
+        self.loc = nn.Parameter(self.jitter * self.noise(dim))
+        self.rho = nn.Parameter(INVERSE_SOFTPLUS_1 + self.jitter * self.noise(dim))
+        self.lower = nn.Parameter(self.jitter * dim**-0.5 * self.noise(below))
         rows, columns = torch.tril_indices(dim, dim, -1, device=self.lower.device)
         self.register_buffer("places", dim * rows + columns, persistent=False)
         self.network = ContextNetwork(self, 2 * dim) if self.context_dim else None

@@ -14,7 +14,7 @@ from nfvi.plots.side_by_side import side_by_side
 from nfvi.plots.style import AnyFigure, Window, new_figure
 
 if TYPE_CHECKING:
-    from nfvi.compare import Comparison
+    from nfvi.assess import Comparison
     from nfvi.fit import Fit
 
 __all__ = ["comparison", "fitted"]

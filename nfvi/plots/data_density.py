@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nfvi.density_points import read_points
+from nfvi.density import read_points
 from nfvi.plots.densities import draw_grid, key, outside, scatter, size_of, square
 from nfvi.plots.grids import grid, window_of
 from nfvi.plots.style import COLORS, Array, Window, array, new_axes, note, tidy

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from nfvi.density import Density
-from nfvi.guide import Guide
-from nfvi.mixture_guide import AnyGuide, MixtureGuide
+from nfvi.guides import AnyGuide, Guide, MixtureGuide
 from nfvi.plots.grids import MASSES, Grid, grid_of_guide, grid_of_target, is_long, window_of
 from nfvi.plots.style import COLORS, Window, array, figure_of, new_axes, note, thinned
 from nfvi.targets import Target

@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nfvi.checks import check_whole
 from nfvi.plots.smoothing import running
 from nfvi.plots.style import CYCLE, AnyFigure, Array, array, new_figure, note, thinned, tidy
+from nfvi.utils import check_whole
 
 if TYPE_CHECKING:
-    from nfvi.training.callbacks import GradientTracker
+    from nfvi.training import GradientTracker
 
 __all__ = ["gradients"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.mixture_guide import AnyGuide
+from nfvi.guides import AnyGuide
 from nfvi.plots.style import Array, Window, array
 from nfvi.targets import Target
 

@@ -12,7 +12,7 @@ from nfvi.plots.smoothing import band, width_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 
 if TYPE_CHECKING:
-    from nfvi.density_fit import DensityFit
+    from nfvi.density import DensityFit
 
 __all__ = ["likelihood_history"]
 

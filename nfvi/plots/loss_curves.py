@@ -8,12 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nfvi.density_fit import DensityFit
-from nfvi.diagnostics import KHAT_LIMIT
+from nfvi.density import DensityFit
+from nfvi.fit import KHAT_LIMIT, kept
 from nfvi.plots.likelihood_curves import likelihood_history
 from nfvi.plots.smoothing import band, width_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
-from nfvi.training.restarts import kept
 
 if TYPE_CHECKING:
     from nfvi.fit import Fit

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from nfvi.chain_stats import scalar_names
-from nfvi.checks import check_whole
-from nfvi.compare import Comparison
-from nfvi.compare_sides import Side, side_of
+from nfvi.assess import Comparison, Side, side_of
+from nfvi.mcmc import scalar_names
 from nfvi.plots.style import COLORS, AnyFigure, Array, array, listed, new_figure, thinned, tidy
+from nfvi.utils import check_whole
 
 if TYPE_CHECKING:
     from nfvi.fit import Fit
-    from nfvi.mcmc_run import MCMCRun
+    from nfvi.mcmc import MCMCRun
 
 __all__ = ["densities", "pairs"]
 

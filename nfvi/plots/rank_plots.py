@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from matplotlib.axes import Axes
 
+from nfvi.assess import LEVEL, Counts, RankCheck, band, bin_band, rank_columns, ranks_below
 from nfvi.plots.style import COLORS, AnyFigure, listed, new_figure, tidy
-from nfvi.rank_checks import LEVEL, RankCheck, rank_columns
-from nfvi.uniformity import Counts, band, bin_band, ranks_below
 
 if TYPE_CHECKING:
-    from nfvi.calibration import Calibration
+    from nfvi.assess import Calibration
 
 __all__ = ["ranks"]
 

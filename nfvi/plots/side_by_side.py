@@ -8,14 +8,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
 
-from nfvi.compare_sides import Side
+from nfvi.assess import Side
 from nfvi.plots.densities import draw_grid, outside, scatter, square
 from nfvi.plots.grids import Grid, grid_of_target, is_long, window_of
 from nfvi.plots.marginals import densities
 from nfvi.plots.style import COLORS, AnyFigure, Window, array, new_figure, note
 
 if TYPE_CHECKING:
-    from nfvi.compare import Comparison
+    from nfvi.assess import Comparison
 
 __all__ = ["side_by_side"]
 

@@ -7,15 +7,13 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nfvi.checks import check_whole
-from nfvi.guide import Guide
-from nfvi.inference import NFVI
-from nfvi.inference_auto import AUTO
-from nfvi.mixture_guide import MixtureGuide
+from nfvi.guides import Guide, MixtureGuide
+from nfvi.inference import AUTO, NFVI
 from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
 from nfvi.plots.grids import grid_of_target, window_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 from nfvi.targets import Target
+from nfvi.utils import check_whole
 
 __all__ = ["starting"]
 

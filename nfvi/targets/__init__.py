@@ -1,45 +1,28 @@
 """Targets: what a fit or a sampler is run on."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from nfvi.errors import TargetError
+from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
+from nfvi.targets.dispatch import as_target
 from nfvi.targets.log_density import LogDensity, log_density
-from nfvi.targets.pyro_target import PyroTarget
+from nfvi.targets.pyro import (
+    PyroTarget,
+    check_simulable,
+    given_data,
+    observed_sites,
+    simulate,
+    unnormalised_terms,
+)
 
-__all__ = ["LogDensity", "PyroTarget", "Target", "as_target", "log_density"]
-
-
-def as_target(target: Any, *args: Any, dim: int | None = None) -> Target:
-    """Make a :class:`Target` of what the user hands to a fit or a sampler.
-
-    Args:
-        target: a :class:`Target`, which is returned as it is; a function log p(z), with ``dim=``;
-            or a Pyro model, with its arguments.
-        args: the arguments of a Pyro model.
-        dim: d, for a function log p(z).
-
-    Raises:
-        TargetError: target is none of these, or an argument does not go with it.
-    """
-    if isinstance(target, Target):
-        if args:
-            raise TargetError(f"{target.name!r} is a target already and takes no model arguments")
-        if dim is not None and dim != target.dim:
-            raise TargetError(f"dim={dim} was given, but {target.name!r} has dim={target.dim}")
-        return target
-    if not callable(target):
-        raise TargetError(
-            "a target is a function log p(z) with dim=, a Pyro model or a Target; got "
-            f"{type(target).__name__}"
-        )
-    if dim is None:
-        return PyroTarget(target, *args)
-    if args:
-        raise TargetError(
-            "dim= is for a function log p(z), and a Pyro model finds its own dimension; "
-            "leave out dim= or the model's arguments"
-        )
-    return LogDensity(target, dim)
+__all__ = [
+    "LogDensity",
+    "PyroTarget",
+    "Target",
+    "as_target",
+    "check_simulable",
+    "given_data",
+    "log_density",
+    "log_prob_anywhere",
+    "observed_sites",
+    "simulate",
+    "unnormalised_terms",
+]

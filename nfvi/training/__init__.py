@@ -1,1 +1,86 @@
-"""Objectives, the fitting loop, its schedules and callbacks."""
+"""The fitting loop and all that it is made of."""
+
+from nfvi.training.anneal import ADAPTIVE, ANNEAL, Anneal, is_adaptive, tempering_lengths
+from nfvi.training.callbacks import (
+    CheckElboConvergence,
+    CheckParametersConvergence,
+    Checkpoint,
+    GradientTracker,
+    ProgressBar,
+    TensorBoard,
+    Tracker,
+    with_progress,
+)
+from nfvi.training.controls import CAP, FIRST
+from nfvi.training.ensemble import Ensemble
+from nfvi.training.history import History
+from nfvi.training.interrupt import catch_interrupt
+from nfvi.training.loop import Trainer
+from nfvi.training.loop_state import Pruned
+from nfvi.training.noise import REPLICATES, qmc_elbo
+from nfvi.training.objectives import Objective
+from nfvi.training.optimizers import OptimizerSpec, make_optimizer
+from nfvi.training.rate_ladder import find_learning_rate
+from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.setup import (
+    N_MC,
+    NOMINAL_STEPS,
+    RESTARTS,
+    STEPS,
+    Plan,
+    build_trainer,
+    default_gradient,
+    default_learning_rate,
+    default_n_mc,
+    default_restarts,
+    trainer_of_guide,
+)
+from nfvi.training.snapshot import restore
+from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
+
+__all__ = [
+    "ADAPTIVE",
+    "ANNEAL",
+    "CAP",
+    "FIRST",
+    "NOMINAL_STEPS",
+    "N_MC",
+    "REPLICATES",
+    "RESTARTS",
+    "STEPS",
+    "Anneal",
+    "Callback",
+    "CallbackLike",
+    "CheckElboConvergence",
+    "CheckParametersConvergence",
+    "Checkpoint",
+    "Ensemble",
+    "GradientTracker",
+    "History",
+    "LearningRate",
+    "Objective",
+    "OptimizerSpec",
+    "Plan",
+    "ProgressBar",
+    "Pruned",
+    "Stop",
+    "Tempering",
+    "TensorBoard",
+    "Tracker",
+    "TrainState",
+    "Trainer",
+    "build_trainer",
+    "catch_interrupt",
+    "default_gradient",
+    "default_learning_rate",
+    "default_n_mc",
+    "default_restarts",
+    "find_learning_rate",
+    "is_adaptive",
+    "make_optimizer",
+    "qmc_elbo",
+    "restore",
+    "tempering_lengths",
+    "trainer_of_guide",
+    "with_progress",
+]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nfvi.errors import FormulaError
-from nfvi.guide import Guide
+from nfvi.guides import Guide
 
 __all__ = ["Ensemble"]
 

@@ -4,121 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 
-from nfvi.guide import Guide
-from nfvi.targets.base import Target
 from nfvi.training.calls import goes_last, groups_of, opened
-from nfvi.training.control import Control
-from nfvi.training.ensemble import Ensemble
 from nfvi.training.failure import failure
 from nfvi.training.group_gradients import by_group
-from nfvi.training.guard import Guard
-from nfvi.training.history import History, mean_and_error
+from nfvi.training.history import mean_and_error
 from nfvi.training.interrupt import catch_interrupt
-from nfvi.training.objectives import Objective, ReverseKL
-from nfvi.training.optimizers import check_rates, keep_rows
-from nfvi.training.pruning import Pruned
-from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.loop_state import LoopState
+from nfvi.training.optimizers import keep_rows
 from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import CallbackLike, Stop, TrainState
 
 __all__ = ["Trainer"]
 
 
-class Trainer:
+class Trainer(LoopState):
     """Minimises an objective over the parameters of an ensemble of guides.
 
-    Args:
-        ensemble: the guides; their parameters are changed in place.
-        objective: the loss, and what each step evaluates it on.
-        optimizer: over ``[ensemble.flat]``; its learning rates are those at the top of the
-            schedule.
-        schedule: learning-rate factors; its length is the number of steps.
-        tempering: β of each restart.
-        generator: source of the base draws, on the device of the ensemble.
-        settings: JSON-able values kept in checkpoints.
-        rates: factors for the learning rate of each restart (R), for an optimiser that treats
-            each row by itself: row r moves by ``rates[r]`` · (its step). ``None`` for 1.
-        controls: called after every step, before the callbacks.
-
-    Attributes:
-        gradient_evaluations: draws at which the gradient of the loss was taken, in all restarts.
-        batched_evaluations: evaluations of the loss, one after the other, all restarts in one.
-        last: the step at which the run ends.
-        ending: what :attr:`stopped` says once the schedule is through.
-        restarts: how many there were at the start, R; the history has a column for each.
-        rows: which of them each row of the ensemble is.
-        pruned: those that were given up, see :class:`~nfvi.training.pruning.Pruning`.
-        stopped: why it ended; ``None`` while it runs and after an error.
-        recorded: what a checkpoint holds of the callbacks, until a run takes it up.
-        wall_time: seconds of running, up to the last step.
+    Its arguments and attributes are those of :class:`~nfvi.training.loop_state.LoopState`.
     """
-
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        objective: Objective,
-        optimizer: optim.Optimizer,
-        schedule: LearningRate,
-        tempering: Tempering,
-        generator: torch.Generator,
-        settings: dict[str, Any],
-        *,
-        rates: Tensor | None = None,
-        controls: Sequence[Control] = (),
-    ) -> None:
-        self.ensemble, self.objective = ensemble, objective
-        self.optimizer, self.schedule, self.tempering = optimizer, schedule, tempering
-        self.generator, self.settings = generator, settings
-        self.rates, self.controls = check_rates(rates, ensemble.flat, optimizer), tuple(controls)
-        self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        self.guard = Guard(ensemble.flat.detach())
-        self.history = History(objective.quantity)
-        self.gradient = torch.zeros_like(ensemble.flat)
-        self.last_good = ensemble.flat.detach().clone()
-        self.group_gradients: Tensor | None = None
-        self.gradient_evaluations = self.batched_evaluations = 0
-        self.restarts, self.rows = ensemble.size, tuple(range(ensemble.size))
-        self.pruned: tuple[Pruned, ...] = ()
-        self.last = schedule.steps
-        self.ending = "steps"
-        self.stopped: str | None = None
-        self.recorded: list[tuple[str, dict[str, Tensor]]] | None = None
-        self.wall_time = 0.0
-
-    @property
-    def target(self) -> Target:
-        """The log-density, where the objective has one."""
-        if not isinstance(self.objective, ReverseKL):
-            raise AttributeError("a fit to data has no target")
-        return self.objective.target
-
-    def whole(self, values: Tensor, fill: float = torch.nan) -> Tensor:
-        """Values with a row for each row of the ensemble, as one with a row for each restart."""
-        if len(self.rows) == self.restarts:
-            return values
-        return values.new_full((self.restarts, *values.shape[1:]), fill).index_copy(
-            0, torch.tensor(self.rows, device=values.device), values
-        )
-
-    def guide(self, restart: int) -> Guide:
-        """A new guide with the parameters of one restart.
-
-        Raises:
-            ValueError: it was pruned.
-        """
-        if restart not in self.rows:
-            raise ValueError(f"restart {restart} was pruned; these go on: {list(self.rows)}")
-        return self.ensemble.guide(self.rows.index(restart))
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return len(self.history)
 
     def run(self, callbacks: Sequence[CallbackLike] = (), steps: int | None = None) -> str:
         """Go on to the end of the schedule, or for so many steps.
@@ -132,7 +41,8 @@ class Trainer:
 
         Returns:
             Why it ended: ``"steps"``, ``"converged"`` by a
-            :class:`~nfvi.training.plateau.Plateau`, ``"interrupted"``, or the reason of a callback.
+            :class:`~nfvi.training.controls.Plateau`, ``"interrupted"``, or the reason of a
+            callback.
 
         Raises:
             FitError: every restart was dropped.
@@ -144,7 +54,7 @@ class Trainer:
             self.schedule = self.schedule.extend(self.last - self.schedule.steps)
             self.ending = "steps"
         callbacks = sorted(callbacks, key=goes_last)
-        state = TrainState(self, callbacks)
+        state = TrainState(self, partial(snapshot, self, callbacks))
         if self.recorded is not None:
             hand_back(self.recorded, callbacks)
             self.recorded = None
@@ -243,9 +153,3 @@ class Trainer:
             return loss
 
         return closure
-
-    def snapshot(
-        self, callbacks: Sequence[CallbackLike]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What :func:`nfvi.training.snapshot.restore` goes on from."""
-        return snapshot(self, callbacks)

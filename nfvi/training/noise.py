@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from nfvi.bases import Base
-from nfvi.checks import check_whole
-from nfvi.mixture_guide import AnyGuide, parts
-from nfvi.targets.anywhere import log_prob_anywhere
-from nfvi.targets.base import Target
+from nfvi.guides import AnyGuide, Base, parts
+from nfvi.targets import Target, log_prob_anywhere
+from nfvi.utils import check_whole
 
 __all__ = ["REPLICATES", "SobolNoise", "qmc_elbo"]
 

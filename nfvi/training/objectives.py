@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nfvi.targets.anywhere import log_prob_anywhere
-from nfvi.targets.base import Target
+from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.noise import SobolNoise
 

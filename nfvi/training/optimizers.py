@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, optim
 
-__all__ = ["OptimizerSpec", "check_rates", "keep_rows", "make_optimizer", "row_wise"]
+__all__ = ["OptimizerSpec", "check_rates", "keep_rows", "make_optimizer", "move_rows", "row_wise"]
 
 OptimizerSpec: TypeAlias = type[optim.Optimizer] | Callable[[list[Tensor]], optim.Optimizer] | None
 
@@ -117,3 +117,15 @@ def keep_rows(optimizer: optim.Optimizer, parameters: Tensor) -> Callable[[Tenso
             now.copy_(torch.where(mask, now, value))
 
     return restore
+
+
+def move_rows(optimizer: torch.optim.Optimizer, old: Tensor, new: Tensor, rows: Tensor) -> None:
+    """Hand what an optimiser knows of one leaf tensor (R, P) to the leaf of some of its rows."""
+    for group in optimizer.param_groups:
+        group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
+    state = optimizer.state.pop(old, None)
+    if state is not None:
+        optimizer.state[new] = {
+            name: value[rows] if isinstance(value, Tensor) and value.shape == old.shape else value
+            for name, value in state.items()
+        }

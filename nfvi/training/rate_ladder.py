@@ -9,16 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nfvi.checks import check_positive, check_whole
 from nfvi.errors import FitError
-from nfvi.guide import Guide
-from nfvi.targets.base import Target
+from nfvi.guides import Guide
+from nfvi.targets import Target
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.loop import Trainer
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.setup import default_gradient, default_learning_rate
+from nfvi.utils import check_positive, check_whole
 
 __all__ = ["FACTORS", "RateSearch", "find_learning_rate"]
 

@@ -9,25 +9,21 @@ from typing import Any, Literal
 
 import torch
 
-from nfvi.checks import check_flag, check_positive, check_whole
 from nfvi.errors import FitError
 from nfvi.flows import Flow
-from nfvi.guide import Guide
-from nfvi.guide_file import header_of_guide
-from nfvi.mixture_guide import AnyGuide, parts
+from nfvi.guides import AnyGuide, Guide, header_of_guide, parts
 from nfvi.targets import Target
-from nfvi.training.control import Control
+from nfvi.training.controls import Growth, Plateau, Pruning, open_ended
 from nfvi.training.ensemble import Ensemble
-from nfvi.training.growth import Growth
 from nfvi.training.history import History
 from nfvi.training.loop import Trainer
+from nfvi.training.loop_state import Control
 from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
-from nfvi.training.plateau import Plateau, open_ended
-from nfvi.training.pruning import Pruning
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.tempering import AdaptiveTempering
+from nfvi.utils import check_flag, check_positive, check_whole
 
 __all__ = [
     "Plan",
@@ -64,14 +60,14 @@ class Plan:
         seed: of everything random.
         draws: ``"iid"`` or ``"qmc"``.
         open_ended: whether the fit may end before ``steps``, by a
-            :class:`~nfvi.training.plateau.Plateau`.
-        growing: whether ``n_mc`` is where a :class:`~nfvi.training.growth.Growth` starts.
+            :class:`~nfvi.training.controls.Plateau`.
+        growing: whether ``n_mc`` is where a :class:`~nfvi.training.controls.Growth` starts.
         adaptive: whether ``lengths`` are the most that an
             :class:`~nfvi.training.tempering.AdaptiveTempering` takes.
         prune: whether restarts that fall behind are given up, see
-            :class:`~nfvi.training.pruning.Pruning`.
+            :class:`~nfvi.training.controls.Pruning`.
         combine: ``"best"`` or ``"mixture"``: what becomes of the restarts, see
-            :func:`~nfvi.training.combine.outcome`.
+            :func:`~nfvi.fit.combine.outcome`.
     """
 
     steps: int

@@ -3,95 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nfvi.training.pruning import Pruned, keep_restarts
+from nfvi.training.loop_state import LoopState, Pruned
 from nfvi.training.schedule import LearningRate
 from nfvi.training.state import Callback, CallbackLike
-
-if TYPE_CHECKING:
-    from nfvi.training.loop import Trainer
 
 __all__ = ["hand_back", "restore", "snapshot"]
 
 
 def snapshot(
-    trainer: Trainer, callbacks: Sequence[CallbackLike]
+    loop: LoopState, callbacks: Sequence[CallbackLike]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Everything that the rest of a run depends on, and what its callbacks have recorded."""
     kept = _with_state(callbacks)
-    tensors = {"flat": trainer.ensemble.flat.detach(), "generator": trainer.generator.get_state()}
-    tensors |= _over("guard.", trainer.guard.state_dict())
-    tensors |= _over("history.", trainer.history.state_dict())
-    tensors |= _over("fixed.", trainer.ensemble.fixed)
-    if trainer.rates is not None:
-        tensors["rates"] = trainer.rates
-    tensors |= _over("tempering.", trainer.tempering.state_dict())
-    for i, control in enumerate(trainer.controls):
-        tensors |= _over(f"control.{i}.", control.state_dict(trainer))
+    tensors = {"flat": loop.ensemble.flat.detach(), "generator": loop.generator.get_state()}
+    tensors |= _over("guard.", loop.guard.state_dict())
+    tensors |= _over("history.", loop.history.state_dict())
+    tensors |= _over("fixed.", loop.ensemble.fixed)
+    if loop.rates is not None:
+        tensors["rates"] = loop.rates
+    tensors |= _over("tempering.", loop.tempering.state_dict())
+    for i, control in enumerate(loop.controls):
+        tensors |= _over(f"control.{i}.", control.state_dict(loop))
     for i, callback in enumerate(kept):
         tensors |= _over(f"callback.{i}.", callback.state_dict())
     values = {
-        "cycles": trainer.schedule.cycles,
-        "hold": trainer.schedule.hold,
-        "ensemble_rows": trainer.rows,
-        "pruned_restarts": [pruned.as_dict() for pruned in trainer.pruned],
-        "last": trainer.last,
-        "ending": trainer.ending,
-        "stopped": trainer.stopped,
-        "gradient_evaluations": trainer.gradient_evaluations,
-        "batched_evaluations": trainer.batched_evaluations,
-        "wall_time": trainer.wall_time,
+        "cycles": loop.schedule.cycles,
+        "hold": loop.schedule.hold,
+        "ensemble_rows": loop.rows,
+        "pruned_restarts": [pruned.as_dict() for pruned in loop.pruned],
+        "last": loop.last,
+        "ending": loop.ending,
+        "stopped": loop.stopped,
+        "gradient_evaluations": loop.gradient_evaluations,
+        "batched_evaluations": loop.batched_evaluations,
+        "wall_time": loop.wall_time,
         "callbacks": [type(callback).__name__ for callback in kept],
-        "optimizer": type(trainer.optimizer).__name__,
-        "optimizer_state": _pack(trainer.optimizer.state_dict(), "optimizer", tensors),
+        "optimizer": type(loop.optimizer).__name__,
+        "optimizer_state": _pack(loop.optimizer.state_dict(), "optimizer", tensors),
     }
-    return tensors, {**trainer.settings, **values}
+    return tensors, {**loop.settings, **values}
 
 
 @torch.no_grad()
-def restore(trainer: Trainer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Bring a new trainer to where :func:`snapshot` was taken.
+def restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Bring a new loop to where :func:`snapshot` was taken.
 
-    What callbacks recorded waits in ``trainer.recorded`` for the run that names them.
+    What callbacks recorded waits in ``loop.recorded`` for the run that names them.
     """
     # What is taken up is changed in place, and one checkpoint may be gone on from twice.
     tensors = {name: value.clone() for name, value in tensors.items()}
-    _take_rows(trainer, values)
-    flat = trainer.ensemble.flat
+    _take_rows(loop, values)
+    flat = loop.ensemble.flat
     flat.copy_(tensors["flat"])
-    trainer.last_good = flat.detach().clone()
-    trainer.generator.set_state(tensors["generator"].cpu())
-    trainer.guard.load_state_dict(_under("guard.", tensors))
-    trainer.history.load_state_dict(_under("history.", tensors), flat.device)
-    trainer.ensemble.fixed.update(_under("fixed.", tensors))
-    trainer.optimizer.load_state_dict(_unpack(values["optimizer_state"], tensors))
-    trainer.rates = tensors.get("rates")
-    for i, control in enumerate(trainer.controls):
-        control.load_state_dict(_under(f"control.{i}.", tensors), trainer)
+    loop.last_good = flat.detach().clone()
+    loop.generator.set_state(tensors["generator"].cpu())
+    loop.guard.load_state_dict(_under("guard.", tensors))
+    loop.history.load_state_dict(_under("history.", tensors), flat.device)
+    loop.ensemble.fixed.update(_under("fixed.", tensors))
+    loop.optimizer.load_state_dict(_unpack(values["optimizer_state"], tensors))
+    loop.rates = tensors.get("rates")
+    for i, control in enumerate(loop.controls):
+        control.load_state_dict(_under(f"control.{i}.", tensors), loop)
     cycles = tuple((int(n), float(p)) for n, p in values["cycles"])
-    trainer.schedule = LearningRate(cycles, values.get("hold", 0))
-    trainer.tempering.load_state_dict(_under("tempering.", tensors))
-    trainer.last = values["last"]
-    trainer.ending = values.get("ending", "steps")
-    trainer.stopped = None if values["stopped"] == "interrupted" else values["stopped"]
-    trainer.gradient_evaluations = values["gradient_evaluations"]
-    trainer.batched_evaluations = values.get("batched_evaluations", trainer.step)
-    trainer.wall_time = values["wall_time"]
-    trainer.recorded = [
+    loop.schedule = LearningRate(cycles, values.get("hold", 0))
+    loop.tempering.load_state_dict(_under("tempering.", tensors))
+    loop.last = values["last"]
+    loop.ending = values.get("ending", "steps")
+    loop.stopped = None if values["stopped"] == "interrupted" else values["stopped"]
+    loop.gradient_evaluations = values["gradient_evaluations"]
+    loop.batched_evaluations = values.get("batched_evaluations", loop.step)
+    loop.wall_time = values["wall_time"]
+    loop.recorded = [
         (name, _under(f"callback.{i}.", tensors)) for i, name in enumerate(values["callbacks"])
     ]
 
 
-def _take_rows(trainer: Trainer, values: dict[str, Any]) -> None:
+def _take_rows(loop: LoopState, values: dict[str, Any]) -> None:
     """Remove the restarts that had been removed already."""
-    rows = values.get("ensemble_rows", trainer.rows)
-    if len(rows) < trainer.restarts:
-        keep_restarts(trainer, torch.tensor([row in rows for row in trainer.rows]))
-    trainer.pruned = tuple(Pruned(**pruned) for pruned in values.get("pruned_restarts", ()))
+    rows = values.get("ensemble_rows", loop.rows)
+    if len(rows) < loop.restarts:
+        loop.keep(torch.tensor([i for i, row in enumerate(loop.rows) if row in rows]))
+    loop.pruned = tuple(Pruned(**pruned) for pruned in values.get("pruned_restarts", ()))
 
 
 def hand_back(

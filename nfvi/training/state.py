@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from nfvi.guide import Guide
-    from nfvi.training.history import History
-    from nfvi.training.loop import Trainer
+from nfvi.guides import Guide
+from nfvi.training.history import History
+from nfvi.training.loop_state import LoopState
 
 __all__ = ["Callback", "Stop", "TrainState"]
 
@@ -60,6 +59,7 @@ class Callback:
         """Take up the state from a checkpoint."""
 
 
+Snapshot: TypeAlias = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
 CallbackLike: TypeAlias = Callback | Callable[["TrainState"], Any]
 
 
@@ -70,23 +70,23 @@ class TrainState:
     clone what is to be kept.
     """
 
-    def __init__(self, trainer: Trainer, callbacks: Sequence[CallbackLike] = ()) -> None:
-        self._trainer, self._callbacks = trainer, callbacks
+    def __init__(self, loop: LoopState, snapshot: Snapshot) -> None:
+        self._loop, self._snapshot = loop, snapshot
 
     @property
     def step(self) -> int:
         """Steps done, from 1."""
-        return self._trainer.step
+        return self._loop.step
 
     @property
     def formula(self) -> str:
         """Of the guide; with ``NFVI("auto")`` that of this rung."""
-        return str(self._trainer.settings["formula"])
+        return str(self._loop.settings["formula"])
 
     @property
     def steps(self) -> int:
         """The step at which this run ends if nothing stops it."""
-        return self._trainer.last
+        return self._loop.last
 
     @property
     def stopped(self) -> str | None:
@@ -94,12 +94,12 @@ class TrainState:
 
         ``None`` while it goes on, and in :meth:`Callback.close` after an error.
         """
-        return self._trainer.stopped
+        return self._loop.stopped
 
     @property
     def history(self) -> History:
         """What was recorded of every step up to this one."""
-        return self._trainer.history
+        return self._loop.history
 
     @property
     def loss(self) -> Tensor:
@@ -129,7 +129,7 @@ class TrainState:
     @property
     def alive(self) -> Tensor:
         """Which restarts have not been dropped or pruned (R)."""
-        return self._trainer.whole(self._trainer.guard.alive, False)
+        return self._loop.whole(self._loop.guard.alive, False)
 
     @property
     def best(self) -> int:
@@ -140,12 +140,12 @@ class TrainState:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """Parameters after the update, by tracked name (``u_0``, …): each (R, \\*shape)."""
-        return self._named(self._trainer.ensemble.flat.detach())
+        return self._named(self._loop.ensemble.flat.detach())
 
     @property
     def gradients(self) -> dict[str, Tensor]:
         """The gradients that the update used, after clipping: each (R, \\*shape)."""
-        return self._named(self._trainer.gradient)
+        return self._named(self._loop.gradient)
 
     @property
     def group_gradients(self) -> dict[str, Tensor] | None:
@@ -154,24 +154,24 @@ class TrainState:
         Each (G, R, \\*shape), before clipping; groups of equal size have the plain gradient as
         their mean.
         """
-        groups = self._trainer.group_gradients
+        groups = self._loop.group_gradients
         if groups is None:
             return None
-        whole = torch.stack([self._trainer.whole(group) for group in groups])
-        return self._trainer.ensemble.named(whole)
+        whole = torch.stack([self._loop.whole(group) for group in groups])
+        return self._loop.ensemble.named(whole)
 
     @property
     def flows(self) -> tuple[str, ...]:
         """The flow of each layer, in order of application; ``u_3`` belongs to ``flows[3]``."""
-        return tuple(str(layer) for layer in self._trainer.ensemble.template.formula)
+        return tuple(str(layer) for layer in self._loop.ensemble.template.formula)
 
     def guide(self, restart: int | None = None) -> Guide:
         """A copy of the guide of one restart; default :attr:`best`."""
-        return self._trainer.guide(self.best if restart is None else restart)
+        return self._loop.guide(self.best if restart is None else restart)
 
     def _named(self, values: Tensor) -> dict[str, Tensor]:
-        return self._trainer.ensemble.named(self._trainer.whole(values))
+        return self._loop.ensemble.named(self._loop.whole(values))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON-able values from which ``NFVI.resume`` goes on bit for bit."""
-        return self._trainer.snapshot(self._callbacks)
+        return self._snapshot()

@@ -1,7 +1,11 @@
 """Callbacks: what can watch, record, stop and save a running fit."""
 
 from nfvi.training.callbacks.checkpoint import Checkpoint
-from nfvi.training.callbacks.convergence import CheckElboConvergence, CheckParametersConvergence
+from nfvi.training.callbacks.convergence import (
+    CheckElboConvergence,
+    CheckParametersConvergence,
+    gain_between,
+)
 from nfvi.training.callbacks.gradient_tracker import GradientTracker
 from nfvi.training.callbacks.progress_bar import ProgressBar, with_progress
 from nfvi.training.callbacks.tensorboard import TensorBoard
@@ -15,5 +19,6 @@ __all__ = [
     "ProgressBar",
     "TensorBoard",
     "Tracker",
+    "gain_between",
     "with_progress",
 ]

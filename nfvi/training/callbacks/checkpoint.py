@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from nfvi.checks import check_whole
-from nfvi.files import write_file
 from nfvi.training.state import Callback, Stop, TrainState
+from nfvi.utils import check_whole, write_file
 
 __all__ = ["Checkpoint"]
 

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nfvi.checks import check_positive, check_whole
 from nfvi.training.state import Callback, Stop, TrainState
+from nfvi.utils import check_positive, check_whole
 
 __all__ = ["CheckElboConvergence", "CheckParametersConvergence", "Gain", "gain_between"]
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nfvi.checks import check_whole
 from nfvi.training.state import Callback, Stop, TrainState
+from nfvi.utils import check_whole
 
 __all__ = ["GradientTracker"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nfvi.checks import check_whole
-from nfvi.progress import progress_bar, progress_wanted
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
+from nfvi.utils import check_whole, progress_bar, progress_wanted
 
 __all__ = ["ProgressBar", "with_progress"]
 

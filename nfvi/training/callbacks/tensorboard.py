@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nfvi.checks import check_whole
 from nfvi.training.state import Callback, Stop, TrainState
+from nfvi.utils import check_whole
 
 __all__ = ["TensorBoard"]
 

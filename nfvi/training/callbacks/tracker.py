@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfvi.checks import check_whole
 from nfvi.training.state import Callback, Stop, TrainState
+from nfvi.utils import check_whole
 
 __all__ = ["Tracker"]
 

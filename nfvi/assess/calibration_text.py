@@ -1,0 +1,85 @@
+"""A calibration as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nfvi.assess.rank_checks import LEVEL, RankCheck
+from nfvi.assess.uniformity import band
+from nfvi.fit import wrapped
+from nfvi.utils import align
+
+if TYPE_CHECKING:
+    from nfvi.assess.calibration import Calibration
+
+__all__ = ["calibration_text"]
+
+ROWS_SHOWN = 20
+FAILURES_SHOWN = 3
+CAVEAT = (
+    "Ranks are averages over data sets that the prior makes likely: a fit to one data set, yours"
+    " among them, may be better or worse. For that one, see print(fit) and fit.verify()."
+)
+
+
+def calibration_text(found: Calibration) -> str:
+    """What was done, a row for each scalar, the worst first, and what it means."""
+    words = [line for text in (_verdict(found), CAVEAT) for line in wrapped(text)]
+    lines = [line for text in _head(found) for line in wrapped(text)]
+    return "\n".join([*lines, "", _table(found), "", *words])
+
+
+def _head(found: Calibration) -> list[str]:
+    kind = "importance-resampled draws" if found.weighted else "draws"
+    lines = [
+        f"{found.formula!r} on {found.name}: {len(found.indices):,} simulations, ranks of the true"
+        f" values among {found.draws} {kind} of each fit, seed {found.seed}, {found.wall_time:.0f}"
+        " s"
+    ]
+    missing = found.simulations - len(found.indices) - len(found.failures)
+    if missing:
+        lines.append(f"interrupted: {missing:,} of {found.simulations:,} simulations were not done")
+    if found.failures:
+        shown = list(found.failures.items())[:FAILURES_SHOWN]
+        reasons = "; ".join(f"{index}: {reason}" for index, reason in shown)
+        more = "; ..." if len(found.failures) > FAILURES_SHOWN else ""
+        lines.append(f"{len(found.failures):,} fits failed and are left out ({reasons}{more})")
+    return lines
+
+
+def _table(found: Calibration) -> str:
+    header = ["", "mean rank", "spread", "p", "p of all", "the fit's draws are"]
+    order = sorted(found.checks, key=lambda check: check.p_value)
+    rows = [_row(check) for check in order[:ROWS_SHOWN]]
+    more = len(order) - len(rows)
+    return align(header, rows) + (f"\n... and {more} more in .checks" if more else "")
+
+
+def _row(check: RankCheck) -> list[str]:
+    ps = [_chance(check.p_value), _chance(check.adjusted)]
+    return [check.name, f"{check.mean:.3f}", f"{check.spread:.2f}", *ps, check.words]
+
+
+def _chance(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def _verdict(found: Calibration) -> str:
+    wrong = sum(not check.passed for check in found.checks)
+    total = len(found.checks)
+    if wrong:
+        return (
+            f"The ranks of {wrong} of {total} scalars are not uniform (mean 0.5 and spread 1, at a"
+            f" chance of {LEVEL:.0%} for all together): fits of this formula are not the posterior."
+            " Try a richer one, more steps, or weighted=True."
+        )
+    n = len(found.indices)
+    low, high = band(n, found.draws, LEVEL / total)
+    reach = float(np.max(high - low)) / (2 * n)
+    rest = " Some fits failed, though, and nothing is known of them." if found.failures else ""
+    return (
+        f"No rank departs from uniform by more than chance. {n:,} simulations see departures of an"
+        f" ECDF of more than about {reach:.2f}; four times as many see half of it.{rest}"
+    )

@@ -1,0 +1,189 @@
+"""What a comparison needs of a fit or a run: draws on both scales, their worth, their price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nfvi.mcmc import MCMCRun, ess
+from nfvi.targets import Target
+
+__all__ = ["Moments", "Posterior", "Side", "exact_side", "moments", "side_of"]
+
+
+class Posterior(Protocol):
+    """What can be compared: a ``Fit``, an ``MCMCRun``, or anything else with draws of a target.
+
+    A ``guide`` with ``device`` and ``sample(n, generator=)``, if there is one, gives the draws on
+    unconstrained space; otherwise ``sample`` must return them as a tensor. ``wall_time`` (seconds),
+    ``ess`` (effective draws bought by it) and ``formula`` (the name in tables) are read where
+    present.
+    """
+
+    @property
+    def target(self) -> Any:
+        """What the draws are of."""
+
+    def sample(self, n: int, *, seed: int | None = None) -> Tensor | dict[str, Tensor]:
+        """n draws, (n, d) or by site."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        label: the formula of a fit, ``"NUTS"``, ``"HMC"`` or ``"exact"``.
+        target: what the draws are of.
+        draws: (n, d), on unconstrained space, chain after chain.
+        chains: how many chains these are; 1 for independent draws.
+        independent: whether the draws are independent.
+        seconds: what they cost; nan if unknown, or nothing.
+        effective: effective draws bought by these seconds, one number for all scalars, or per site
+            (\\*event).
+        worst_rhat: the largest R-hat; nan for independent draws.
+    """
+
+    label: str
+    target: Target
+    draws: Tensor
+    chains: int
+    independent: bool
+    seconds: float
+    effective: float | Mapping[str, Tensor]
+    worst_rhat: float
+
+    @cached_property
+    def sites(self) -> dict[str, Tensor]:
+        """The draws on the constrained scale: site -> (n, \\*event)."""
+        with torch.no_grad():
+            return self.target.constrain(self.draws)
+
+    def relabelled(self, label: str) -> Side:
+        """The same side under another name."""
+        return replace(self, label=label)
+
+    def ess_per_second(self, site: str, k: int) -> float:
+        """Effective draws per second of scalar k of a site; nan if unknown."""
+        if isinstance(self.effective, Mapping):
+            return float(self.effective[site].flatten()[k]) / self.seconds
+        return self.effective / self.seconds
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one scalar: values, and the standard errors of mean and log sd."""
+
+    mean: float
+    sd: float
+    q5: float
+    q50: float
+    q95: float
+    mean_se: float
+    log_sd_se: float
+
+
+def side_of(posterior: Any, n: int, seed: int) -> Side:
+    """A fit or run as a side; a run gives all of its draws, a fit n fresh ones.
+
+    Raises:
+        TypeError: posterior is not one that can be compared.
+        ValueError: it has no target, or its draws are not (n, d).
+    """
+    if isinstance(posterior, MCMCRun):
+        return _side_of_run(posterior)
+    target = getattr(posterior, "target", None)
+    if not hasattr(posterior, "sample"):
+        raise TypeError(
+            f"compare takes fits and MCMC runs; got {type(posterior).__name__}, without sample()"
+        )
+    if not isinstance(target, Target):
+        raise ValueError(
+            "a fit without a target cannot be compared; load it by Fit.load(path, target=...)"
+        )
+    draws = _fresh_draws(posterior, n, seed)
+    if tuple(draws.shape) != (n, target.dim):
+        raise ValueError(f"expected draws ({n}, {target.dim}), got {tuple(draws.shape)}")
+    return Side(
+        label=str(getattr(posterior, "formula", type(posterior).__name__)),
+        target=target,
+        draws=draws.detach(),
+        chains=1,
+        independent=True,
+        seconds=float(getattr(posterior, "wall_time", math.nan)),
+        effective=float(getattr(posterior, "ess", math.nan)),
+        worst_rhat=math.nan,
+    )
+
+
+def exact_side(target: Target, n: int, seed: int, like: Tensor) -> Side:
+    """n exact draws of a target that has a sampler, in the dtype and on the device of ``like``."""
+    generator = torch.Generator(device=like.device).manual_seed(seed)
+    draws = target.sample(n, generator=generator, dtype=like.dtype, device=like.device)
+    return Side("exact", target, draws.detach(), 1, True, math.nan, math.nan, math.nan)
+
+
+def moments(side: Side, x: Tensor) -> Moments:
+    """Moments of one scalar of a side, with their Monte-Carlo errors.
+
+    The error of the mean is sd/√ESS, and that of log sd √((κ − 1)/4 ESS), κ the kurtosis; for
+    chains, ESS is that of the mean and of the sd.
+
+    Args:
+        side: whose draws they are.
+        x: (n,) float64 on the CPU, chain after chain.
+    """
+    mean, sd = x.mean(), x.std()
+    kurtosis = float(((x - mean) / sd).pow(4).mean())
+    n_mean = n_sd = float(len(x))
+    if not side.independent:
+        chains = x.reshape(side.chains, -1)
+        n_mean, n_sd = float(ess(chains, "mean")), float(ess(chains, "sd"))
+    q5, q50, q95 = torch.quantile(x, x.new_tensor([0.05, 0.5, 0.95])).tolist()
+    return Moments(
+        float(mean),
+        float(sd),
+        q5,
+        q50,
+        q95,
+        mean_se=float(sd) / math.sqrt(n_mean),
+        log_sd_se=math.sqrt(max(0.0, kurtosis - 1) / (4 * n_sd)),
+    )
+
+
+def _side_of_run(run: MCMCRun) -> Side:
+    worst = [float(r.nan_to_num(-math.inf).max()) for r in run.rhat.values() if r.numel()]
+    worst_rhat = max(worst, default=-math.inf)
+    return Side(
+        label=run.kernel,
+        target=run.target,
+        draws=run.draws.flatten(0, 1),
+        chains=run.draws.shape[0],
+        independent=False,
+        seconds=run.wall_time,
+        effective=run.ess_bulk,
+        worst_rhat=worst_rhat if worst_rhat > 0 else math.nan,
+    )
+
+
+def _fresh_draws(posterior: Any, n: int, seed: int) -> Tensor:
+    """n draws on unconstrained space."""
+    guide = getattr(posterior, "guide", None)
+    with torch.no_grad():
+        if guide is None:
+            draws = posterior.sample(n, seed=seed)
+        else:
+            generator = torch.Generator(device=guide.device).manual_seed(seed)
+            draws = guide.sample(n, generator=generator)
+    if not isinstance(draws, Tensor):
+        raise TypeError(
+            f"{type(posterior).__name__}.sample() gives sites and there is no guide; compare needs "
+            "draws on unconstrained space"
+        )
+    return draws

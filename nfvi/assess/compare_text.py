@@ -1,0 +1,129 @@
+"""A comparison as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nfvi.assess.compare_sides import Moments, Side
+from nfvi.utils import align, short, to_sd
+
+if TYPE_CHECKING:
+    from nfvi.assess.compare import Comparison, Row
+
+__all__ = ["comparison_text"]
+
+ROWS_SHOWN = 30
+RHAT_DISTRUST = 1.05
+STANDARD_ERRORS = 4
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """What was compared, the table per scalar, the distances, and how to read them."""
+    left, right = comparison.left, comparison.right
+    parts = [
+        f"{left.label} against {right.label}, on {left.target.name}",
+        "\n".join(map(_price, (left, right))),
+        _table(comparison),
+        _distances(comparison),
+        "\n".join(_words(comparison)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _price(side: Side) -> str:
+    kind = "independent draws" if side.independent else f"draws in {side.chains} chains"
+    text = f"{side.label}: {len(side.draws)} {kind}"
+    if not math.isnan(side.seconds):
+        text += f"; {side.seconds:.1f} s bought {_effective(side)}"
+    return text
+
+
+def _effective(side: Side) -> str:
+    if isinstance(side.effective, float):
+        return f"an importance-sampling ESS of {short(side.effective)}"
+    values = [float(x.nan_to_num(math.inf).min()) for x in side.effective.values() if x.numel()]
+    return f"a bulk ESS of {short(min(values, default=math.nan))} or more"
+
+
+def _table(comparison: Comparison) -> str:
+    header = ["", "", "mean", "sd", "5%", "50%", "95%", "ESS/s", "mean gap / sd", "sd ratio"]
+    lines = []
+    exact = {row.name: row.right for row in (comparison.against_exact or [()])[0]}
+    for row in comparison.table[:ROWS_SHOWN]:
+        sd = row.right.sd
+        gap = _with_error(row.mean_difference, row.mean_difference_se)
+        ratio = _with_error(row.sd_ratio, row.sd_ratio_se)
+        speeds = [short(speed, 3) for speed in row.ess_per_second]
+        lines += [
+            [row.name, comparison.left.label, *_values(row.left, sd), speeds[0], gap, ratio],
+            ["", comparison.right.label, *_values(row.right, sd), speeds[1], "", ""],
+        ]
+        if row.name in exact:
+            lines.append(["", "exact", *_values(exact[row.name], sd), "", "", ""])
+    more = len(comparison.table) - ROWS_SHOWN
+    return align(header, lines, left=2) + (f"\n... and {more} more in .table" if more > 0 else "")
+
+
+def _values(m: Moments, sd: float) -> list[str]:
+    return to_sd((m.mean, m.sd, m.q5, m.q50, m.q95), sd)
+
+
+def _with_error(value: float, error: float) -> str:
+    """A value with its standard error, both to the error's second digit at most."""
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return "-"
+    digits = 3 if error <= 0 else min(6, max(0, 1 - math.floor(math.log10(error))))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def _distances(comparison: Comparison) -> str:
+    d, left, right = comparison.distances, comparison.left.label, comparison.right.label
+    rows = [
+        [f"{left} to {right}", short(d.between, 3)],
+        [f"between halves of {left}", short(d.halves[0], 3)],
+        [f"between halves of {right}", short(d.halves[1], 3)],
+    ]
+    if d.to_exact is not None and d.exact_floor is not None:
+        rows += [
+            [f"{left} to exact", short(d.to_exact[0], 3)],
+            [f"{right} to exact", short(d.to_exact[1], 3)],
+            ["exact to exact", short(d.exact_floor, 3)],
+        ]
+    title = f"sliced Wasserstein distance, in sds, of {d.draws} draws (halves: {d.draws // 2})"
+    return align([title, ""], rows)
+
+
+def _words(comparison: Comparison) -> list[str]:
+    """What stands out."""
+    left, right = comparison.left, comparison.right
+    words = [_apart(comparison.table, f"{left.label} and {right.label}")]
+    if comparison.against_exact is not None:
+        for side, rows in zip((left, right), comparison.against_exact, strict=True):
+            words.append(_apart(rows, f"{side.label} and exact draws"))
+    for side in (left, right):
+        if side.worst_rhat > RHAT_DISTRUST:
+            words.append(
+                f"The chains of {side.label} disagree (R-hat {short(side.worst_rhat)}): its errors "
+                "are larger than the ± says, and it is no reference."
+            )
+    return words
+
+
+def _apart(rows: Sequence[Row], sides: str) -> str:
+    """How many means or sds differ by more than Monte-Carlo error explains."""
+    apart = [
+        r
+        for r in rows
+        if abs(r.mean_difference) > STANDARD_ERRORS * r.mean_difference_se
+        or abs(r.sd_ratio - 1) > STANDARD_ERRORS * r.sd_ratio_se
+    ]
+    if not apart:
+        return f"{sides}: no mean or sd differs by more than {STANDARD_ERRORS} standard errors."
+    worst = max(apart, key=lambda r: max(abs(r.mean_difference), abs(r.sd_ratio - 1)))
+    return (
+        f"{sides}: {len(apart)} of {len(rows)} scalars differ in mean or sd by more than "
+        f"{STANDARD_ERRORS} standard errors, most of all {worst.name}: mean "
+        f"{worst.mean_difference:+.2g} sd, sd ratio {worst.sd_ratio:.2g}."
+    )

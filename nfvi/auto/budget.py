@@ -1,0 +1,65 @@
+"""How much NFVI("auto") may spend."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nfvi.utils import check_positive, check_whole
+
+__all__ = ["Budget"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a climb; it ends at the first that is reached, with the best guide so far.
+
+    Args:
+        seconds: of wall time, over 0; ``None`` for no limit.
+        steps: optimiser steps in all.
+        evaluations: points at which the target's gradient is taken, in all.
+
+    Raises:
+        ValueError: a limit is not a number over 0.
+    """
+
+    seconds: float | None = None
+    steps: int | None = None
+    evaluations: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None:
+            check_positive("seconds", self.seconds)
+        if self.steps is not None:
+            check_whole("steps", self.steps, 1)
+        if self.evaluations is not None:
+            check_whole("evaluations", self.evaluations, 1)
+
+    @classmethod
+    def of(cls, value: Budget | float | None) -> Budget:
+        """A budget as it is, of so many seconds, or without limits for ``None``.
+
+        Raises:
+            ValueError: ``value`` is none of those.
+        """
+        if isinstance(value, Budget):
+            return value
+        if value is None:
+            return cls()
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise ValueError(
+                "budget must be seconds over 0, Budget(seconds=, steps=, evaluations=), or None for"
+                f" no limit, got {value!r}"
+            )
+        return cls(seconds=float(value))
+
+    def spent(self, seconds: float, steps: int, evaluations: int) -> str | None:
+        """Which limit has been reached, in words; ``None`` if none has."""
+        if self.seconds is not None and seconds >= self.seconds:
+            return f"the budget of {self.seconds:g} seconds was spent"
+        if self.steps is not None and steps >= self.steps:
+            return f"the budget of {self.steps:,} steps was spent"
+        if self.evaluations is not None and evaluations >= self.evaluations:
+            return f"the budget of {self.evaluations:,} evaluations was spent"
+        return None

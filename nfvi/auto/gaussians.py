@@ -1,0 +1,108 @@
+"""The first rungs of a climb: Gaussians, and a mixture of them where there are several modes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from nfvi.auto.record import Record
+from nfvi.auto.rungs import Learned, plan_of
+from nfvi.errors import FitError
+from nfvi.fit import mixture_weights
+from nfvi.guides import AnyGuide, MixtureGuide, Placement, parts
+from nfvi.starts import FULL_RANK_LIMIT, Modes, Start, explore, find_start, gaussian_guide
+from nfvi.targets import Target
+from nfvi.training import default_n_mc
+
+__all__ = ["gaussian_rungs", "mode_rungs", "nothing_finite"]
+
+WEIGHING = 2_000
+
+
+def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtype) -> Start:
+    """Keep the diagonal and, up to 300 dimensions, the full-rank Gaussian.
+
+    Args:
+        record: of the climb.
+        generator: of the draws.
+        dtype: of the guides.
+
+    Returns:
+        The best Gaussian.
+
+    Raises:
+        FitError: none has a finite ELBO.
+    """
+    try:
+        start = find_start(record.target, "auto", generator, dtype, record.enough)
+    except FitError as error:
+        raise FitError(nothing_finite(record.target)) from error
+    record.count(start.iterations, start.gradient_evaluations)
+    if start.diagonal is not None:
+        _keep(record, gaussian_guide(*start.diagonal, dtype))
+    if start.tril.dim() == 2:
+        _keep(record, gaussian_guide(start.loc, start.tril, dtype))
+    return start
+
+
+def mode_rungs(
+    record: Record, start: Start, generator: torch.Generator, dtype: torch.dtype
+) -> list[Placement]:
+    """Keep a mixture of Gaussians if it takes several, or a better one; up to 300 dimensions.
+
+    Args:
+        record: of the climb.
+        start: what :func:`gaussian_rungs` found.
+        generator: of the draws.
+        dtype: of the guides.
+
+    Returns:
+        Where flows are to start: on each mode, if modes are far apart; or on a better one than the
+        start's.
+    """
+    here = [start.placement(1.0)]
+    if record.target.dim > FULL_RANK_LIMIT:
+        return here
+    modes = explore(record.target, _full(start), generator, dtype, record.enough)
+    record.count(modes.iterations, modes.gradient_evaluations)
+    if len(modes.loc) > 1:
+        modes = _mixture(record, modes, generator, dtype)
+    if len(modes.loc) == 1 and modes.away_from(start.loc, _full(start).tril):
+        _keep(record, gaussian_guide(modes.loc[0], modes.tril[0], dtype))
+    elif not modes.apart():
+        return here
+    return [Placement(loc, tril) for loc, tril in zip(modes.loc, modes.tril, strict=True)]
+
+
+def nothing_finite(target: Target) -> str:
+    """What to say of a target on which no guide has a finite ELBO."""
+    return (
+        f'NFVI("auto") found no guide with a finite ELBO for {target.name!r}: its log-density is'
+        " −inf or NaN at draws of every Gaussian that was tried. It must be finite on all of R^d:"
+        " transform coordinates that are bounded, and see where it is NaN"
+    )
+
+
+def _full(start: Start) -> Start:
+    """The same with a matrix for its diagonal, where correlations were not worth having."""
+    return start if start.tril.dim() == 2 else replace(start, tril=start.tril.diag_embed())
+
+
+def _mixture(record: Record, modes: Modes, generator: torch.Generator, dtype: torch.dtype) -> Modes:
+    """Keep the mixture of those that it takes, if it takes more than one; these."""
+    pairs = zip(modes.loc, modes.tril, strict=True)
+    guides = [gaussian_guide(loc, tril, dtype) for loc, tril in pairs]
+    weights = mixture_weights(guides, record.target, WEIGHING, generator)
+    needed = (weights > 0).nonzero()[:, 0]
+    if len(needed) > 1:
+        chosen = [guides[i] for i in needed.tolist()]
+        _keep(record, MixtureGuide(chosen, weights[needed]))
+    return modes.choose(needed)
+
+
+def _keep(record: Record, guide: AnyGuide) -> None:
+    count, dim = len(parts(guide)), guide.dim
+    # What a run that goes on from it would take.
+    further = Learned(str(guide.formula), 1, default_n_mc(dim), 0.02)
+    record.add_gaussian(guide, plan_of(further, count, dim, record.seed))

@@ -1,0 +1,170 @@
+"""The rungs that NFVI("auto") may try: which flows, from what, for how long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from nfvi.guides import Guide, Placement
+from nfvi.training import Plan, default_gradient
+
+__all__ = [
+    "TAILS",
+    "Learned",
+    "candidates",
+    "grown_guides",
+    "heavier",
+    "learned_rungs",
+    "plan_of",
+    "prolonged",
+    "tailed_rung",
+]
+
+FEW_DIMENSIONS = 64
+VERY_FEW = 4
+SOBOL_LIMIT = 1_000
+TAILS = "studentt(df=20)"
+FOURIER = "monotone(features=fourier(8),alternate=false)*2"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Settings of one rung of learned flows.
+
+    Attributes:
+        formula: of the guide.
+        steps: of the optimiser.
+        n_mc: draws a step.
+        lr: learning rate at the top of the schedule.
+        tempered: for each restart, the fraction of the steps in which β rises.
+        base: of the guide.
+        within: the rung is left out if the last one is further than this below its log evidence
+            (nats), as more layers will be needed.
+        afresh: its layers start as the identity, and not as those of the last rung.
+    """
+
+    formula: str
+    steps: int
+    n_mc: int
+    lr: float
+    tempered: tuple[float, ...] = (0.0,)
+    base: str = "normal"
+    within: float = math.inf
+    afresh: bool = False
+
+
+def learned_rungs(dim: int) -> tuple[Learned, ...]:
+    """The rungs above the Gaussians.
+
+    Up to 64 dimensions these are layers of ``monotone``, which is the most flexible family for its
+    cost there; above, layers of ``realnvp``, whose cost grows more slowly.
+    """
+    if dim <= FEW_DIMENSIONS:
+        return (
+            Learned("monotone", 400, 128, 0.02),
+            Learned("monotone*2", 600, 256, 0.02, within=0.01),
+            Learned("monotone*3", 1_500, 256, 0.02),
+            Learned("monotone*3", 2_000, 256, 0.01),
+        )
+    return (
+        Learned("realnvp*4", 1_000, 64, 0.005),
+        Learned("realnvp*8", 2_000, 64, 0.005),
+        Learned("realnvp*12", 3_000, 128, 0.003),
+    )
+
+
+def tailed_rung(dim: int) -> Learned | None:
+    """What is learned afresh where the tails of all other rungs are too light, or ``None``.
+
+    Layers that were learned on a normal base have their tails from it; on a base of heavier ones
+    they do better from the beginning than when they are taken over.
+    """
+    if dim > FEW_DIMENSIONS:
+        return None
+    return Learned("monotone*3", 2_000, 512, 0.02, base="studentt(df=5)", afresh=True)
+
+
+def candidates(dim: int) -> tuple[Learned, ...]:
+    """What is tried side by side on a target of up to 4 dimensions that no Gaussian comes near.
+
+    One restart of each is tempered, since such targets often have several modes or a long ridge.
+    Sums of waves as features let a ridge turn many times, seen along the first coordinate or,
+    with ``reverse``, along the last; the base of those is Laplace's, as ridges are long.
+    """
+    if not 2 <= dim <= VERY_FEW:
+        return ()
+    tried = (("monotone*3", "normal"), (FOURIER, "laplace"), (f"{FOURIER}-reverse", "laplace"))
+    return tuple(Learned(text, 1_000, 128, 0.02, (0.5, 0.0), base) for text, base in tried)
+
+
+def prolonged(rung: Learned) -> Learned:
+    """What the best of the candidates goes on with: more steps, and many more draws in each."""
+    return replace(rung, steps=2_000, n_mc=1_024, lr=0.015, tempered=(0.0,))
+
+
+def heavier(rung: Learned) -> Learned:
+    """A short rung of the same formula on a base with heavier tails."""
+    return replace(rung, steps=300, lr=rung.lr / 2, base=TAILS)
+
+
+def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
+    """The arguments of the run of a rung.
+
+    Args:
+        rung: its settings.
+        restarts: guides side by side; those for which the rung has no tempering are components of
+            a mixture.
+        dim: d.
+        seed: of everything random.
+    """
+    tempered = rung.tempered if len(rung.tempered) == restarts else (0.0,) * restarts
+    trial = Guide(rung.formula, dim, generator=torch.Generator().manual_seed(0))
+    even = dim <= SOBOL_LIMIT and rung.base in ("normal", "laplace")
+    return Plan(
+        steps=rung.steps,
+        n_mc=rung.n_mc,
+        lengths=tuple(round(fraction * rung.steps) for fraction in tempered),
+        gradient=default_gradient(trial),
+        lr=rung.lr,
+        seed=seed,
+        draws="qmc" if even else "iid",
+        combine="mixture" if restarts > len(rung.tempered) else "best",
+    )
+
+
+def grown_guides(
+    rung: Learned,
+    starts: Sequence[Guide | Placement],
+    dim: int,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+) -> Iterator[Guide]:
+    """One guide for each start: a smaller guide with identity layers added, or a place alone.
+
+    Args:
+        rung: the settings.
+        starts: guides whose layers begin the formula of the rung, or placements; of guides only
+            the placements count where the rung is afresh.
+        dim: d.
+        dtype: of the guides.
+        generator: of the start of new layers around the identity.
+    """
+    for start in starts:
+        place = start.placement if isinstance(start, Guide) else start
+        device = None if place is None else place.loc.device
+        guide = Guide(
+            rung.formula,
+            dim,
+            base=rung.base,
+            placement=place,
+            generator=generator,
+            dtype=dtype,
+            device=device,
+        )
+        if isinstance(start, Guide) and not rung.afresh:
+            for new, old in zip(guide.flows, start.flows, strict=False):
+                new.load_state_dict(old.state_dict())
+        yield guide

@@ -1,0 +1,127 @@
+"""What ``--out`` leaves in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from nfvi.assess import Comparison
+from nfvi.density import DensityFit
+from nfvi.fit import Fit
+from nfvi.inference import NFVI
+from nfvi.mcmc import MCMCRun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+__all__ = ["Folder"]
+
+DPI = 120
+
+
+class Folder:
+    """The folder of results; without a path nothing is written.
+
+    Args:
+        path: made if it is not there; files of earlier results are replaced.
+        figures: whether to draw pictures, which needs Matplotlib.
+
+    Attributes:
+        written: the files so far, in order.
+
+    Raises:
+        OSError: the folder cannot be made, or is a file.
+    """
+
+    def __init__(self, path: Path | None, *, figures: bool) -> None:
+        self.path, self.figures = path, figures
+        self.written: list[Path] = []
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text."""
+        if self.path is not None:
+            (self.path / name).write_text(text.rstrip() + "\n", encoding="utf-8")
+            self._note(name)
+
+    def draws(self, name: str, sites: dict[str, Tensor]) -> None:
+        """Write draws as arrays by site, for ``numpy.load``."""
+        if self.path is not None:
+            arrays: dict[str, Any] = {k: x.detach().cpu().numpy() for k, x in sites.items()}
+            with (self.path / name).open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+            self._note(name)
+
+    def fit(self, fit: Fit, start: NFVI | None, draws: int) -> None:
+        """Write the fit, draws of it, and its pictures.
+
+        Args:
+            fit: with its target.
+            start: what was fitted, for the picture of the start; ``None`` leaves it out.
+            draws: how many draws.
+        """
+        if self.path is None:
+            return
+        fit.save(self.path / "fit.safetensors")
+        self._note("fit.safetensors")
+        sample = fit.sample(draws, seed=fit.seed)
+        self.draws("draws.npz", sample if isinstance(sample, dict) else {"z": sample})
+        if self.figures:
+            self._fit_figures(fit, start)
+
+    def comparison(self, run: MCMCRun, comparison: Comparison) -> None:
+        """Write the draws of a run, and the table and the picture of its comparison."""
+        if self.path is None:
+            return
+        self.draws("nuts.npz", run.sites())
+        self.text("table.txt", str(comparison))
+        if self.figures:
+            self._figure("comparison.png", comparison.plot())
+
+    def density(self, fit: DensityFit, x: Any, context: Any) -> None:
+        """Write a fit to data, log q of each row, and its pictures.
+
+        Args:
+            fit: to the rows x (n, d).
+            x: the rows.
+            context: (n, c), or ``None``.
+        """
+        if self.path is None:
+            return
+        fit.save(self.path / "fit.safetensors")
+        self._note("fit.safetensors")
+        scores = np.asarray(fit.score_samples(x, context), np.float64)
+        lines = [f"{row},{score!r}" for row, score in enumerate(scores.tolist())]
+        self.text("scores.csv", "\n".join(["row,log_prob", *lines]))
+        if self.figures:
+            from nfvi import plots
+
+            self._figure("history.png", plots.history(fit).get_figure(root=True))
+            if fit.dim <= 2 and context is None:
+                self._figure("density.png", plots.density(fit, x).get_figure(root=True))
+
+    def _fit_figures(self, fit: Fit, start: NFVI | None) -> None:
+        from nfvi import plots
+
+        if fit.steps:
+            self._figure("history.png", plots.history(fit).get_figure(root=True))
+        if start is not None and fit.path is None and fit.target is not None:
+            axes = plots.starting(start, fit.target, seed=fit.seed)
+            self._figure("starting.png", axes.get_figure(root=True))
+        if fit.dim == 2:
+            self._figure("target.png", plots.fitted(fit))
+        if fit.dim != 2 or (fit.target is not None and fit.target.named):
+            self._figure("posterior.png", plots.pairs(fit))
+
+    def _figure(self, name: str, figure: Figure | SubFigure | None) -> None:
+        if self.path is not None and figure is not None:
+            figure.savefig(self.path / name, dpi=DPI)  # type: ignore[union-attr]
+            self._note(name)
+
+    def _note(self, name: str) -> None:
+        if self.path is not None and self.path / name not in self.written:
+            self.written.append(self.path / name)

@@ -1,0 +1,173 @@
+"""One run of ``nfvi fit``: the fit, NUTS beside it, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nfvi.assess import compare
+from nfvi.cli.files import Folder
+from nfvi.cli.options import (
+    INTERRUPTED,
+    can_draw,
+    check_word,
+    device_of,
+    dtype_of,
+    fractions,
+    number_or_auto,
+)
+from nfvi.cli.target import load_target
+from nfvi.fit import Fit
+from nfvi.formula import Formula
+from nfvi.inference import NFVI, WORDS, is_auto
+from nfvi.mcmc import nuts
+from nfvi.training import Checkpoint
+from nfvi.utils import check_whole
+
+__all__ = ["Request", "run"]
+
+ROWS_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of ``nfvi fit``, as they were given; ``None`` where they were not."""
+
+    target: str
+    formula: str
+    dim: int | None
+    base: str | None
+    jitter: float | None
+    seed: int | None
+    dtype: str | None
+    device: str | None
+    init: str | None
+    steps: str | None
+    n_mc: str | None
+    restarts: int | None
+    anneal: str | None
+    gradient: str | None
+    lr: str | None
+    budget: float | None
+    checkpoint: Path | None
+    resume: bool
+    nuts: bool
+    draws: int
+    warmup: int
+    chains: int
+    out: Path | None
+    progress: bool | None
+
+
+def run(request: Request) -> int:
+    """Fit, sample, compare, print, write; returns the exit code.
+
+    Ctrl-C ends the fit, or NUTS, and keeps what there is.
+    """
+    _check(request)
+    start = _start(request)
+    folder = Folder(request.out, figures=request.out is not None and can_draw())
+    with load_target(request.target) as target:
+        fit = start.fit(target, **_fit_arguments(request))
+        said = [str(fit), *_sites(fit, request)]
+        typer.echo("\n\n".join(said))
+        folder.fit(fit, None if request.resume else start, request.draws)
+        code = INTERRUPTED if fit.stopped == "interrupted" else 0
+        if request.nuts and code == 0:
+            code = _beside(fit, request, folder, said)
+    folder.text("summary.txt", "\n\n".join(said))
+    if folder.written:
+        typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in folder.written))
+    return code
+
+
+def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
+    """NUTS on the target of the fit, and the comparison."""
+    try:
+        chains = nuts(
+            fit.target,
+            draws=request.draws,
+            warmup=request.warmup,
+            chains=request.chains,
+            seed=fit.seed,
+            dtype=fit.guide.dtype,
+            device=fit.guide.device,
+            progress=request.progress,
+        )
+    except KeyboardInterrupt:
+        typer.echo("nfvi: NUTS was interrupted before it had draws; the fit is kept", err=True)
+        return INTERRUPTED
+    comparison = compare(fit, chains, seed=fit.seed)
+    new = [str(chains), str(comparison)]
+    said += new
+    typer.echo("\n" + "\n\n".join(new))
+    folder.comparison(chains, comparison)
+    return INTERRUPTED if chains.interrupted else 0
+
+
+def _start(request: Request) -> NFVI:
+    if request.resume and request.checkpoint is not None:
+        resumed = NFVI.resume(request.checkpoint, device=device_of(request.device))
+        if resumed.formula != Formula.parse(request.formula):
+            raise ValueError(
+                f"the checkpoint is of {str(resumed.formula)!r}, not {request.formula!r}"
+            )
+        return resumed
+    return NFVI(
+        request.formula,
+        base=request.base or "normal",
+        jitter=request.jitter,
+        seed=request.seed,
+        dtype=dtype_of(request.dtype),
+        device=device_of(request.device),
+    )
+
+
+def _fit_arguments(request: Request) -> dict[str, Any]:
+    return {
+        "dim": request.dim,
+        "init": request.init,
+        "steps": number_or_auto("steps", request.steps, int),
+        "n_mc": number_or_auto("n-mc", request.n_mc, int),
+        "restarts": request.restarts,
+        "anneal": fractions(request.anneal),
+        "gradient": request.gradient,
+        "lr": number_or_auto("lr", request.lr, float),
+        "budget": request.budget,
+        "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
+        "progress": request.progress,
+    }
+
+
+def _check(request: Request) -> None:
+    """What can be known to be wrong before anything has run."""
+    if request.resume:
+        if request.checkpoint is None:
+            raise ValueError("--resume needs --checkpoint PATH, the file to go on from")
+        if is_auto(request.formula):
+            raise ValueError("--resume goes on with a formula; auto keeps no checkpoint")
+        fixed = ("base", "jitter", "seed", "dtype", "gradient")
+        if given := [name for name in fixed if getattr(request, name) is not None]:
+            raise ValueError(f"--{given[0]} is fixed by the checkpoint; leave it out with --resume")
+    check_word("init", request.init, WORDS)
+    if request.budget is not None and not 0 < request.budget < math.inf:
+        raise ValueError(f"--budget takes seconds over 0, got {request.budget:g}")
+    for name, least in (("draws", 8), ("warmup", 0), ("chains", 1)):
+        check_whole(name, getattr(request, name), least)
+    if not is_auto(request.formula):
+        if request.budget is not None:
+            raise ValueError("--budget is for the formula auto; use --steps with a formula")
+        Formula.parse(request.formula)
+
+
+def _sites(fit: Fit, request: Request) -> list[str]:
+    """The table of a model's sites, where no comparison will show it."""
+    if request.nuts or fit.target is None or not fit.target.named:
+        return []
+    lines = fit.summary().splitlines()
+    more = len(lines) - 1 - ROWS_SHOWN
+    return ["\n".join(lines[: ROWS_SHOWN + 1]) + (f"\n... and {more} more" if more > 0 else "")]

@@ -1,0 +1,190 @@
+"""A density in the units of data: a guide of standardised rows, scored and sampled from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.density.points import Points, read_context, read_points
+from nfvi.density.standardization import Standardization
+from nfvi.fit import summarize
+from nfvi.formula import Formula
+from nfvi.guides import Guide
+from nfvi.utils import check_whole
+
+__all__ = ["Density", "guide_of"]
+
+CHUNK = 16_384
+
+
+class Density:
+    """A density q(x), or q(x | context), in the units of the data that it was fitted to.
+
+    Args:
+        guide: q of standardised rows.
+        standardization: mean and sd of each column.
+        settings: how it was made; ``seed``, ``columns`` and ``draws`` (their dtype) are read.
+    """
+
+    def __init__(
+        self, guide: Guide, standardization: Standardization, settings: dict[str, Any]
+    ) -> None:
+        self.guide = guide.requires_grad_(False).eval()
+        self.standardization = standardization.to(guide.device)
+        self.settings = settings
+        self._generator = torch.Generator(guide.device).manual_seed(self.seed)
+
+    @property
+    def seed(self) -> int:
+        """The seed that fixes the fit."""
+        return int(self.settings["seed"])
+
+    @property
+    def formula(self) -> Formula:
+        """The formula of the guide."""
+        return self.guide.formula
+
+    @property
+    def dim(self) -> int:
+        """d, the number of columns."""
+        return self.guide.dim
+
+    @property
+    def context_dim(self) -> int:
+        """c, the number of columns of the context; 0 without one."""
+        return self.guide.context_dim
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the columns, where the data were a table."""
+        names = self.settings["columns"]
+        return None if names is None else tuple(names)
+
+    def log_prob(self, x: Tensor, context: Any = None) -> Tensor:
+        """log q(x | context) (\\*) of points x (\\*, d), with gradients with respect to both.
+
+        Args:
+            x: a tensor (\\*, d), or of any shape without 1 at its end for d = 1.
+            context: (\\*, c), or one context (c) for all points; where the fit has one.
+
+        Raises:
+            TypeError: x is no tensor.
+            ValueError: the width of points or context is not that of the data.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"log_prob takes a tensor, got {type(x).__name__}; score_samples takes arrays"
+            )
+        points = x.unsqueeze(-1) if self.dim == 1 and x.shape[-1:] != (1,) else x
+        if points.shape[-1:] != (self.dim,):
+            raise ValueError(f"x has shape {tuple(x.shape)}, and this fit needs (*, {self.dim})")
+        value = self._log_prob(points, read_context(context, self.context_dim, points.shape[:-1]))
+        return value.to(x if x.is_floating_point() else self.guide.dtype)
+
+    def score_samples(self, x: Any, context: Any = None) -> Any:
+        """log q(x | context) of each row (n), nats in the units of the data.
+
+        Args:
+            x: rows (n, d), or (n) for d = 1: an array, tensor or table.
+            context: (n, c), or one context (c) for all rows; where the fit has one.
+
+        Returns:
+            A tensor for a tensor, otherwise a NumPy array.
+
+        Raises:
+            TypeError: x does not hold real numbers.
+            ValueError: the width of x or context is not that of the data, or there are NaN or inf.
+        """
+        points = read_points(x, self.dim, self.columns)
+        given = read_context(context, self.context_dim, points.x.shape[:1])
+        return points.like(self._score(points, given))
+
+    def score(self, x: Any, context: Any = None) -> float:
+        """The mean of :meth:`score_samples`: log-likelihood a row, nats."""
+        points = read_points(x, self.dim, self.columns)
+        given = read_context(context, self.context_dim, points.x.shape[:1])
+        return float(self._score(points, given).mean())
+
+    def sample(self, n: int, context: Any = None, *, seed: int | None = None) -> Tensor:
+        """Draws in the units of the data and in their floating-point type.
+
+        Args:
+            n: how many, for each context.
+            context: one context (c), or several (m, c); where the fit has one.
+            seed: for the same draws each time; ``None`` goes on in the fit's own stream.
+
+        Returns:
+            (n, d); for several contexts (n, m, d).
+        """
+        check_whole("n", n, 1)
+        stream = self._generator
+        if seed is not None:
+            check_whole("seed", seed, 0, 2**63 - 1)
+            stream = torch.Generator(self.guide.device).manual_seed(seed)
+        given = read_context(context, self.context_dim, None)
+        if given is not None:
+            given = self.standardization.of_context(given, self.guide.dtype)
+        z = self.guide.sample(n, context=given, generator=stream)
+        return self.standardization.to_data(z).to(getattr(torch, self.settings["draws"]))
+
+    def summary(self, n: int = 10_000, context: Any = None) -> str:
+        """A table of mean, sd and quantiles of every column, from n draws."""
+        return summarize(self._sites(self.sample(n, context, seed=0)))
+
+    def _score(self, points: Points, context: Tensor | None) -> Tensor:
+        whole = context is None or context.dim() == 1
+        pieces = []
+        with torch.no_grad():
+            for first in range(0, len(points.x), CHUNK):
+                part = slice(first, first + CHUNK)
+                given = context if whole else context[part]  # type: ignore[index]
+                pieces.append(self._log_prob(points.x[part], given))
+        return torch.cat(pieces) if pieces else points.x.new_zeros(0)
+
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """log q (\\*) in float64, on the device of x."""
+        units, dtype = self.standardization, self.guide.dtype
+        given = None if context is None else units.of_context(context, dtype)
+        log_q = self.guide.log_prob(units.of_points(x, dtype), context=given)
+        return (log_q.double() - units.log_scale).to(x.device)
+
+    def _sites(self, draws: Tensor) -> dict[str, Tensor]:
+        if self.columns is None:
+            return {"x": draws}
+        return dict(zip(self.columns, draws.unbind(-1), strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As in a file: numbers, and the settings that a guide is made anew from.
+        return {
+            **vars(self),
+            "guide": self.guide.state_dict(),
+            "_generator": self._generator.get_state(),
+            "device": str(self.guide.device),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        device = state.pop("device")
+        self.__dict__.update(state)
+        guide = guide_of(state["settings"], state["guide"], device)
+        self.guide = guide.requires_grad_(False).eval()
+        self._generator = torch.Generator(device)
+        self._generator.set_state(state["_generator"])
+
+
+def guide_of(
+    settings: dict[str, Any], state: dict[str, Tensor], device: torch.device | str | None
+) -> Guide:
+    """The guide that the settings of a fit describe, with parameters from a state dict."""
+    guide = Guide(
+        settings["formula"],
+        settings["dim"],
+        base=settings["base"],
+        context_dim=settings["context_dim"],
+        generator=torch.Generator().manual_seed(0),
+        dtype=getattr(torch, settings["dtype"]),
+        device=device,
+    )
+    guide.load_state_dict(state)
+    return guide

@@ -1,0 +1,112 @@
+"""What ``print(fit)`` says of a fit to data: the numbers, what they mean, and what to beware of."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from nfvi.fit import plus_minus, wrapped
+
+if TYPE_CHECKING:
+    from nfvi.density.fit import DensityFit
+    from nfvi.density.quality import Likelihood
+
+__all__ = ["describe"]
+
+# Nats a row between training and held-out rows that are worth a word, if they are no accident.
+GAP = 0.05
+# Standard errors beyond which a difference is no accident.
+SURE = 2.0
+CAVEAT = (
+    "A likelihood is a mean over rows like these: it says little about the tails, or about places"
+    " where no rows are. Set draws beside the data, fit.sample(n)."
+)
+
+
+def describe(fit: DensityFit) -> str:
+    """The text of a fit to data, in lines of less than 100 columns."""
+    advice = [line for text in (*_verdict(fit), CAVEAT) for line in wrapped(text)]
+    return "\n".join([*_header(fit), "", *_numbers(fit), "", *advice])
+
+
+def _header(fit: DensityFit) -> list[str]:
+    how = {"steps": "all steps done", "interrupted": "interrupted; refine() goes on"}
+    rows = fit.quality.train.rows
+    given = f", context of {fit.context_dim}" if fit.context_dim else ""
+    epochs = fit.steps * fit.settings["batch_size"] / rows
+    lines = [
+        f"NFVI {str(fit.formula)!r} on data, d = {fit.dim}{given}, base {fit.guide.base},"
+        f" seed {fit.seed}",
+        *wrapped(
+            f"{fit.steps:,} steps of {fit.settings['batch_size']:,} rows ({epochs:,.4g} epochs),"
+            f" {fit.wall_time:.1f} s ({how.get(fit.stopped, fit.stopped)})"
+        ),
+    ]
+    looks = fit.validation
+    if looks is not None:
+        lines += wrapped(
+            f"kept: the state after step {looks.best_step:,}, the best on the held-out rows of"
+            f" {len(looks.steps):,} looks"
+        )
+    return lines
+
+
+def _numbers(fit: DensityFit) -> list[str]:
+    found = [("training", fit.quality.train)]
+    if fit.quality.held_out is not None:
+        found.append(("held out", fit.quality.held_out))
+    rows = [(name, *_cells(one), f"{one.rows:,}") for name, one in found]
+    widths = [max(len(row[i]) for row in rows) for i in (1, 2)]
+    lines = ["  log-likelihood in nats a row, and that of a Gaussian with full covariance:"]
+    return lines + [
+        f"  {name:<9}  {value:>{widths[0]}}  Gaussian {gaussian:>{widths[1]}}  {count} rows"
+        for name, value, gaussian, count in rows
+    ]
+
+
+def _cells(one: Likelihood) -> tuple[str, str]:
+    gaussian = f"{one.gaussian:.3f}" if math.isfinite(one.gaussian) else "- (singular)"
+    return plus_minus(one.mean, one.se), gaussian
+
+
+def _verdict(fit: DensityFit) -> list[str]:
+    train, held_out = fit.quality.train, fit.quality.held_out
+    if held_out is None:
+        return [
+            "No rows were held out, so nothing here can show overfitting: the training likelihood"
+            " rises with every layer. validation=0.1 holds out a tenth."
+        ]
+    said = []
+    gap = train.mean - held_out.mean
+    error = math.hypot(train.se, held_out.se)
+    if not gap <= max(GAP, SURE * error):
+        said.append(
+            f"Training rows are {gap:.2g} nats likelier than held-out ones: it overfits. Fewer or"
+            " smaller layers, weight decay (optimizer=torch.optim.AdamW) or more rows would help."
+        )
+    ahead = held_out.mean - held_out.gaussian
+    if ahead <= 0:
+        said.append(
+            "On the held-out rows a Gaussian with full covariance does as well or better: this"
+            " formula is more than these rows can carry, or has not been fitted for long enough."
+        )
+    said.append(
+        "The state that did best on the held-out rows was kept, so their number is a little too"
+        " high; rows that the fit never saw give a fair one, fit.score(x)."
+    )
+    return said + _still_rising(fit)
+
+
+def _still_rising(fit: DensityFit) -> list[str]:
+    """The advice to go on, where the best of many looks is the last one and still better."""
+    looks = fit.validation
+    if looks is None or len(looks.steps) < 10 or looks.best < len(looks.steps) - 1:
+        return []
+    before = float(looks.log_likelihood[-1 - len(looks.steps) // 5])
+    gain = float(looks.log_likelihood[-1]) - before
+    if not gain > 0.01:
+        return []
+    return [
+        f"The held-out likelihood rose by {gain:.2g} nats in the last fifth: more epochs,"
+        " fit.refine(epochs), will help."
+    ]

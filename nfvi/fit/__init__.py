@@ -1,0 +1,39 @@
+"""What a fit to a target gives: its guide, how good that is, and what can be done with it."""
+
+from nfvi.fit.approximation import Approximation
+from nfvi.fit.combine import outcome
+from nfvi.fit.diagnostics import (
+    KHAT_LIMIT,
+    Diagnostics,
+    WeightedDraws,
+    diagnose,
+    draw_weighted,
+    elbo_of,
+    evaluate,
+)
+from nfvi.fit.fit import Fit
+from nfvi.fit.mixture_weights import mixture_weights
+from nfvi.fit.path import ClimbPath, Rung
+from nfvi.fit.restarts import Restart, kept
+from nfvi.fit.text import plus_minus, summarize, wrapped
+
+__all__ = [
+    "KHAT_LIMIT",
+    "Approximation",
+    "ClimbPath",
+    "Diagnostics",
+    "Fit",
+    "Restart",
+    "Rung",
+    "WeightedDraws",
+    "diagnose",
+    "draw_weighted",
+    "elbo_of",
+    "evaluate",
+    "kept",
+    "mixture_weights",
+    "outcome",
+    "plus_minus",
+    "summarize",
+    "wrapped",
+]

@@ -1,0 +1,228 @@
+"""A guide beside its target: draws, densities, and how good the one is for the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.errors import FitError
+from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
+from nfvi.fit.expectation import Expectation, expectation_of
+from nfvi.fit.text import summarize
+from nfvi.formula import Formula
+from nfvi.guides import AnyGuide
+from nfvi.targets import Target
+from nfvi.utils import check_whole, to_inference_data
+
+__all__ = ["Approximation"]
+
+DIAGNOSTIC_DRAWS = 10_000
+
+
+class Approximation:
+    """A guide q as an approximation of a target p, with its quality.
+
+    Args:
+        guide: q on unconstrained space.
+        target: p, or ``None`` where it is not at hand; draws and log q need none.
+        settings: how the guide was made; ``seed``, ``target`` (its name) and ``named`` are read.
+        diagnostics: if they are known already.
+    """
+
+    def __init__(
+        self,
+        guide: AnyGuide,
+        target: Target | None,
+        settings: dict[str, Any],
+        diagnostics: Diagnostics | None = None,
+    ) -> None:
+        self.guide = guide.requires_grad_(False).eval()
+        self.target, self.settings = target, settings
+        self._diagnostics = diagnostics
+        # A stream of its own, so that draws taken from a fit do not change how it is refined.
+        self._generator = torch.Generator(guide.device).manual_seed(self.seed)
+
+    @property
+    def seed(self) -> int:
+        """The seed that fixes the fit."""
+        return int(self.settings["seed"])
+
+    @property
+    def formula(self) -> Formula:
+        """The formula of the guide."""
+        return self.guide.formula
+
+    @property
+    def dim(self) -> int:
+        """d, the dimension of unconstrained space."""
+        return self.guide.dim
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """All numbers about the quality of the fit, computed from 10 000 draws once."""
+        if self._diagnostics is None:
+            generator = torch.Generator(self.guide.device).manual_seed(self.seed + 1)
+            draws = draw_weighted(self.guide, self._known_target(), DIAGNOSTIC_DRAWS, generator)
+            self._diagnostics = diagnose(draws)
+        return self._diagnostics
+
+    @property
+    def elbo(self) -> float:
+        """E_q[log p − log q] = log Z − KL(q ‖ p), nats."""
+        return self.diagnostics.elbo
+
+    @property
+    def elbo_se(self) -> float:
+        """Monte-Carlo standard error of :attr:`elbo`."""
+        return self.diagnostics.elbo_se
+
+    @property
+    def khat(self) -> float:
+        """Pareto k-hat of the importance weights; below 0.7 they can be used."""
+        return self.diagnostics.khat
+
+    @property
+    def ess(self) -> float:
+        """Effective draws after importance weighting, out of 10 000."""
+        return self.diagnostics.ess
+
+    @property
+    def log_evidence(self) -> float:
+        """Importance-sampling estimate of log Z, nats."""
+        return self.diagnostics.log_evidence
+
+    @property
+    def log_evidence_se(self) -> float:
+        """Standard error of :attr:`log_evidence`."""
+        return self.diagnostics.log_evidence_se
+
+    def sample(self, n: int, *, seed: int | None = None) -> Any:
+        """Draws from the guide.
+
+        Args:
+            n: how many.
+            seed: for the same draws each time; ``None`` goes on in the fit's own stream.
+
+        Returns:
+            A tensor (n, d) for a log-density; a dict of constrained sites, each (n, \\*event),
+            for a model.
+        """
+        check_whole("n", n, 1)
+        return self._sites(self.guide.sample(n, generator=self._stream(seed)))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z) (\\*) at points z (\\*, d) of unconstrained space."""
+        if not isinstance(z, Tensor) or z.shape[-1:] != (self.dim,):
+            got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+            raise ValueError(f"z must be a tensor (*, {self.dim}) for this fit, got {got}")
+        return self.guide.log_prob(z)
+
+    def weighted_draws(self, n: int, *, seed: int | None = None) -> WeightedDraws:
+        """n unconstrained draws with log p, log q and Pareto-smoothed importance weights."""
+        check_whole("n", n, 1)
+        return draw_weighted(self.guide, self._known_target(), n, self._stream(seed))
+
+    def expectation(
+        self, function: Callable[[Any], Tensor], n: int = 10_000, *, seed: int | None = None
+    ) -> Expectation:
+        """E_p[f] under the target itself, by Pareto-smoothed importance sampling.
+
+        Args:
+            function: f, from what :meth:`sample` returns, a tensor (n, d) or a dict of sites,
+                to values (n, \\*shape).
+            n: draws.
+            seed: as for :meth:`sample`.
+
+        Returns:
+            The mean with its standard error, and the k-hat that says whether to believe it.
+
+        Raises:
+            FitError: the fit was loaded without its target, or no draw has any weight.
+            TypeError: ``function`` is none.
+            ValueError: the function does not return one finite value for each draw.
+
+        Example:
+            >>> fit.expectation(lambda z: z.square()).mean  # doctest: +SKIP
+        """
+        if not callable(function):
+            raise TypeError(
+                f"function must take the draws, as in lambda z: z.square(), got {function!r}"
+            )
+        draws = self.weighted_draws(n, seed=seed)
+        return expectation_of(function, self._sites(draws.z), draws)
+
+    def importance_resample(self, n: int, *, seed: int | None = None) -> Any:
+        """Draws from the guide resampled by their importance weights, closer to the target.
+
+        10 n draws (at least 10 000) are weighted with Pareto-smoothed weights, and n of them
+        are chosen with replacement. Only as good as k-hat allows, see ``print(fit)``.
+
+        Args:
+            n: how many.
+            seed: as for :meth:`sample`.
+
+        Returns:
+            The same form as :meth:`sample`.
+
+        Reference:
+            Smith and Gelfand, Bayesian statistics without tears: a sampling-resampling
+            perspective, 1992.
+        """
+        check_whole("n", n, 1)
+        stream = self._stream(seed)
+        draws = draw_weighted(self.guide, self._known_target(), max(10 * n, 10_000), stream)
+        if not bool((draws.log_weights > -torch.inf).any()):
+            raise FitError("no draw of the guide has a finite log-density under the target")
+        # torch.multinomial takes at most 2²⁴ categories, and inverting the CDF is as good.
+        total = draws.log_weights.exp().cumsum(0)
+        uniform = torch.rand(n, generator=stream, dtype=total.dtype, device=total.device)
+        index = torch.searchsorted(total, uniform * total[-1]).clamp_max(len(total) - 1)
+        return self._sites(draws.z[index])
+
+    def summary(self, n: int = 10_000) -> str:
+        """A table of mean, sd and quantiles of every scalar, from n draws of the guide."""
+        draws = self.sample(n, seed=0)
+        return summarize(draws if isinstance(draws, dict) else {"z": draws})
+
+    def to_arviz(self, n: int = 1_000, *, seed: int | None = None) -> Any:
+        """n draws as one chain for ArviZ, with log p and log q in ``sample_stats``.
+
+        The diagnostics are attributes. See :func:`nfvi.utils.to_inference_data` for the
+        type.
+        """
+        draws = self.weighted_draws(n, seed=seed)
+        posterior = self._known_target().constrain(draws.z)
+        attrs = {"inference_library": "nfvi", **self._attributes(), **self.diagnostics.as_dict()}
+        return to_inference_data(
+            {name: value.unsqueeze(0) for name, value in posterior.items()},
+            {"lp": draws.log_p.unsqueeze(0), "log_q": draws.log_q.unsqueeze(0)},
+            attrs,
+        )
+
+    def _attributes(self) -> dict[str, Any]:
+        """What ArviZ is told of the approximation, beside the diagnostics."""
+        return {"formula": str(self.formula), "base": str(self.guide.base), "seed": self.seed}
+
+    def _sites(self, z: Tensor) -> Any:
+        if self.target is None and self.settings["named"]:
+            self._known_target()
+        if self.target is None or not self.target.named:
+            return z
+        return self.target.constrain(z)
+
+    def _known_target(self) -> Target:
+        if self.target is None:
+            raise FitError(
+                f"this fit was loaded without its target {self.settings['target']!r}; pass it as"
+                " Fit.load(path, target=...). fit.guide.sample(n) gives unconstrained draws"
+            )
+        return self.target
+
+    def _stream(self, seed: int | None) -> torch.Generator:
+        if seed is None:
+            return self._generator
+        check_whole("seed", seed, 0, 2**63 - 1)
+        return torch.Generator(self.guide.device).manual_seed(seed)

@@ -1,0 +1,58 @@
+"""What a finished run gives: its best restart, or a mixture of those in different modes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from nfvi.fit.mixture_weights import mixture_weights
+from nfvi.fit.restarts import Restart, kept, rank
+from nfvi.guides import AnyGuide, MixtureGuide
+from nfvi.training import Trainer
+
+__all__ = ["outcome"]
+
+DRAWS = 2_000
+NATS = 10.0
+
+
+def outcome(trainer: Trainer) -> tuple[AnyGuide, tuple[Restart, ...]]:
+    """The guide of a run, and every restart with its ELBO and its share in the guide.
+
+    With ``combine="mixture"`` among the settings, the restarts with a finite ELBO within 10 nats of
+    the best get the weights of :func:`~nfvi.fit.mixture_weights.mixture_weights`, from 2 000 draws
+    of each. If one of them is all that is needed, the guide is that one and no mixture.
+
+    Args:
+        trainer: after its run.
+    """
+    restarts = rank(trainer, trainer.settings["seed"])
+    if trainer.settings.get("combine") == "mixture":
+        restarts = _weighed(trainer, restarts)
+    guides = [trainer.guide(index) for index in kept(restarts)]
+    weights = [r.weight for r in restarts if r.weight is not None]
+    return (MixtureGuide(guides, weights) if weights else guides[0]), restarts
+
+
+def _weighed(trainer: Trainer, restarts: Sequence[Restart]) -> tuple[Restart, ...]:
+    """The restarts with their weights, or with another best one where that is all it takes."""
+    best = next(r for r in restarts if r.best)
+    able = [
+        r
+        for r in restarts
+        if r.pruned is None and math.isfinite(r.elbo) and r.elbo >= best.elbo - NATS
+    ]
+    if len(able) < 2:
+        return tuple(restarts)
+    # Another stream than those of the ranking and of the diagnostics.
+    generator = torch.Generator(trainer.ensemble.flat.device)
+    generator.manual_seed(trainer.settings["seed"] + 2)
+    guides = [trainer.guide(r.index) for r in able]
+    weights = mixture_weights(guides, trainer.target, DRAWS, generator).tolist()
+    shares = {r.index: w for r, w in zip(able, weights, strict=True) if w > 0}
+    top = max((r for r in able if r.index in shares), key=lambda r: r.elbo).index
+    mixed = shares if len(shares) > 1 else {}
+    return tuple(replace(r, best=r.index == top, weight=mixed.get(r.index)) for r in restarts)

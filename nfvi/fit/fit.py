@@ -1,0 +1,266 @@
+"""Fit: a fitted guide with the target, the record of the fit and how good it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from nfvi.fit.approximation import Approximation
+from nfvi.fit.combine import outcome
+from nfvi.fit.diagnostics import Diagnostics
+from nfvi.fit.file import load_fit, save_fit
+from nfvi.fit.neutra import nuts_in_base_space, single_flow
+from nfvi.fit.path import ClimbPath
+from nfvi.fit.restarts import Restart, kept
+from nfvi.fit.text import describe
+from nfvi.fit.verification import Verification
+from nfvi.fit.verification_run import verify_guide
+from nfvi.guides import AnyGuide
+from nfvi.mcmc import MCMCRun
+from nfvi.targets import Target
+from nfvi.training import CallbackLike, History, Trainer, trainer_of_guide, with_progress
+from nfvi.utils import check_whole
+
+__all__ = ["Fit"]
+
+
+class Fit(Approximation):
+    """What :meth:`nfvi.NFVI.fit` returns: an approximation q of the target, and its quality.
+
+    ``print(fit)`` says in words what the numbers mean. They are computed from 10 000 draws when
+    one of them is first asked for, and again after :meth:`refine`.
+
+    Attributes:
+        guide: q on unconstrained space; a mixture with ``combine="mixture"``, if it takes one.
+        target: the target, or ``None`` for a loaded fit that was given none.
+        history: ELBO, loss, gradient length and β at every step.
+        restarts: every restart with its final ELBO; the best one, or those with a weight, are
+            the guide.
+        seed: that of the whole fit.
+        stopped: ``"steps"``, ``"converged"``, ``"interrupted"``, or the reason a callback gave;
+            ``"auto"`` for a climb that came to its own end, and the budget if it did not.
+        wall_time: seconds of fitting, diagnostics left out.
+        steps: optimiser steps done.
+        gradient_evaluations: draws at which the gradient of the target was taken, in all
+            restarts, with those that ``init=`` and ``lr="auto"`` took.
+        batched_evaluations: batches in which it was taken, one after the other.
+        path: the rungs of ``NFVI("auto")``, see :class:`~nfvi.fit.path.ClimbPath`; ``None`` for
+            a formula that was named. The history is that of the rung that was kept, empty for a
+            Gaussian; evaluations and wall time are those of all rungs.
+    """
+
+    def __init__(
+        self,
+        guide: AnyGuide,
+        target: Target | None,
+        *,
+        history: History,
+        restarts: tuple[Restart, ...],
+        settings: dict[str, Any],
+        stopped: str,
+        wall_time: float,
+        gradient_evaluations: int,
+        batched_evaluations: int | None = None,
+        diagnostics: Diagnostics | None = None,
+        trainer: Trainer | None = None,
+        path: ClimbPath | None = None,
+    ) -> None:
+        super().__init__(guide, target, settings, diagnostics)
+        self.path = path
+        self.history, self.restarts = history, restarts
+        self.stopped, self.wall_time = stopped, wall_time
+        self._gradient_evaluations, self._trainer = gradient_evaluations, trainer
+        self._batched_evaluations = batched_evaluations
+
+    @classmethod
+    def from_trainer(
+        cls, trainer: Trainer, callbacks: Sequence[CallbackLike], started: float
+    ) -> Fit:
+        """Run a trainer to its end and keep its best restart, or a mixture."""
+        started -= trainer.wall_time  # what a checkpoint was written after
+        stopped = trainer.run(callbacks)
+        guide, restarts = outcome(trainer)
+        return cls(
+            guide,
+            trainer.target,
+            history=trainer.history,
+            restarts=restarts,
+            settings=trainer.settings,
+            stopped=stopped,
+            wall_time=time.perf_counter() - started,
+            gradient_evaluations=trainer.gradient_evaluations,
+            batched_evaluations=trainer.batched_evaluations,
+            trainer=trainer,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps done."""
+        return len(self.history)
+
+    @property
+    def gradient_evaluations(self) -> int:
+        """Draws at which the target's gradient was taken, in all restarts together."""
+        return self._gradient_evaluations
+
+    @property
+    def batched_evaluations(self) -> int:
+        """Batches in which that gradient was taken, one after the other; compare with NUTS."""
+        # Files of earlier versions do not say, and had one for each step.
+        return self.steps if self._batched_evaluations is None else self._batched_evaluations
+
+    def refine(
+        self, steps: int, *, callbacks: Sequence[CallbackLike] = (), progress: bool | None = None
+    ) -> Fit:
+        """Go on fitting from where the fit stopped, in place.
+
+        Steps that an interrupted or stopped fit had left are made up first, exactly as they
+        would have been; further ones are a new cycle of the learning rate, with a peak of 0.3
+        of the first. Restarts go on side by side, and the best is chosen anew, or weights are
+        found anew. A fit loaded from a file has a new optimiser, and one restart, or those of its
+        mixture.
+
+        Args:
+            steps: how many.
+            callbacks: as for :meth:`nfvi.NFVI.fit`.
+            progress: as for :meth:`nfvi.NFVI.fit`.
+
+        Returns:
+            This fit.
+        """
+        check_whole("steps", steps, 1)
+        started = time.perf_counter()
+        trainer = self._trainer
+        if trainer is None:
+            history = self.history.select(*kept(self.restarts))
+            trainer = trainer_of_guide(self.guide, self._known_target(), self.settings, history)
+            trainer.gradient_evaluations = self._gradient_evaluations
+            trainer.batched_evaluations = self.batched_evaluations
+        self.stopped = trainer.run(with_progress(callbacks, progress), steps)
+        self._trainer, self.history, self.settings = trainer, trainer.history, trainer.settings
+        self._gradient_evaluations = trainer.gradient_evaluations
+        self._batched_evaluations = trainer.batched_evaluations
+        guide, self.restarts = outcome(trainer)
+        self.guide = guide.requires_grad_(False).eval()
+        self.wall_time += time.perf_counter() - started
+        self._diagnostics = None
+        return self
+
+    def nuts(
+        self,
+        *,
+        draws: int = 1000,
+        warmup: int = 500,
+        chains: int = 4,
+        seed: int | None = None,
+        target_accept: float = 0.8,
+        max_tree_depth: int = 10,
+        progress: bool | None = None,
+    ) -> MCMCRun:
+        """Exact draws: NUTS in the base space of the guide, mapped back.
+
+        The guide straightens the target out, so that chains move where plain NUTS diverges or
+        crawls, as in funnels; and what the guide gets wrong, the sampler puts right. Compare with
+        ``nuts(fit.target)``. A guide that misses a mode may keep the chains from it too.
+
+        Args:
+            draws: draws kept of each chain.
+            warmup: steps before them, in which step size and mass are adapted.
+            chains: number of chains, started from draws of the base.
+            seed: fixes everything; default that of the fit.
+            target_accept: as for :func:`nfvi.nuts`.
+            max_tree_depth: as for :func:`nfvi.nuts`.
+            progress: as for :func:`nfvi.nuts`.
+
+        Returns:
+            The draws with their diagnostics, on the space of the target.
+
+        Raises:
+            FitError: the fit was loaded without its target, or its guide is a mixture.
+
+        Reference:
+            Hoffman, Sountsov, Dillon, Langmore, Tran and Vasudevan, NeuTra-lizing bad geometry in
+            Hamiltonian Monte Carlo using neural transport, 2019.
+        """
+        check_whole("chains", chains, 1)
+        guide = single_flow(self.guide)
+        seed = self.seed if seed is None else seed
+        start = self._stream(seed)
+        return nuts_in_base_space(
+            guide,
+            self._known_target(),
+            draws=draws,
+            warmup=warmup,
+            chains=chains,
+            seed=seed,
+            init=guide.base_sample(chains, generator=start),
+            target_accept=target_accept,
+            max_tree_depth=max_tree_depth,
+            progress=progress,
+        )
+
+    def verify(self, *, chains: int = 2000, seed: int | None = None) -> Verification:
+        """Lower bounds on the error of every mean, sd and tail, by short HMC chains.
+
+        Each chain starts from a draw of the guide and moves towards the target, in the base space
+        of the guide if that is a single flow; where the marginals move by more than chance, the
+        guide was wrong by at least as much. It does not pass where k-hat is 0.7 or more either.
+        ``print(fit.verify())`` shows it site by site.
+
+        Args:
+            chains: how many, run as one batch.
+            seed: fixes everything; default that of the fit.
+
+        Raises:
+            FitError: the fit was loaded without its target, or few of its draws have a finite
+                log-density.
+            ValueError: ``chains`` is not above the dimension, or less than 100.
+
+        Reference:
+            Wang, Kasprzak and Huggins, A targeted accuracy diagnostic for variational
+            approximations, 2023.
+        """
+        check_whole("chains", chains, max(100, 2 * self.dim))
+        generator = self._stream(self.seed if seed is None else seed)
+        return verify_guide(self.guide, self._known_target(), chains, generator, self.khat)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write guide, history and diagnostics to a safetensors file; the target is not kept."""
+        save_fit(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        target: Any = None,
+        map_location: torch.device | str | None = None,
+    ) -> Fit:
+        """Read a fit that :meth:`save` wrote; nothing in the file is run.
+
+        Args:
+            path: the file.
+            target: the target it was fitted to, needed to refine it, to weigh draws, and for
+                the sites of a model: as for :meth:`nfvi.NFVI.fit`, or a
+                :class:`~nfvi.PyroTarget` for a model with arguments.
+            map_location: where to put the guide; default the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            FitError: the file is truncated, not from nfvi, or of a newer version.
+            TargetError: the target has another dimension.
+        """
+        return cls(**load_fit(path, target, map_location))
+
+    def _attributes(self) -> dict[str, Any]:
+        return {**super()._attributes(), "steps": self.steps, "sampling_time": self.wall_time}
+
+    def __str__(self) -> str:
+        return describe(self)
+
+    def __repr__(self) -> str:
+        name = "no target" if self.target is None else self.target.name
+        return f"<Fit {str(self.formula)!r} of {name}, dim={self.dim}, steps={self.steps}>"

@@ -1,0 +1,190 @@
+"""The chains and the bounds behind ``fit.verify()``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nfvi.errors import FitError
+from nfvi.fit.neutra import BaseSpace
+from nfvi.fit.verification import ScalarCheck, Verification
+from nfvi.guides import AnyGuide, Guide
+from nfvi.mcmc import ParallelHMC
+from nfvi.targets import Target, log_prob_anywhere
+
+__all__ = ["scalars", "verify_guide"]
+
+BLOCK = 20
+MOST_BLOCKS = 10
+EVERY = 4
+"""Iterations between those that count for the tails."""
+LEVEL = 0.01
+TAILS = (0.001, 0.01)
+"""What the guide has beyond each of the quantiles where the tails are looked at."""
+REFERENCE = 200_000
+MOST_NUMBERS = 20_000_000
+"""Of the reference draws, all coordinates together."""
+
+
+def verify_guide(
+    guide: AnyGuide, target: Target, chains: int, generator: torch.Generator, khat: float
+) -> Verification:
+    """Run chains from draws of a guide until their marginals settle, and compare.
+
+    The chains of a single flow x = f(z) run in its base space, where the target is nearly the
+    base distribution, so that they reach tails and necks that the guide is short of; those of a
+    mixture run on the target itself.
+
+    Args:
+        guide: q.
+        target: p.
+        chains: how many, more than the dimension.
+        generator: of draws and chains.
+        khat: of the guide's importance weights, for the verdict.
+
+    Raises:
+        FitError: fewer than half of the draws have a finite log-density under the target.
+
+    Reference:
+        Wang, Kasprzak and Huggins, A targeted accuracy diagnostic for variational
+        approximations, 2023; the base space is that of Hoffman et al., 2019.
+    """
+    hmc, to_target = _start(guide, target, chains, generator)
+    before = scalars(target, to_target(hmc.points.z))
+    names, first = list(before), _columns(before)
+    tails = _Tails(guide, target, generator)
+    last, settled, blocks = first, False, 0
+    while blocks < MOST_BLOCKS and not settled:
+        beyond = []
+        for i, z in enumerate(hmc.run(BLOCK)):
+            if (i + 1) % EVERY == 0:
+                new = _columns(scalars(target, to_target(z)))
+                beyond.append(tails.beyond(new))
+        blocks += 1
+        settled = blocks > 1 and not bool((_bounds(last, new)[:2] > 0).any())
+        last = new
+    mean_error, sd_error, mean, sd = _bounds(first, last)
+    excess = tails.excess(torch.stack(beyond).mean(0))
+    found = (first.mean(0), mean, first.std(0), sd, mean_error, sd_error, excess)
+    # What never varies, such as the zeros of a Cholesky factor, is nothing to verify.
+    varies = ((first != first[0]) | (last != first[0])).any(0)
+    rows = zip(names, *(v.tolist() for v in found), strict=True)
+    return Verification(
+        checks=tuple(ScalarCheck(*row) for row, one in zip(rows, varies, strict=True) if one),
+        khat=khat,
+        chains=len(first),
+        iterations=BLOCK * blocks,
+        settled=settled,
+        accept=hmc.accept,
+        gradient_evaluations=hmc.gradient_evaluations,
+    )
+
+
+def _start(
+    guide: AnyGuide, target: Target, chains: int, generator: torch.Generator
+) -> tuple[ParallelHMC, Callable[[Tensor], Tensor]]:
+    """Chains at draws of the guide, and the map from where they run to the target's space."""
+    with torch.no_grad():
+        if isinstance(guide, Guide):
+            start = guide.base_sample(chains, generator=generator)
+            x = guide.transform(start)[0]
+        else:
+            start = x = guide.sample(chains, generator=generator)
+        start = start[log_prob_anywhere(target, x).isfinite()]
+    if len(start) < max(chains // 2, guide.dim + 1):
+        raise FitError("fewer than half of the guide's draws have a finite log-density")
+    if not isinstance(guide, Guide):
+        return ParallelHMC(target, start, generator), lambda x: x
+    space = BaseSpace(guide, target)
+    return ParallelHMC(space, start, generator), space.to_target
+
+
+@torch.no_grad()
+def scalars(target: Target, x: Tensor) -> dict[str, Tensor]:
+    """Every scalar of every site, by name: each (n), float64."""
+    found = {}
+    for name, value in target.constrain(x).items():
+        columns = value.double().reshape(len(x), -1)
+        for i, column in enumerate(columns.T):
+            label = name if value.dim() == 1 else f"{name}{list(_place(i, value.shape[1:]))}"
+            found[label.replace(" ", "")] = column
+    return found
+
+
+def _place(flat: int, shape: torch.Size) -> tuple[int, ...]:
+    place: list[int] = []
+    for size in reversed(shape):
+        place.insert(0, flat % size)
+        flat //= size
+    return tuple(place)
+
+
+def _columns(found: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(found.values()), 1)
+
+
+def _deviations(count: int) -> float:
+    """Standard errors for one of the bounds of each scalar to hold with all others.
+
+    A mean and an sd may be off to two sides, a tail is looked at on two sides and two levels.
+    """
+    share = LEVEL / ((4 + 2 * len(TAILS)) * count)
+    return float(-torch.special.ndtri(torch.tensor(share, dtype=torch.float64)))
+
+
+def _bounds(before: Tensor, after: Tensor) -> Tensor:
+    """Proven error of mean and sd, and mean and sd after: (4, scalars), from pairs (n, scalars).
+
+    Chain i takes row i from before to after, so that differences are of pairs. The bounds hold
+    for all scalars together but for a chance of 1 %.
+    """
+    n, count = before.shape
+    z = _deviations(count)
+    sd = after.std(0).clamp_min(torch.finfo(after.dtype).tiny)
+    moved = (after - before) / sd
+    mean_error = (moved.mean(0).abs() - z * moved.std(0) / n**0.5).clamp_min(0)
+    # d log sd = ½ of the mean of (x − m)²/s² − 1, chain by chain.
+    first_sd = before.std(0).clamp_min(torch.finfo(after.dtype).tiny)
+    pull = ((after - after.mean(0)) / sd).square() - ((before - before.mean(0)) / first_sd).square()
+    log_ratio = (first_sd / sd).log()
+    least = (log_ratio.abs() - z * 0.5 * pull.std(0) / n**0.5).clamp_min(0)
+    sd_error = torch.where(log_ratio > 0, least.expm1(), -(-least).expm1())
+    return torch.stack([mean_error, sd_error, after.mean(0), sd])
+
+
+class _Tails:
+    """How much mass lies beyond the guide's outer quantiles.
+
+    Args:
+        guide: q; its quantiles are those of up to 200 000 draws.
+        target: whose scalars are looked at.
+        generator: of the draws.
+    """
+
+    def __init__(self, guide: AnyGuide, target: Target, generator: torch.Generator) -> None:
+        self.draws = min(REFERENCE, max(10_000, MOST_NUMBERS // guide.dim))
+        columns = _columns(scalars(target, guide.sample(self.draws, generator=generator)))
+        ordered = columns.sort(0).values
+        places = [round(level * self.draws) for level in TAILS]
+        self.low, self.high = ordered[places], ordered[[-1 - i for i in places]]
+
+    def beyond(self, after: Tensor) -> Tensor:
+        """Which of (n, scalars) lie beyond: (2 · levels, n, scalars) of 0 and 1."""
+        low, high = self.low.unsqueeze(1), self.high.unsqueeze(1)
+        return torch.cat([after < low, after > high]).double()
+
+    def excess(self, beyond: Tensor) -> Tensor:
+        """The largest proven factor of the mass beyond over the guide's: (scalars), at least 1.
+
+        Args:
+            beyond: the share of the time that each chain spent there (2 · levels, n, scalars).
+        """
+        levels = torch.tensor(TAILS * 2, dtype=beyond.dtype, device=beyond.device).unsqueeze(1)
+        ratio = beyond.mean(1) / levels
+        error = beyond.std(1) / beyond.shape[1] ** 0.5 / levels
+        # The quantiles are themselves known from so many draws.
+        blur = ratio * (levels * self.draws).rsqrt()
+        least = ratio - _deviations(beyond.shape[2]) * torch.hypot(error, blur)
+        return least.amax(0).clamp_min(1)

@@ -1,0 +1,14 @@
+"""Conditioners: networks that give the parameters of a flow."""
+
+from nfvi.flows.networks.conditioner import Conditioner, ContextNetwork, Features, MaskedConditioner
+from nfvi.flows.networks.conditioner_walk import Walk
+from nfvi.flows.networks.masked_linear import MaskedLinear
+
+__all__ = [
+    "Conditioner",
+    "ContextNetwork",
+    "Features",
+    "MaskedConditioner",
+    "MaskedLinear",
+    "Walk",
+]

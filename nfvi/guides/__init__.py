@@ -1,0 +1,23 @@
+"""Guides: a base distribution behind flows, mixtures of them, and the same for Pyro."""
+
+from nfvi.guides.bases import Base, Normal, StudentT, make_base
+from nfvi.guides.guide import Guide
+from nfvi.guides.header import guide_from_header, header_of_guide
+from nfvi.guides.mixture import AnyGuide, MixtureGuide, parts
+from nfvi.guides.placement import Placement
+from nfvi.guides.pyro_guide import AutoFlow
+
+__all__ = [
+    "AnyGuide",
+    "AutoFlow",
+    "Base",
+    "Guide",
+    "MixtureGuide",
+    "Normal",
+    "Placement",
+    "StudentT",
+    "guide_from_header",
+    "header_of_guide",
+    "make_base",
+    "parts",
+]

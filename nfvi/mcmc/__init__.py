@@ -1,0 +1,16 @@
+"""HMC and NUTS on the same targets, and the statistics of their chains."""
+
+from nfvi.mcmc.chain_stats import ess, rhat, scalar_names
+from nfvi.mcmc.parallel_hmc import ParallelHMC
+from nfvi.mcmc.run import MCMCRun
+from nfvi.mcmc.samplers import hmc, nuts
+
+__all__ = [
+    "MCMCRun",
+    "ParallelHMC",
+    "ess",
+    "hmc",
+    "nuts",
+    "rhat",
+    "scalar_names",
+]

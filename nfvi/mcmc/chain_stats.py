@@ -1,0 +1,77 @@
+"""What a set of chains is worth: R-hat, effective sample sizes, and the names of scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfvi.utils import arviz_functions
+
+__all__ = ["ess", "rhat", "scalar_names"]
+
+EssKind = Literal["bulk", "tail", "mean", "sd"]
+
+
+def rhat(x: Tensor) -> Tensor:
+    """Rank-normalised split R-hat of every component, the larger of the plain and the folded one.
+
+    Args:
+        x: draws (chains, draws, \\*event).
+
+    Returns:
+        (\\*event) float64 on the CPU; ``nan`` where fewer than two chains or four draws, or a
+        component that never moves, leave it undefined.
+
+    Reference:
+        Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and
+        localization: an improved R-hat for assessing convergence of MCMC", 2021.
+    """
+    return _over_components(x, arviz_functions.rhat, min_chains=2)
+
+
+def ess(x: Tensor, kind: EssKind = "bulk") -> Tensor:
+    """Effective sample size of every component.
+
+    Args:
+        x: draws (chains, draws, \\*event).
+        kind: for the bulk or the tails (5 and 95 %) of the rank-normalised draws, or for the plain
+            mean or sd.
+
+    Returns:
+        (\\*event) float64 on the CPU; ``nan`` with fewer than four draws and for a component that
+        never moves.
+
+    Reference:
+        As for :func:`rhat`.
+    """
+    return _over_components(x, lambda draws: arviz_functions.ess(draws, kind), min_chains=1)
+
+
+def _over_components(
+    x: Tensor, statistic: Callable[[np.ndarray], np.ndarray], *, min_chains: int
+) -> Tensor:
+    """An ArviZ statistic over the two leading axes, ``nan`` where it is not defined."""
+    event = x.shape[2:]
+    columns = x.detach().double().cpu().reshape(*x.shape[:2], -1).numpy()
+    values = np.full(columns.shape[2], np.nan)
+    moving = (columns != columns[:1, :1]).any((0, 1)) & np.isfinite(columns).all((0, 1))
+    if moving.any() and columns.shape[1] >= 4 and columns.shape[0] >= min_chains:
+        # chains that all stand still at different places divide by zero: R-hat is infinite then
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values[moving] = statistic(columns[..., moving])
+    return torch.from_numpy(values).reshape(event)
+
+
+def scalar_names(site: str, event: tuple[int, ...]) -> list[str]:
+    """The names of the scalars of a site, the last index running fastest.
+
+    >>> scalar_names("theta", (2,)), scalar_names("mu", ())
+    (['theta[0]', 'theta[1]'], ['mu'])
+    """
+    indices = product(*map(range, event))
+    return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in indices]

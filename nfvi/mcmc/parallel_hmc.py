@@ -1,0 +1,107 @@
+"""Many short HMC chains side by side, as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nfvi.targets import Target, log_prob_anywhere
+
+__all__ = ["ParallelHMC"]
+
+TARGET_ACCEPT = 0.8
+LEAPFROGS = 8
+GAIN = 0.1
+
+
+@dataclass
+class _Points:
+    """Positions (n, d) with log p (n) and its gradient (n, d)."""
+
+    z: Tensor
+    log_p: Tensor
+    gradient: Tensor
+
+
+class ParallelHMC:
+    """Hamiltonian Monte Carlo for n chains that share one step size and one mass matrix.
+
+    The mass is the inverse of the covariance of the starting points, and the step size follows
+    the mean acceptance of the chains. Each iteration takes 1 to 8 leapfrog steps, all chains the
+    same number, so that no chain keeps to one period.
+
+    Args:
+        target: the log-density.
+        start: where the chains start (n, d); n above d.
+        generator: source of momenta and of acceptance.
+
+    Attributes:
+        accept: mean acceptance of the last iteration.
+        step_size: in units of the starting points' spread.
+        gradient_evaluations: points at which the gradient was taken.
+    """
+
+    def __init__(self, target: Target, start: Tensor, generator: torch.Generator) -> None:
+        self.target, self.generator = target, generator
+        self.step_size, self.accept, self.gradient_evaluations = 0.5, 1.0, 0
+        centred = (start - start.mean(0)).double()
+        covariance = centred.T @ centred / (len(start) - 1)
+        jitter = 1e-6 * covariance.diagonal().diag_embed()
+        # z moves by L p for momenta p ~ N(0, I): covariance L Lᵀ takes the place of mass⁻¹.
+        self.scale = torch.linalg.cholesky(covariance + jitter).to(start)
+        self.points = self._evaluate(start.detach())
+
+    def run(self, iterations: int) -> Iterator[Tensor]:
+        """The positions (n, d) after each iteration."""
+        for _ in range(iterations):
+            self._iterate()
+            yield self.points.z
+
+    def _iterate(self) -> None:
+        old = self.points
+        momentum = torch.randn(
+            old.z.shape, generator=self.generator, dtype=old.z.dtype, device=old.z.device
+        )
+        new, end = self._leapfrog(old, momentum, self._whole(LEAPFROGS))
+        energy = (new.log_p - 0.5 * end.square().sum(-1)) - (
+            old.log_p - 0.5 * momentum.square().sum(-1)
+        )
+        chance = energy.nan_to_num(-torch.inf).clamp_max(0).exp()
+        uniform = torch.rand(
+            chance.shape, generator=self.generator, dtype=chance.dtype, device=chance.device
+        )
+        moved = uniform < chance
+        column = moved.unsqueeze(1)
+        self.points = _Points(
+            torch.where(column, new.z, old.z),
+            torch.where(moved, new.log_p, old.log_p),
+            torch.where(column, new.gradient, old.gradient),
+        )
+        self.accept = float(chance.mean())
+        self.step_size *= float(torch.tensor(GAIN * (self.accept - TARGET_ACCEPT)).exp())
+
+    def _leapfrog(self, points: _Points, momentum: Tensor, steps: int) -> tuple[_Points, Tensor]:
+        h = self.step_size
+        momentum = momentum + 0.5 * h * (points.gradient @ self.scale)
+        for step in range(steps):
+            points = self._evaluate(points.z + h * (momentum @ self.scale.T))
+            size = h if step < steps - 1 else 0.5 * h
+            momentum = momentum + size * (points.gradient @ self.scale)
+        return points, momentum
+
+    def _evaluate(self, z: Tensor) -> _Points:
+        self.gradient_evaluations += len(z)
+        leaf = z.detach().requires_grad_()
+        with torch.enable_grad():
+            log_p = log_prob_anywhere(self.target, leaf)
+            (gradient,) = torch.autograd.grad(log_p.sum(), leaf)
+        # A chain that has left the support is sent back by its energy; its gradient must not
+        # spread to nan on the way.
+        return _Points(z.detach(), log_p.detach(), gradient.nan_to_num(0.0, 0.0, 0.0))
+
+    def _whole(self, most: int) -> int:
+        device = self.generator.device
+        return int(torch.randint(1, most + 1, (), generator=self.generator, device=device))

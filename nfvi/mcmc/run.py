@@ -1,0 +1,163 @@
+"""What HMC and NUTS return: draws, diagnostics in words, the way to ArviZ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.mcmc.chain_stats import ess, rhat
+from nfvi.mcmc.summary import ScalarSummary, scalar_table, summary_text
+from nfvi.targets import Target
+from nfvi.utils import check_whole, to_inference_data
+
+__all__ = ["MCMCRun"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MCMCRun:
+    """The draws of some chains and how the sampling went.
+
+    Attributes:
+        target: what was sampled.
+        kernel: ``"NUTS"`` or ``"HMC"``.
+        draws: (chains, draws, d), on unconstrained space; warm-up is not among them.
+        starts: (chains, d), where the chains began.
+        diverging: (chains, draws) bool, the draws whose trajectory diverged.
+        draw_gradients: (chains, draws) int, gradient evaluations (leapfrog steps) behind each draw.
+        accept: (chains,) mean acceptance probability, to three decimals.
+        step_size: (chains,) leapfrog step after warm-up, on the scale of the adapted mass.
+        warmup: draws of warm-up in each chain.
+        seed: repeats the run bit for bit on one machine.
+        gradient_evaluations: in all chains, warm-up included.
+        wall_time: seconds, warm-up included.
+        warmup_time: seconds of warm-up, summed over the chains.
+        sampling_time: seconds after it, summed over the chains.
+        max_gradients: most gradient evaluations that a draw may take; draws that reach it were cut.
+        interrupted: whether Ctrl-C left fewer chains or draws than were asked for.
+    """
+
+    target: Target
+    kernel: str
+    draws: Tensor
+    starts: Tensor
+    diverging: Tensor
+    draw_gradients: Tensor
+    accept: Tensor
+    step_size: Tensor
+    warmup: int
+    seed: int
+    gradient_evaluations: int
+    wall_time: float
+    warmup_time: float
+    sampling_time: float
+    max_gradients: int
+    interrupted: bool = False
+
+    def sites(self) -> dict[str, Tensor]:
+        """The draws on the constrained scale: site -> (chains, draws, \\*event)."""
+        return dict(self._sites)
+
+    def sample(
+        self, n: int | None = None, *, seed: int | None = None
+    ) -> Tensor | dict[str, Tensor]:
+        """Draws of all chains together, as ``Fit.sample`` returns them.
+
+        Args:
+            n: how many, chosen at random without replacement; default all, chain after chain.
+            seed: of that choice; default a fresh one.
+
+        Returns:
+            A tensor (n, d) for a log-density; for a model a dict of constrained sites, each
+            (n, \\*event).
+
+        Raises:
+            ValueError: n is not between 1 and the number of draws there are.
+        """
+        total = self.draws.shape[0] * self.draws.shape[1]
+        chosen: Tensor | slice = slice(None)
+        if n is not None:
+            check_whole("n", n, 1, total)
+            generator = torch.Generator(device="cpu")
+            generator.seed() if seed is None else generator.manual_seed(seed)
+            chosen = torch.randperm(total, generator=generator, device="cpu")[:n]
+            chosen = chosen.to(self.draws.device)
+        if not self.target.named:
+            return self.draws.flatten(0, 1)[chosen]
+        return {name: x.flatten(0, 1)[chosen] for name, x in self._sites.items()}
+
+    @property
+    def divergences(self) -> Tensor:
+        """(chains,) int, how many draws of each chain diverged."""
+        return self.diverging.sum(1)
+
+    @cached_property
+    def log_prob(self) -> Tensor:
+        """(chains, draws), the log-density of every draw on unconstrained space."""
+        with torch.no_grad():
+            return self.target.log_prob(self.draws.flatten(0, 1)).reshape(self.draws.shape[:2])
+
+    @cached_property
+    def rhat(self) -> dict[str, Tensor]:
+        """Rank-normalised split R-hat: site -> (\\*event); nan where undefined (one chain)."""
+        return {name: rhat(x) for name, x in self._sites.items()}
+
+    @cached_property
+    def ess_bulk(self) -> dict[str, Tensor]:
+        """Effective draws for the bulk, of all chains together: site -> (\\*event)."""
+        return {name: ess(x, "bulk") for name, x in self._sites.items()}
+
+    @cached_property
+    def ess_tail(self) -> dict[str, Tensor]:
+        """Effective draws for the 5 and 95 % quantiles, the lesser: site -> (\\*event)."""
+        return {name: ess(x, "tail") for name, x in self._sites.items()}
+
+    @cached_property
+    def table(self) -> tuple[ScalarSummary, ...]:
+        """One row for every scalar of every site that is not constant."""
+        return scalar_table(self._sites, self.rhat, self.ess_bulk, self.ess_tail)
+
+    def summary(self) -> str:
+        """What ``print(run)`` shows: how the run went, a table per scalar, and advice."""
+        return summary_text(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        chains, draws, dim = self.draws.shape
+        return f"MCMCRun({self.kernel}, {self.target.name!r}, {chains=}, {draws=}, {dim=})"
+
+    def to_arviz(self) -> Any:
+        """The run for the installed ArviZ; see :func:`nfvi.utils.arviz_export.to_inference_data`.
+
+        ``posterior`` holds the constrained sites, ``sample_stats`` ``lp`` (the log-density on
+        unconstrained space), ``diverging``, ``n_steps`` and ``step_size``.
+        """
+        stats = {
+            "lp": self.log_prob,
+            "diverging": self.diverging,
+            "n_steps": self.draw_gradients,
+            "step_size": self.step_size[:, None].expand(self.diverging.shape),
+        }
+        attrs = {
+            "inference_library": "nfvi",
+            "method": self.kernel,
+            "target": self.target.name,
+            "tuning_steps": self.warmup,
+            "sampling_time": self.wall_time,
+            "gradient_evaluations": self.gradient_evaluations,
+            "acceptance": self.accept,
+            "seed": self.seed,
+            "interrupted": self.interrupted,
+        }
+        return to_inference_data(self._sites, stats, attrs)
+
+    @cached_property
+    def _sites(self) -> dict[str, Tensor]:
+        with torch.no_grad():
+            flat = self.target.constrain(self.draws.flatten(0, 1))
+        return {k: x.reshape(*self.draws.shape[:2], *x.shape[1:]) for k, x in flat.items()}

@@ -1,0 +1,18 @@
+"""Where a guide begins: Gaussian fits, Laplace, Pathfinder, and scattered starts."""
+
+from nfvi.starts.explore import Modes, explore
+from nfvi.starts.gaussian_guide import gaussian_guide
+from nfvi.starts.score import log_prob_and_score
+from nfvi.starts.starts import FULL_RANK_LIMIT, STARTS, Start, StartName, find_start
+
+__all__ = [
+    "FULL_RANK_LIMIT",
+    "STARTS",
+    "Modes",
+    "Start",
+    "StartName",
+    "explore",
+    "find_start",
+    "gaussian_guide",
+    "log_prob_and_score",
+]

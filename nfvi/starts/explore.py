@@ -1,0 +1,161 @@
+"""Where else the mass of a target may be: Gaussians fitted from scattered starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nfvi.starts.gaussian_fit import Enough, fit_gaussians, gaussian_elbos, never
+from nfvi.starts.starts import Start
+from nfvi.targets import Target
+
+__all__ = ["Modes", "explore", "overlap"]
+
+FIRST, LATER, ROUNDS = 16, 24, 6
+STEPS = 80
+WIDE, INFLATED = 3.0, 4.0
+FURTHER = (1.0, 2.0, 4.0)
+NATS = 7.0
+SAME = 1.0
+COMPARED = 500
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Distinct Gaussians that were found, the one of highest ELBO first.
+
+    Attributes:
+        loc: μ (K, d), float64.
+        tril: L (K, d, d), float64.
+        elbos: (K), nats.
+        iterations: batched evaluations of the target, one after the other.
+        gradient_evaluations: points at which its gradient was taken.
+    """
+
+    loc: Tensor
+    tril: Tensor
+    elbos: Tensor
+    iterations: int
+    gradient_evaluations: int
+
+    def apart(self, limit: float = 3.0) -> bool:
+        """Whether no two overlap: all Bhattacharyya distances are at least ``limit``."""
+        distance = overlap(self.loc, self.tril)
+        pairs = torch.triu_indices(len(self.loc), len(self.loc), 1)
+        return len(self.loc) > 1 and bool((distance[pairs[0], pairs[1]] >= limit).all())
+
+    def away_from(self, loc: Tensor, tril: Tensor) -> bool:
+        """Whether the best one is another than N(μ, L Lᵀ)."""
+        pair = torch.stack([self.loc[0], loc]), torch.stack([self.tril[0], tril])
+        return float(overlap(*pair)[0, 1]) > SAME
+
+    def choose(self, index: Tensor) -> Modes:
+        """Some of them."""
+        cost = self.iterations, self.gradient_evaluations
+        return Modes(self.loc[index], self.tril[index], self.elbos[index], *cost)
+
+
+def explore(
+    target: Target,
+    start: Start,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    enough: Enough = never,
+) -> Modes:
+    """Fit Gaussians from scattered points until a round of them finds nothing new.
+
+    Half of a round starts from N(0, 9 I) with L = I, the other half from the start's Gaussian
+    stretched by 4; a third of either starts twice as far away, and a third four times. 16 starts
+    come first; if they find more than one place, rounds of 24 follow, at most 6 in all. Two
+    Gaussians are the same if their Bhattacharyya distance is below 1; those whose ELBO is more
+    than 7 nats below the best are left out.
+
+    Args:
+        target: log p.
+        start: a full-rank Gaussian that is known already.
+        generator: of the draws.
+        dtype: in which the target is evaluated.
+        enough: asked after every batch; a round that is cut short is left out, but for its cost.
+    """
+    found = Modes(start.loc[None], start.tril[None], start.loc.new_zeros(1), 0, 0)
+    noise = torch.randn(
+        COMPARED, target.dim, generator=generator, dtype=dtype, device=generator.device
+    )
+    for turn in range(ROUNDS):
+        before = found
+        found = _round(target, start, found, LATER if turn else FIRST, generator, noise, enough)
+        if enough(found.gradient_evaluations):
+            cost = found.iterations, found.gradient_evaluations
+            return Modes(before.loc, before.tril, before.elbos, *cost)
+        if len(found.loc) == len(before.loc):
+            break
+    return found
+
+
+def _round(
+    target: Target,
+    start: Start,
+    found: Modes,
+    count: int,
+    generator: torch.Generator,
+    noise: Tensor,
+    enough: Enough,
+) -> Modes:
+    shape = count, target.dim
+    points = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    turn = torch.arange(count, device=start.loc.device)
+    wide = turn % 2 == 0
+    reach = torch.tensor(FURTHER, dtype=torch.float64, device=turn.device)[turn // 2 % len(FURTHER)]
+    far = points.to(turn.device) * reach[:, None]
+    near = start.loc + INFLATED * far @ start.tril.T
+    loc = torch.where(wide[:, None], WIDE * far, near)
+    tril = torch.where(wide[:, None, None], torch.eye(target.dim).to(loc), start.tril)
+    fitted = fit_gaussians(
+        target,
+        loc,
+        tril,
+        generator,
+        steps=STEPS,
+        dtype=noise.dtype,
+        enough=lambda more: enough(found.gradient_evaluations + more),
+    )
+    loc, tril = torch.cat([found.loc, fitted.loc]), torch.cat([found.tril, fitted.tril])
+    elbos = gaussian_elbos(target, loc, tril, noise)
+    cost = found.iterations + fitted.iterations, found.gradient_evaluations
+    merged = Modes(loc, tril, elbos, cost[0], cost[1] + fitted.gradient_evaluations)
+    return merged.choose(_distinct(merged))
+
+
+def _distinct(modes: Modes) -> Tensor:
+    """Indices of those that differ from all better ones, best first."""
+    order = modes.elbos.argsort(descending=True)
+    order = order[modes.elbos[order] > modes.elbos.max() - NATS]
+    distance = overlap(modes.loc, modes.tril)
+    kept: list[int] = []
+    for index in order.tolist():
+        if all(float(distance[index, other]) > SAME for other in kept):
+            kept.append(index)
+    return torch.tensor(kept or [0], device=modes.loc.device)
+
+
+def overlap(loc: Tensor, tril: Tensor) -> Tensor:
+    """Bhattacharyya distance of every pair of Gaussians (K, K), nats.
+
+    ⅛ Δᵀ Σ̄⁻¹ Δ + ½ log(|Σ̄| / √(|Σ₁| |Σ₂|)) with Σ̄ = (Σ₁ + Σ₂) / 2; their overlap is exp of minus
+    it.
+
+    Reference:
+        Bhattacharyya, On a measure of divergence between two statistical populations, 1943.
+    """
+    covariance = tril @ tril.mT
+    middle = 0.5 * (covariance.unsqueeze(0) + covariance.unsqueeze(1))
+    factor, info = torch.linalg.cholesky_ex(middle)
+    difference = (loc.unsqueeze(0) - loc.unsqueeze(1)).unsqueeze(-1)
+    white = torch.linalg.solve_triangular(factor, difference, upper=False)
+    half = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    spread = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    spread = spread - 0.5 * (half.unsqueeze(0) + half.unsqueeze(1))
+    distance = 0.125 * white.square().sum((-2, -1)) + spread
+    return torch.where((info == 0) & distance.isfinite(), distance, torch.inf)

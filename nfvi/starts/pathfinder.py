@@ -1,0 +1,177 @@
+"""L-BFGS on the log-density: its end for Laplace's approximation, its path for Pathfinder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nfvi.starts.gaussian_fit import Enough, gaussian_elbos, never
+from nfvi.starts.score import log_prob_and_score
+from nfvi.targets import Target
+
+__all__ = ["Ascent", "ascend", "laplace", "pathfinder"]
+
+ITERATIONS = 100
+MEMORY = 50
+DRAWS = 25
+FLATTEST = 1e-10
+ROUNDING = 10.0
+LEAST_GAIN = 1e-10
+CURVED = 1e-12
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """The path of L-BFGS uphill from one point.
+
+    Attributes:
+        points: (K, d), float64, the start first.
+        gradients: of log p at each (K, d).
+        iterations: batched evaluations of the target, one after the other.
+        gradient_evaluations: points at which its gradient was taken.
+    """
+
+    points: Tensor
+    gradients: Tensor
+    iterations: int
+    gradient_evaluations: int
+
+
+def ascend(target: Target, start: Tensor, dtype: torch.dtype, enough: Enough = never) -> Ascent:
+    """Climb log p from a point (d) by L-BFGS; each iteration tries 16 lengths in one batch.
+
+    It ends where an iteration gains less than 1e-10 nats, or what is lost in rounding, after 100
+    of them, or when ``enough`` says so.
+    """
+    lengths = 2.0 ** torch.arange(2, -14, -1, dtype=torch.float64, device=start.device)
+    point = start.detach().double()
+    log_p, score = log_prob_and_score(target, point.to(dtype).unsqueeze(0))
+    points, gradients, height = [point], [score[0].double()], float(log_p)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    iterations = 1
+    while iterations <= ITERATIONS and bool(gradients[-1].isfinite().all()):
+        if enough(1 + (iterations - 1) * len(lengths)):
+            break
+        iterations += 1
+        direction = _direction(gradients[-1], pairs)
+        tried = points[-1] + lengths.unsqueeze(1) * direction
+        log_p, score = log_prob_and_score(target, tried.to(dtype))
+        usable = log_p.isfinite() & score.isfinite().all(1)
+        best = int(torch.where(usable, log_p, -torch.inf).argmax())
+        gain = float(log_p[best]) - height
+        least = max(ROUNDING * torch.finfo(dtype).eps * abs(height), LEAST_GAIN)
+        if not (bool(usable[best]) and gain > least):
+            if not pairs:
+                break
+            pairs = []  # what it knows of the curvature has misled it: once more, straight uphill
+            continue
+        points.append(tried[best])
+        gradients.append(score[best].double())
+        height += gain
+        s, y = points[-1] - points[-2], gradients[-2] - gradients[-1]
+        if float(s @ y) > CURVED * float(y @ y):
+            pairs = [*pairs[1 - MEMORY :], (s, y)]
+    good = torch.stack(gradients).isfinite().all(1)
+    evaluated = 1 + (iterations - 1) * len(lengths)
+    return Ascent(torch.stack(points)[good], torch.stack(gradients)[good], iterations, evaluated)
+
+
+def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The two-loop recursion: the inverse Hessian that the pairs imply, times the gradient."""
+    if not pairs:
+        step: Tensor = gradient / gradient.norm().clamp_min(1.0)
+        return step
+    weights: list[Tensor] = []
+    direction = gradient
+    for s, y in reversed(pairs):
+        weights.append((s @ direction) / (s @ y))
+        direction = direction - weights[-1] * y
+    s, y = pairs[-1]
+    direction = direction * ((s @ y) / (y @ y))
+    for (s, y), weight in zip(pairs, reversed(weights), strict=True):
+        direction = direction + s * (weight - (y @ direction) / (s @ y))
+    return direction
+
+
+def laplace(target: Target, mode: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """L (d, d) with L Lᵀ the inverse of −∇² log p at a mode (d); ``None`` where it is not definite.
+
+    The Hessian is that of central differences of the gradient, in one batch of 2 d points.
+    """
+    d = len(mode)
+    size = torch.finfo(torch.float64).eps ** (1 / 3) if dtype == torch.float64 else 1e-3
+    step = size * (1 + mode.abs())
+    offsets = torch.cat([step.diag_embed(), -step.diag_embed()])
+    slopes = log_prob_and_score(target, (mode + offsets).to(dtype))[1].double()
+    hessian = (slopes[:d] - slopes[d:]) / (2 * step).unsqueeze(1)
+    precision = -0.5 * (hessian + hessian.T)
+    scale = precision.diagonal().clamp_min(0).sqrt()
+    if not bool(precision.isfinite().all() & (scale > 0).all()):
+        return None
+    # Scaled to a unit diagonal, so that the units of the coordinates do not matter.
+    lower, info = torch.linalg.cholesky_ex(precision / scale.unsqueeze(1) / scale)
+    if int(info) or float(lower.diagonal().min()) < FLATTEST**0.5:
+        return None
+    covariance = torch.cholesky_inverse(lower) / scale.unsqueeze(1) / scale
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    return None if int(info) else factor
+
+
+def pathfinder(
+    target: Target, path: Ascent, generator: torch.Generator, dtype: torch.dtype
+) -> tuple[Tensor, Tensor] | None:
+    """The Gaussian of highest ELBO along a path: μ (d) and L (d, d); ``None`` where none is finite.
+
+    At each point x with gradient g, the curvature that L-BFGS has seen gives a covariance H and
+    the Gaussian N(x + H g, H); all are compared by ELBO on the same 25 draws.
+
+    Reference:
+        Zhang, Carpenter, Gelman and Vehtari, Pathfinder: parallel quasi-Newton variational
+        inference, 2022.
+    """
+    locs, factors = [], []
+    for k, covariance in enumerate(_covariances(path)):
+        factor, info = torch.linalg.cholesky_ex(covariance)
+        if not int(info) and bool(factor.isfinite().all()):
+            locs.append(path.points[k] + covariance @ path.gradients[k])
+            factors.append(factor)
+    if not locs:
+        return None
+    shape = DRAWS, len(locs[0])
+    noise = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
+    loc, tril = torch.stack(locs), torch.stack(factors)
+    elbo = gaussian_elbos(target, loc, tril, noise.to(loc.device))
+    best = int(elbo.argmax())
+    return None if float(elbo[best]) == -math.inf else (loc[best], tril[best])
+
+
+def _covariances(path: Ascent) -> list[Tensor]:
+    """The inverse Hessian that L-BFGS knows at each point of a path, each (d, d)."""
+    diagonal = torch.ones_like(path.points[0])
+    pairs: list[tuple[Tensor, Tensor]] = []
+    found = [diagonal.diag_embed()]
+    for k in range(1, len(path.points)):
+        s = path.points[k] - path.points[k - 1]
+        y = path.gradients[k - 1] - path.gradients[k]
+        if float(s @ y) > CURVED * float(y @ y):
+            diagonal = _updated(diagonal, s, y)
+            pairs = [*pairs[1 - MEMORY :], (s, y)]
+        h = diagonal.diag_embed()
+        for s, y in pairs:
+            moved = torch.outer(h @ y, s) / (s @ y)
+            h = h - moved - moved.T + (1 + (y @ h @ y) / (s @ y)) * torch.outer(s, s) / (s @ y)
+        found.append(h)
+    return found
+
+
+def _updated(diagonal: Tensor, s: Tensor, y: Tensor) -> Tensor:
+    """The diagonal part of the inverse Hessian after a pair (Gilbert and Lemaréchal, 1989)."""
+    a = y @ (diagonal * y)
+    b = s @ y
+    c = s @ (s / diagonal)
+    updated = a / (b * diagonal) + y.square() / b - a * s.square() / (b * c * diagonal.square())
+    new = updated.reciprocal()
+    return torch.where((new > 0) & new.isfinite(), new, diagonal)

@@ -1,0 +1,126 @@
+"""How many points at once go through a Pyro model: vmap, broadcasting, or a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nfvi.errors import TargetError
+from nfvi.targets.checks import USER_ERRORS, agree
+from nfvi.targets.pyro.handlers import Values
+from nfvi.targets.pyro.program import Program
+from nfvi.targets.pyro.sites import Site
+
+__all__ = ["Batched", "PyroBatching", "choose_batching", "map_deterministics"]
+
+PyroBatching = Literal["vmap", "broadcast", "loop"]
+Batched = Callable[[Values], Tensor]
+
+
+def choose_batching(
+    program: Program, sites: Mapping[str, Site], values: Values
+) -> tuple[Batched, PyroBatching, str]:
+    """The fastest way to evaluate the model on a batch that agrees with one run a point.
+
+    Values and gradients must both agree. A loop is always right; vmap refuses what it cannot map,
+    such as branches on a value; broadcasting may go through and be wrong.
+
+    Args:
+        program: the model.
+        sites: its latent sites.
+        values: trial values (n, \\*shape) of them. No other dimension of the model should be n.
+
+    Returns:
+        The function of values (n, \\*shape) -> (n,), its kind, and for a loop why it had to be.
+    """
+
+    def loop(values: Values) -> Tensor:
+        return torch.stack([program.log_joint(row) for row in _rows(values)])
+
+    def broadcast(values: Values) -> Tensor:
+        return program.log_joint_rows(
+            {name: _lift(values[name], site, program) for name, site in sites.items()}
+        )
+
+    vmapped = torch.func.vmap(program.log_joint, randomness="same")
+
+    def mapped(values: Values) -> Tensor:
+        # A single point, which is what a Markov chain asks for, is cheaper without vmap.
+        alone = len(next(iter(values.values()))) == 1
+        found: Tensor = loop(values) if alone else vmapped(values)
+        return found
+
+    expected = _value_and_gradients(loop, values)
+    reason = _disagreement(mapped, values, expected)
+    if not reason:
+        return mapped, "vmap", ""
+    # The axis of an enumerated site and that of the points would be hard to tell apart.
+    if program.summation is None and not _disagreement(broadcast, values, expected):
+        return broadcast, "broadcast", ""
+    return loop, "loop", reason
+
+
+def map_deterministics(program: Program, values: Values) -> Callable[[Values], dict[str, Tensor]]:
+    """A function of values (n, \\*shape) to deterministic sites (n, \\*shape): vmap or a loop."""
+
+    def loop(values: Values) -> dict[str, Tensor]:
+        found = [program.deterministics(row) for row in _rows(values)]
+        return {name: torch.stack([row[name] for row in found]) for name in found[0]}
+
+    mapped = torch.func.vmap(program.deterministics, randomness="same")
+    few = {name: value[:2] for name, value in values.items()}
+    expected = loop(few)
+    try:
+        got = mapped(few)
+    except USER_ERRORS:
+        return loop
+    same = all(_same(got[name], expected[name]) for name in expected)
+    return mapped if same else loop
+
+
+def _rows(values: Values) -> Iterator[dict[str, Tensor]]:
+    for i in range(len(next(iter(values.values())))):
+        yield {name: value[i] for name, value in values.items()}
+
+
+def _lift(value: Tensor, site: Site, program: Program) -> Tensor:
+    """(n, \\*shape) with axes of length 1 after the first, up to the model's batch dimensions."""
+    missing = program.batch_dims - (len(site.shape) - site.event_dim)
+    return value.reshape(len(value), *(1,) * missing, *site.shape)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    return agree(a, b) if a.is_floating_point() else torch.equal(a, b)
+
+
+def _disagreement(evaluate: Batched, values: Values, expected: list[Tensor]) -> str:
+    try:
+        got = _value_and_gradients(evaluate, values)
+    except TargetError:
+        raise
+    except USER_ERRORS as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    if all(map(_same, got, expected)):
+        return ""
+    return "its values differ from those of one run a point"
+
+
+def _value_and_gradients(evaluate: Batched, values: Values) -> list[Tensor]:
+    """Log-densities (n,), and their gradients with respect to each site's values."""
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
+    log_probs = evaluate(leaves)
+    if not log_probs.requires_grad:
+        return [log_probs]
+    gradients = torch.autograd.grad(log_probs.sum(), list(leaves.values()), allow_unused=True)
+    return [
+        log_probs.detach(),
+        *(
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for gradient, leaf in zip(gradients, leaves.values(), strict=True)
+        ),
+    ]

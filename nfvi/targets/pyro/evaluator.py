@@ -1,0 +1,114 @@
+"""The checked log-density of a Pyro model on unconstrained space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyro
+import torch
+from torch import Tensor
+
+from nfvi.errors import TargetError
+from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, fixed_randomness
+from nfvi.targets.pyro.batching import Batched, PyroBatching, choose_batching
+from nfvi.targets.pyro.handlers import Values
+from nfvi.targets.pyro.program import Program
+from nfvi.targets.pyro.sites import Site, constrain_sites
+
+__all__ = ["checked_evaluator"]
+
+
+def checked_evaluator(
+    program: Program,
+    sites: Mapping[str, Site],
+    model_dtype: torch.dtype,
+    points: Tensor,
+    name: str,
+) -> tuple[Evaluate, PyroBatching, str]:
+    """A function of z (n, d) -> (n,), how it takes a batch, and why if by a loop.
+
+    Args:
+        program: the model.
+        sites: its latent sites.
+        model_dtype: the least dtype to evaluate the model in.
+        points: trial points (n, d), whose dtype and device those of z will be.
+        name: what messages call the model.
+
+    Raises:
+        TargetError: the model raised, or its log-density is not finite, differentiable and the
+            same at each call.
+    """
+    wide = torch.promote_types(points.dtype, model_dtype)
+    values, _ = constrain_sites(sites, points.to(wide))
+    try:
+        batched, batching, reason = choose_batching(program, sites, values)
+    except TargetError as error:
+        raise TargetError(f"{name!r}: {error}") from error.__cause__
+    except USER_ERRORS as error:
+        raise TargetError(
+            f"{name!r} raised {type(error).__name__} for values in {wide} on {points.device}: "
+            f"{error}. The model draws its sites in {model_dtype}; pass dtype= or device= to "
+            "match its data, or convert these"
+        ) from error
+    evaluate = _on_unconstrained(batched, sites, wide)
+    if _draws_at_random(evaluate, points, name):
+        evaluate = _repeatable(evaluate)
+    try:
+        check_values(evaluate, points, name)
+    except TargetError as error:
+        odd = ~evaluate(points).isfinite()
+        raise TargetError(f"{error}{_odd_sites(program, values, odd)}") from error.__cause__
+    return evaluate, batching, reason
+
+
+def _on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:
+    def evaluate(z: Tensor) -> Tensor:
+        values, ladj = constrain_sites(sites, z.to(wide))
+        log_joint = batched(values)
+        return (log_joint if ladj is None else log_joint + ladj).to(z.dtype)
+
+    return evaluate
+
+
+def _draws_at_random(evaluate: Evaluate, points: Tensor, name: str) -> bool:
+    """Whether the model uses up random numbers; refused if its log-density depends on them."""
+    before = _random_state(points.device)
+    first = evaluate(points)
+    used = not torch.equal(before, _random_state(points.device))
+    if not agree(first, evaluate(points)):
+        raise TargetError(
+            f"{name!r} has another log-density at each call: it draws random numbers outside of "
+            "pyro.sample, or in sites hidden by poutine.block. Draw these before, and pass them as "
+            "an argument"
+        )
+    return used
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _repeatable(evaluate: Evaluate) -> Evaluate:
+    """The same function, leaving the global random state as it is."""
+
+    def repeat(z: Tensor) -> Tensor:
+        with fixed_randomness():
+            return evaluate(z)
+
+    return repeat
+
+
+def _odd_sites(program: Program, values: Values, odd: Tensor) -> str:
+    """Words on the sites whose log-density is not finite, at the first of the odd points."""
+    if not odd.any():
+        return ""
+    row = int(odd.nonzero()[0])
+    with pyro.validation_enabled(False):
+        trace = program.trace({name: value[row] for name, value in values.items()})
+        trace.compute_log_prob()
+    shown = [
+        f"{name!r} ({total.item():g})"
+        for name, node in trace.nodes.items()
+        if node["type"] == "sample" and not (total := node["log_prob_sum"]).isfinite()
+    ]
+    return f"; there, the log-density of site {', '.join(shown)} is not finite" if shown else ""

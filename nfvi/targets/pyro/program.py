@@ -1,0 +1,90 @@
+"""A Pyro model made a function of its latent values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyro
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from nfvi.targets.pyro.enum import Summation, SummedJoint
+from nfvi.targets.pyro.handlers import Collect, Fixed, Joint, Values
+
+__all__ = ["Program"]
+
+Handler = TypeVar("Handler", bound=Messenger)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Pyro model with its arguments, and all that varies from run to run held fixed.
+
+    Attributes:
+        model: the model.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        params: the value of each ``pyro.param``.
+        subsamples: the indices of each plate that would draw its own.
+        sizes: the full size of each such plate.
+        random_plates: those of them whose indices the density depends on.
+        batch_dims: the most batch dimensions that any site has.
+        summation: how discrete sites are summed out; ``None`` without any.
+        order: names of latent and deterministic sites as the model comes to them.
+        deterministic: names of those ``pyro.deterministic`` sites that have one value a point.
+    """
+
+    model: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    params: Values = field(default_factory=dict)
+    subsamples: dict[str, Tensor] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    random_plates: tuple[str, ...] = ()
+    batch_dims: int = 0
+    summation: Summation | None = None
+    order: tuple[str, ...] = ()
+    deterministic: tuple[str, ...] = ()
+
+    def log_joint(self, values: Values) -> Tensor:
+        """Log-density () of one point, given the value of every continuous latent site."""
+        joint: Joint
+        if self.summation is None:
+            joint = Joint(values, self.params, self.subsamples)
+        else:
+            joint = SummedJoint(values, self.params, self.subsamples, self.summation)
+        return self._run(joint).result()
+
+    def log_joint_rows(self, values: Values) -> Tensor:
+        """Log-densities (n,) of n points at once, for a model whose operations broadcast.
+
+        Args:
+            values: (n, 1, ..., 1, \\*shape), with axes of length 1 that bring the batch
+                dimensions of each site to ``batch_dims``.
+        """
+        n = len(next(iter(values.values())))
+        joint = Joint(values, self.params, self.subsamples, batch_dims=self.batch_dims)
+        return self._run(joint).result().expand(n)
+
+    def deterministics(self, values: Values) -> dict[str, Tensor]:
+        """The values of the deterministic sites at one point."""
+        found = self._run(Collect(values, self.params, self.subsamples, self._choices)).found
+        return {name: found[name] for name in self.deterministic}
+
+    def trace(self, values: Values) -> Any:
+        """A Pyro trace of the model at one point."""
+        with Fixed(values, self.params, self.subsamples, self._choices):
+            return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
+
+    @property
+    def _choices(self) -> Values | None:
+        return None if self.summation is None else self.summation.choices
+
+    def _run(self, handler: Handler) -> Handler:
+        # Argument checks branch on values, which vmap cannot follow.
+        with pyro.validation_enabled(False), handler:
+            self.model(*self.args, **self.kwargs)
+        return handler

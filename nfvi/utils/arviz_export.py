@@ -1,0 +1,89 @@
+"""From plain arrays to the object that the installed ArviZ works with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nfvi.utils.arviz_functions import from_dict
+
+__all__ = ["to_inference_data"]
+
+
+def to_inference_data(
+    posterior: Mapping[str, Any],
+    sample_stats: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> Any:
+    """The draws as what ``import arviz as az`` understands.
+
+    With ArviZ 1.x, or without ``arviz``, this is an ``xarray.DataTree`` made by ``arviz_base``;
+    with ArviZ 0.x (the last line for Python 3.11 and before), whose functions refuse a tree, it is
+    an ``arviz.InferenceData`` with the same groups; its ``to_datatree()`` gives the tree.
+    Event dimensions are named ``<site>_dim_0``, ``<site>_dim_1``, ... and counted from 0.
+
+    Args:
+        posterior: site -> array or tensor (chains, draws, \\*event) on the constrained scale.
+        sample_stats: name -> array or tensor (chains, draws), such as ``lp`` and ``log_q``.
+        attrs: what is true of the whole run. It is stored on the root and on ``posterior`` in types
+            that a netCDF file takes: numbers, strings and numeric arrays stay, booleans become 0 or
+            1, other values become JSON text, and ``None`` is left out.
+
+    Returns:
+        ``xarray.DataTree`` or ``arviz.InferenceData``.
+
+    Raises:
+        ValueError: an array has no (chains, draws) in front, or two of them differ there.
+
+    Reference:
+        Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for exploratory analysis of
+        Bayesian models in Python", 2019.
+    """
+    groups = {"posterior": _arrays(posterior)}
+    if sample_stats:
+        groups["sample_stats"] = _arrays(sample_stats)
+    _check_shapes(groups)
+    stored = dict(map(_attr, (attrs or {}).items()))
+    kept = {name: value for name, value in stored.items() if value is not None}
+    return from_dict(groups, {"creation_library": "nfvi", **kept})
+
+
+def _arrays(group: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Tensors of any device as NumPy arrays."""
+    return {
+        name: x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        for name, x in group.items()
+    }
+
+
+def _check_shapes(groups: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Every array starts with the same (chains, draws)."""
+    lead: tuple[int, ...] | None = None
+    for group, arrays in groups.items():
+        for name, x in arrays.items():
+            if x.ndim < 2 or (lead is not None and x.shape[:2] != lead):
+                raise ValueError(
+                    f"{group}[{name!r}] has shape {x.shape}; expected (chains, draws, ...)"
+                    + (f" with (chains, draws) = {lead}" if lead else "")
+                )
+            lead = x.shape[:2]
+
+
+def _attr(item: tuple[str, Any]) -> tuple[str, Any]:
+    """One attribute as a type that netCDF can store."""
+    name, value = item
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool):
+        return name, int(value)
+    if value is None or isinstance(value, int | float | str):
+        return name, value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        return name, value
+    return name, json.dumps(value, default=str)

@@ -1,0 +1,619 @@
+"""NFVI("auto"): what it ends with on targets with known answers, what it counts, and how it ends.
+
+The benchmark, benchmarks/posteriors.py, has ten seeds of each target; here one or two must do.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from models import make_gaussian, mixture_10d
+from models.mixture import GaussianMixture
+from nfvi import (
+    NFVI,
+    Budget,
+    Checkpoint,
+    Fit,
+    FitError,
+    FormulaError,
+    LogDensity,
+    MixtureGuide,
+    Stop,
+    TargetError,
+    Tracker,
+    calibrate,
+    plots,
+)
+from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
+from nfvi.auto.record import Record
+from nfvi.auto.rungs import (
+    TAILS,
+    Learned,
+    candidates,
+    grown_guides,
+    heavier,
+    learned_rungs,
+    tailed_rung,
+)
+from nfvi.fit.path import ClimbPath, Rung
+from nfvi.guides.guide import Guide
+from nfvi.guides.placement import Placement
+
+DTYPE = torch.float64
+SOME_STEPS = 430
+
+
+def curve(z):
+    """A banana in z₀ and z₁, and beside it a normal whose last coordinates go together."""
+    bent = (z[..., 1] - z[..., 0] ** 2) / 0.5
+    last = z[..., 4] - 2 * z[..., 3]
+    rest = z[..., 0] ** 2 + bent**2 + z[..., 2:4].square().sum(-1) + last**2
+    return -0.5 * rest - 2.5 * math.log(2 * math.pi) - math.log(0.5)
+
+
+CURVED = LogDensity(curve, 5, name="curved", log_normalizer=0.0)
+NORMAL = make_gaussian(3, condition=100.0, seed=0)
+
+
+def two_modes(share: float, apart: float, dim: int) -> GaussianMixture:
+    """Unit normals at 0 and at ``apart`` along the first coordinate, the first with this share."""
+    means = torch.zeros(2, dim)
+    means[1, 0] = apart
+    weights = torch.tensor([share, 1 - share], dtype=DTYPE)
+    return GaussianMixture(weights, means, torch.eye(dim).repeat(2, 1, 1))
+
+
+def climbed(target, *, seed: int = 1, **options) -> Fit:
+    return NFVI("auto", seed=seed, dtype=DTYPE).fit(target, **{"progress": False, **options})
+
+
+@pytest.fixture(scope="module")
+def curved() -> Fit:
+    """The first learned rung and the beginning of the second."""
+    return climbed(CURVED, budget=Budget(steps=SOME_STEPS))
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Fit:
+    return climbed(mixture_10d)
+
+
+@pytest.fixture
+def normal() -> Fit:
+    return climbed(NORMAL)
+
+
+class TestWhatIsFound:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_a_gaussian_is_full_rank_and_exact(self, seed):
+        fit = climbed(NORMAL, seed=seed)
+        assert [str(rung) for rung in fit.path] == ["scale-loc", "tril"]
+        assert str(fit.formula) == "tril" and fit.path.best == 1
+        # The ELBO of the right Gaussian has no noise: log p − log q is a constant.
+        assert abs(fit.elbo - NORMAL.log_normalizer) < 1e-3
+        assert abs(fit.log_evidence - NORMAL.log_normalizer) < 1e-3
+        assert fit.steps == 0 and fit.batched_evaluations < 300
+
+    def test_without_correlations_the_diagonal_one_will_do(self):
+        sds = torch.tensor([0.1, 1.0, 30.0], dtype=DTYPE)
+        fit = climbed(lambda z: -0.5 * ((z - 2) / sds.to(z)).square().sum(-1), dim=3)
+        exact = 1.5 * math.log(2 * math.pi) + float(sds.log().sum())
+        assert abs(fit.path[0].elbo - exact) < 1e-3 and abs(fit.elbo - exact) < 1e-3
+        torch.testing.assert_close(fit.sample(10_000, seed=0).std(0), sds, rtol=0.03, atol=0)
+
+    def test_one_dimension(self):
+        fit = climbed(lambda z: -0.5 * (z - 3).square().sum(-1), dim=1)
+        assert abs(fit.log_evidence - 0.5 * math.log(2 * math.pi)) < 1e-3
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_eight_modes(self, seed, mixed):
+        fit = mixed if seed == 1 else climbed(mixture_10d, seed=seed)
+        assert isinstance(fit.guide, MixtureGuide) and len(fit.guide.guides) == 8
+        assert str(fit.path[fit.path.best]) == "8 × tril"
+        assert abs(fit.log_evidence) < 0.05 and fit.khat < 0.7
+        shares = sorted(r.weight for r in fit.restarts)
+        torch.testing.assert_close(shares, sorted(mixture_10d.weights.tolist()), atol=0.02, rtol=0)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_modes_without_correlations(self, seed):
+        """The best single Gaussian is diagonal then, as often as not."""
+        fit = climbed(two_modes(0.5, 12.0, 5), seed=seed)
+        assert len(fit.guide.guides) == 2 and abs(fit.log_evidence) < 0.02
+
+    def test_a_mode_with_nothing_in_it_is_left(self):
+        """The one at 0, where fits start, has 1e-5 of the mass: 11.5 nats less."""
+        fit = climbed(two_modes(1e-5, 9.0, 4), seed=0)
+        assert abs(fit.elbo) < 0.01
+        assert float(fit.sample(100, seed=0)[:, 0].min()) > 3
+
+    def test_learned_flows_are_better_than_gaussians(self, curved):
+        """The moments of the banana are known: var z₀ = 1, E z₁ = 1, var z₁ = 2 + 0.25.
+
+        Errors of 10 000 draws: 0.014 (sd of the mean square), 0.015 and 0.06.
+        """
+        learned, gaussian = curved.path[2], curved.path[1]
+        assert gaussian.steps == 0 and learned.steps == learned_rungs(5)[0].steps
+        assert learned.elbo > gaussian.elbo + 0.5
+        mean = curved.expectation(lambda z: torch.stack([z[:, 0] ** 2, z[:, 1]], 1), seed=0).mean
+        torch.testing.assert_close(mean.double(), torch.ones(2, dtype=DTYPE), atol=0.1, rtol=0)
+
+    def test_same_seed_same_result(self):
+        fits = [climbed(CURVED, budget=Budget(steps=10)) for _ in range(2)]
+        assert [rung.elbo for rung in fits[0].path] == [rung.elbo for rung in fits[1].path]
+        states = [fit.guide.state_dict() for fit in fits]
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+        assert climbed(CURVED, seed=2, budget=Budget(steps=10)).path[0].elbo != fits[0].path[0].elbo
+
+    def test_a_model_with_arguments(self):
+        def model(x, y=None):
+            slope = pyro.sample("slope", dist.Normal(0.0, 10.0))
+            with pyro.plate("rows", len(x)):
+                pyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+
+        x = torch.linspace(-1, 1, 50)
+        fit = NFVI("auto", seed=1).fit(model, x, 2 * x)
+        precision = float(x.square().sum()) + 0.01
+        sites = fit.sample(10_000, seed=0)
+        # Three standard errors of a mean and an sd of 10 000 draws.
+        mean = float(2 * x.square().sum()) / precision
+        assert abs(float(sites["slope"].mean()) - mean) < 0.03 / precision**0.5
+        assert abs(float(sites["slope"].std()) * precision**0.5 - 1) < 0.022
+
+    @pytest.mark.parametrize("dim", [70, 350])
+    def test_many_dimensions(self, dim):
+        """Coupling layers above 64; no matrix above 300, and no search for modes."""
+        fit = NFVI("auto", seed=1).fit(
+            lambda z: -0.5 * z.square().sum(-1) - 0.1 * z[..., 0] ** 4,
+            dim=dim,
+            budget=Budget(steps=2),
+        )
+        gaussians = ["scale-loc", "tril"] if dim == 70 else ["scale-loc"]
+        assert [str(rung) for rung in fit.path] == [*gaussians, "realnvp*4"]
+        assert fit.guide.dtype == torch.float32 and math.isfinite(fit.elbo)
+
+    @pytest.mark.cuda
+    def test_on_another_device(self):
+        fit = NFVI("auto", seed=1, device="cuda").fit(CURVED, budget=Budget(steps=10))
+        assert fit.guide.device.type == "cuda" and math.isfinite(fit.elbo)
+
+
+class TestThePath:
+    def test_costs_rise_and_add_up(self, curved):
+        path = curved.path
+        assert [str(r) for r in path] == ["scale-loc", "tril", "monotone", "monotone*2"]
+        for name in ("batched_evaluations", "gradient_evaluations", "wall_time"):
+            values = [getattr(rung, name) for rung in path]
+            assert values == sorted(values) and values[0] > 0, name
+        assert sum(rung.steps for rung in path) == SOME_STEPS
+        for before, after, rung in zip(path[1:], path[2:], learned_rungs(5), strict=False):
+            batches = after.batched_evaluations - before.batched_evaluations
+            if before.steps:  # no search for modes lies between them
+                assert batches == after.steps
+                draws = after.gradient_evaluations - before.gradient_evaluations
+                assert draws == after.steps * rung.n_mc
+        assert curved.gradient_evaluations == path[-1].gradient_evaluations
+        assert curved.batched_evaluations == path[-1].batched_evaluations
+        assert path[-1].wall_time <= curved.wall_time
+
+    def test_the_kept_rung_is_the_fit(self, curved):
+        kept = curved.path[curved.path.best]
+        assert kept.elbo >= max(rung.elbo for rung in curved.path) - 0.002
+        assert (kept.elbo, kept.khat) == (curved.elbo, curved.khat)
+        assert kept.guide is curved.guide and curved.steps == kept.steps
+        curved._diagnostics = None  # computed anew, they are the same
+        assert curved.elbo == kept.elbo
+
+    def test_it_is_a_sequence(self, curved):
+        path = curved.path
+        assert isinstance(path, Sequence) and len(path) == 4
+        assert path[1] in path and path.index(path[1]) == 1 and list(path)[-1] is path[-1]
+        assert path[:2] == path.rungs[:2]
+
+    def test_it_comes_back_from_a_file(self, curved, mixed, normal, tmp_path):
+        for fit in (curved, mixed, normal):
+            fit.save(tmp_path / "fit")
+            loaded = Fit.load(tmp_path / "fit", fit.target)
+            assert loaded.path == fit.path and loaded.stopped == fit.stopped
+            assert loaded.path[0].guide is None
+            assert str(loaded) == str(fit)
+        assert ClimbPath.from_dict(mixed.path.as_dict()) == mixed.path
+        # Files of earlier versions have no counts of the whole climb.
+        values = mixed.path.as_dict()
+        del values["batched_evaluations"], values["gradient_evaluations"]
+        last = mixed.path[-1]
+        path = ClimbPath.from_dict(values)
+        assert path.batched_evaluations == last.batched_evaluations
+        assert path.gradient_evaluations == last.gradient_evaluations
+
+    def test_it_is_printed(self, curved, mixed):
+        text = str(curved)
+        assert str(curved.path).splitlines()[1].strip() in text
+        assert "rung 3 of 4, with 400 steps of 128 draws; in all" in " ".join(text.split())
+        assert f"Ended: the budget of {SOME_STEPS} steps was spent." in text
+        assert sum(line.endswith("  kept") for line in str(curved.path).splitlines()) == 1
+        assert "8 × tril" in str(mixed) and "rung 3 of 3, with no optimiser steps" in str(mixed)
+        assert all(len(line) < 100 for line in text.splitlines())
+
+    def test_a_poor_gaussian_can_be_printed(self):
+        """It has no steps whose ELBO could still rise."""
+        fit = climbed(CURVED, budget=Budget(evaluations=1))
+        assert fit.steps == 0 and fit.khat > 0.7
+        text = " ".join(str(fit).split())
+        assert "Not to be trusted yet. Try a larger budget" in text
+        # "auto" takes no base, so that one is only to be had with a formula.
+        assert 'NFVI(str(fit.formula), base="studentt(df=5)")' in text
+
+
+def rung(elbo: float, khat: float, steps: int = 1) -> Rung:
+    return Rung("tril", elbo, 0.001, khat, 0.5, 0.0, steps, 1, 1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "best"),
+    [
+        ([rung(-1.0, 0.1), rung(-0.1, 0.9), rung(-0.1015, 0.6)], 2),
+        ([rung(-1.0, 0.1), rung(-0.1, 0.69), rung(-0.103, 0.6)], 1),
+        ([rung(-1.0, 0.1), rung(-0.1, 0.9), rung(-0.1015, 0.8), rung(-0.106, 0.6)], 2),
+        ([rung(-0.1, 0.9), rung(-0.1015, 0.8), rung(-0.1049, 0.1), rung(-0.104, 0.69)], 3),
+        ([rung(-2.0, 0.5), rung(-math.inf, 0.1), rung(math.nan, 0.1)], 0),
+    ],
+    ids=["equal ELBO, lower k-hat", "lower ELBO", "too low", "to be trusted", "not finite"],
+)
+def test_which_rung_is_kept(rungs, best):
+    record = Record(NORMAL, 0, Budget(), {})
+    record.rungs = rungs
+    assert record.best() == best
+
+
+@pytest.mark.parametrize(
+    ("limits", "khat", "gap", "ends"),
+    [
+        (GOOD, 0.49, 0.0019, True),
+        (GOOD, -math.inf, -0.1, True),
+        (GOOD, 0.51, 0.0, False),
+        (GOOD, 0.0, 0.0021, False),
+        (GOOD, math.nan, 0.0, False),
+        (GOOD, 0.0, math.nan, False),
+        (GOOD_ENOUGH, 0.69, 0.0009, True),
+        (GOOD_ENOUGH, 0.71, 0.0, False),
+        (GOOD_ENOUGH, 0.0, 0.0011, False),
+    ],
+)
+def test_when_a_rung_is_good(limits, khat, gap, ends):
+    """k-hat below 0.5 within 0.002 nats of the log evidence; later below 0.7 within 0.001."""
+    climb = Climb(NORMAL, 0, DTYPE, None, Budget(), (), {})
+    climb.record.rungs = [rung(-gap, khat)]
+    with pytest.raises(ClimbOver, match="as good as can be told") if ends else nullcontext():
+        climb._stop_if_good(limits=limits)
+
+
+class TestGrowing:
+    @pytest.mark.parametrize("dim", [3, 70])
+    def test_a_rung_begins_where_the_last_one_ended(self, dim):
+        """Its first layers are the same, and new ones start within the jitter of the identity."""
+        generator = torch.Generator().manual_seed(0)
+        place = Placement(torch.ones(dim, dtype=DTYPE), 2 * torch.eye(dim, dtype=DTYPE))
+        rungs = learned_rungs(dim)
+        options = {"jitter": 0.2, "placement": place, "generator": generator, "dtype": DTYPE}
+        small = Guide(rungs[0].formula, dim, **options)
+        (large,) = grown_guides(rungs[1], [small], dim, DTYPE, generator)
+        assert len(large.flows) > len(small.flows)
+        for old, new in zip(small.flows, large.flows, strict=False):
+            for name, value in old.state_dict().items():
+                assert torch.equal(new.state_dict()[name], value)
+        z = small.base_sample(1_000, generator=generator)
+        with torch.no_grad():
+            (x, log_q), (y, other) = small(z), large(z)
+        # Four layers of realnvp move each of 70 coordinates by some hundredths.
+        assert float((x - y).abs().mean()) < 0.05
+        assert abs(float((log_q - other).mean())) < 0.05
+
+    def test_from_a_place_alone(self):
+        place = Placement(torch.ones(2, dtype=DTYPE), 2 * torch.eye(2, dtype=DTYPE))
+        made = Learned("monotone", 1, 2, 0.1, base="studentt(df=30)")
+        (guide,) = grown_guides(made, [place], 2, DTYPE, torch.Generator().manual_seed(0))
+        assert str(guide.base) == "studentt(df=30)"
+        x = guide.sample(10_000, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(x.mean(0), place.loc, atol=0.2, rtol=0)
+
+    def test_afresh_only_the_place_is_taken_over(self):
+        """In distribution: layers that start as the identity leave the base at its place."""
+        generator = torch.Generator().manual_seed(0)
+        place = Placement(torch.ones(2, dtype=DTYPE), 2 * torch.eye(2, dtype=DTYPE))
+        old = Guide("monotone", 2, jitter=3.0, placement=place, generator=generator, dtype=DTYPE)
+        made = Learned("monotone", 1, 2, 0.1, afresh=True)
+        new, taken = (
+            next(grown_guides(rung, [old], 2, DTYPE, generator))
+            for rung in (made, replace(made, afresh=False))
+        )
+        points = torch.randn(100, 2, generator=generator, dtype=DTYPE)
+        exact = Guide("loc", 2, jitter=0.0, placement=place, dtype=DTYPE)
+        with torch.no_grad():
+            right = exact.log_prob(points)
+            off = [float((guide.log_prob(points) - right).abs().mean()) for guide in (new, taken)]
+        assert off[0] < 0.1 < off[1]
+
+    def test_rungs_grow(self):
+        for dim in (1, 10, 64, 65, 1_000):
+            layers = [len(Guide(r.formula, dim).flows) for r in learned_rungs(dim)]
+            assert layers == sorted(layers) and layers[0] < layers[-1]
+        assert candidates(1) == () == candidates(5) and len(candidates(2)) > 1
+
+
+class Scripted(Climb):
+    """A climb whose rungs are not fitted: each has the ELBO and k-hat that come next."""
+
+    def __init__(self, dim: int, *outcomes: tuple[float, float], efficiency: float = 0.5) -> None:
+        super().__init__(make_gaussian(dim, seed=0), 0, DTYPE, None, Budget(), (), {})
+        self.outcomes, self.asked, self.efficiency = list(outcomes), [], efficiency
+        self.record.rungs = [rung(-9.0, 2.0, steps=0)]
+
+    def _learn(self, asked, starts):
+        self.asked.append(asked)
+        found = rung(*self.outcomes.pop(0))
+        self.record.rungs.append(replace(found, efficiency=self.efficiency))
+        self._stop_if_good()
+        return Guide("loc", self.target.dim)
+
+
+class TestTails:
+    def test_a_flow_on_heavier_ones_where_no_rung_is_to_be_trusted(self):
+        """It is the last one where it has the lower k-hat at nearly the same ELBO."""
+        climb = Scripted(3, (-2.0, 0.9), (-1.0, 0.9), (-1.004, 0.6))
+        with pytest.raises(ClimbOver, match=r"has tails that the others lack: k-hat 0\.60"):
+            climb._ladder([])
+        small, large, last = climb.asked
+        assert [small, large] == [r for r in learned_rungs(3)[:3] if r.within == math.inf]
+        assert last == tailed_rung(3) and last.afresh and climb.record.best() == 3
+
+    @pytest.mark.parametrize("fresh", [(-1.0, 0.8), (-1.1, 0.1)], ids=["no better", "too low"])
+    def test_where_it_does_not_help_the_climb_goes_on(self, fresh):
+        climb = Scripted(3, (-2.0, 0.9), (-1.0, 0.9), fresh, (-0.9, 0.9))
+        climb._ladder([])
+        assert climb.asked[2:] == [tailed_rung(3), learned_rungs(3)[-1]]
+
+    def test_it_is_left_out_where_a_rung_is_to_be_trusted(self):
+        climb = Scripted(3, (-2.0, 0.6), (-1.0, 0.6), (-0.9, 0.6))
+        climb._ladder([])
+        assert tailed_rung(3) not in climb.asked and len(climb.asked) == 3
+
+    def test_a_base_with_heavier_ones_where_nothing_else_is_wrong(self):
+        """Within 0.002 nats of the log evidence; below 0.7 and within 0.001 the climb ends."""
+        climb = Scripted(3, (-0.0009, 0.9), (-0.0009, 0.6))
+        with pytest.raises(ClimbOver, match=r"as good as can be told: k-hat 0\.60"):
+            climb._ladder([])
+        assert climb.asked == [learned_rungs(3)[0], heavier(learned_rungs(3)[0])]
+
+    def test_a_larger_rung_without_a_gain_is_the_last(self):
+        """Most draws must be in use: 0.9 of them here, and half of them in the other tests."""
+        climb = Scripted(3, (-1.0, 0.6), (-0.999, 0.6), efficiency=0.9)
+        with pytest.raises(ClimbOver, match=r"gained no more than 0\.0010 nats"):
+            climb._ladder([])
+        assert len(climb.asked) == 2
+
+    def test_there_is_none_in_many_dimensions(self):
+        climb = Scripted(65, *[(-1.0, 0.9)] * 3)
+        climb._ladder([])
+        assert climb.asked == list(learned_rungs(65)) and tailed_rung(65) is None
+
+    @pytest.mark.parametrize(("khat", "more"), [(0.6, 0), (0.7, 1)])
+    def test_of_waves_the_base_stays(self, khat, more):
+        """Theirs has heavy tails already: more of the same, at half the rate, if at all."""
+        climb = Scripted(2, (-5.0, 0.9), (-4.0, 0.9), (-5.0, 0.9), *[(-1.0, khat)] * (1 + more))
+        with pytest.raises(ClimbOver, match="the best of several families"):
+            climb._tournament()
+        longer = climb.asked[3]
+        assert longer.formula == candidates(2)[1].formula
+        assert (longer.steps, longer.n_mc) == (2_000, 1_024)
+        assert climb.asked[4:] == [replace(longer, lr=longer.lr / 2)] * more
+
+    def test_of_other_families_it_becomes_heavier(self):
+        climb = Scripted(2, *[(-5.0 - k, 0.9) for k in range(3)], (-0.03, 0.6), (-0.03, 0.6))
+        with pytest.raises(ClimbOver, match="the best of several families"):
+            climb._tournament()
+        assert [asked.base for asked in climb.asked[3:]] == ["normal", TAILS]
+
+
+class TestHowItEnds:
+    @pytest.mark.parametrize(
+        ("budget", "reason"),
+        [
+            (Budget(steps=7), "the budget of 7 steps was spent"),
+            (Budget(evaluations=500), "the budget of 500 evaluations was spent"),
+            (0.01, "the budget of 0.01 seconds was spent"),
+        ],
+        ids=["steps", "evaluations", "seconds"],
+    )
+    def test_the_budget(self, budget, reason):
+        fit = climbed(CURVED, budget=budget)
+        assert fit.path.reason == fit.stopped == reason
+        assert sum(rung.steps for rung in fit.path) == (7 if "steps" in reason else 0)
+        assert math.isfinite(fit.elbo)
+
+    def test_a_budget_ends_the_gaussians_and_the_search_for_modes(self):
+        """To within one batch: of 128 draws for a Gaussian, of 16 × 256 for the search."""
+        short = climbed(CURVED, budget=Budget(evaluations=500))
+        assert 500 <= short.gradient_evaluations < 500 + 128 and len(short.path) == 1
+        gaussians = climbed(CURVED, budget=Budget(steps=1)).path[1].gradient_evaluations
+        some = gaussians + 20_000
+        fit = climbed(CURVED, budget=Budget(evaluations=some))
+        assert some <= fit.gradient_evaluations < some + 16 * 256
+        assert [rung.formula for rung in fit.path] == ["scale-loc", "tril"]
+
+    def test_by_itself(self, normal):
+        assert normal.stopped == "auto"
+        assert normal.path.reason.startswith("tril is as good as can be told")
+
+    def test_a_callback(self):
+        tracker = Tracker(every=1, elbo=lambda state: state.elbo)
+        stop = lambda state: Stop("enough") if state.step == 3 else None  # noqa: E731
+        fit = climbed(CURVED, callbacks=[tracker, stop])
+        assert fit.stopped == fit.path.reason == "enough"
+        assert fit.path[-1].steps == 3 == len(tracker)
+
+    def test_ctrl_c_keeps_the_best_so_far(self, python_handles_sigint):
+        press = lambda state: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+        fit = climbed(CURVED, callbacks=[press])
+        assert fit.stopped == fit.path.reason == "interrupted"
+        assert fit.path[-1].steps == 1 and math.isfinite(fit.elbo)
+        assert "interrupted; refine() goes on" in " ".join(str(fit).split())
+
+    @pytest.mark.parametrize(("call", "rungs"), [(5, 0), (-1, 2)], ids=["before", "between"])
+    def test_ctrl_c_outside_a_run(self, call, rungs, python_handles_sigint):
+        """Before there is a guide it raises; while modes are looked for, it ends the climb."""
+        calls = 0
+        last = climbed(CURVED, budget=Budget(steps=1)).path[1].batched_evaluations + 20
+
+        def target(z):
+            nonlocal calls
+            calls += 1
+            if calls == (call if call > 0 else last):
+                os.kill(os.getpid(), signal.SIGINT)
+            return curve(z)
+
+        if not rungs:
+            with pytest.raises(KeyboardInterrupt):
+                climbed(target, dim=5)
+            return
+        fit = climbed(target, dim=5)
+        assert fit.stopped == "interrupted" and len(fit.path) == rungs
+
+    def test_a_rung_that_fails(self):
+        """All of its steps are bad from the fourth on: what was found before is kept."""
+        broken = False
+
+        def target(z):
+            return curve(z) * (math.nan if broken else 1.0)
+
+        def break_it(state):
+            nonlocal broken
+            broken = state.step >= 3
+
+        fit = climbed(target, dim=5, callbacks=[break_it])
+        assert len(fit.path) == 2 and fit.path.reason.startswith(
+            "the next rung could not be fitted"
+        )
+        assert math.isfinite(fit.elbo) and fit.stopped == "auto"
+
+    @pytest.mark.parametrize("value", [-math.inf, math.nan], ids=["half a space", "NaN in places"])
+    def test_nothing_finite_is_found(self, value):
+        def target(z):
+            outside = torch.full_like(z[..., 0], value)
+            return torch.where((z > -2).all(-1), -0.5 * z.square().sum(-1), outside)
+
+        with pytest.raises(FitError, match="found no guide with a finite ELBO for 'target'"):
+            climbed(LogDensity(target, 3, name="target"))
+
+
+@pytest.fixture
+def python_handles_sigint():
+    """As in an interactive session, whatever the process that runs the tests was started with."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class TestGoingOn:
+    def test_a_gaussian_is_refined(self, normal):
+        before = normal.gradient_evaluations
+        normal.refine(20)
+        assert normal.steps == 20 and normal.gradient_evaluations == before + 20 * 256
+        # A fit that is exact stays so: the path gradient vanishes there.
+        assert abs(normal.elbo - NORMAL.log_normalizer) < 0.01
+
+    def test_a_mixture_is_refined(self, tmp_path):
+        fit = climbed(two_modes(0.5, 12.0, 5), seed=0)
+        fit.save(tmp_path / "fit")
+        loaded = Fit.load(tmp_path / "fit", fit.target).refine(10)
+        assert len(loaded.guide.guides) == 2 and abs(loaded.elbo) < 0.02
+        assert loaded.history.elbo.shape == (10, 2)
+
+    def test_a_checkpoint_of_its_refinement_is_resumed(self, tmp_path):
+        """Its formula and placement are in the file, though NFVI("auto") was asked for."""
+        fit = climbed(CURVED, budget=Budget(steps=401))
+        assert str(fit.formula) == "monotone" and fit.guide.placement is not None
+        fit.refine(5, callbacks=[Checkpoint(tmp_path / "fit.ckpt")])
+        again = NFVI.resume(tmp_path / "fit.ckpt").fit(CURVED)
+        assert again.elbo == fit.elbo and str(again.formula) == str(fit.formula)
+
+    def test_its_formula_starts_the_next_fit(self, curved):
+        again = NFVI(str(curved.formula), seed=3, dtype=DTYPE).fit(
+            CURVED, init=curved, steps=1, restarts=1, n_mc=64, lr=1e-6
+        )
+        assert again.path is None and abs(again.elbo - curved.elbo) < 0.05
+
+    def test_nuts_in_its_base_space(self, normal, mixed):
+        run = normal.nuts(draws=200, warmup=50, chains=2)
+        assert not int(run.divergences.sum())
+        with pytest.raises(FitError, match="the guide is a mixture"):
+            mixed.nuts(draws=2)
+
+    def test_verify_passes_what_is_exact(self, normal):
+        assert normal.verify(chains=400).passed
+
+    def test_to_arviz(self, normal):
+        found = normal.to_arviz(50)
+        assert found.posterior.attrs["formula"] == "tril"
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"steps": 10}, 'steps= is chosen by NFVI("auto")'),
+            ({"init": "laplace"}, "init= is chosen by"),
+            ({"gradient": "path"}, "gradient= is chosen by"),
+            ({"optimizer": torch.optim.SGD}, "optimizer= is chosen by"),
+            ({"draws": "qmc", "budget": 3}, "draws= is chosen by"),
+            ({"budget": "3"}, "budget must be seconds over 0"),
+            ({"budget": True}, "budget must be seconds over 0"),
+            ({"budget": -1}, "budget must be seconds over 0"),
+            ({"callbacks": [Checkpoint("fit.ckpt")]}, "a Checkpoint holds one fit"),
+        ],
+        ids=str,
+    )
+    def test_arguments(self, options, said):
+        calls = []
+
+        def target(z):
+            calls.append(len(z))
+            return -0.5 * z.square().sum(-1)
+
+        with pytest.raises(ValueError, match=r"^" + said.replace("(", r"\(").replace(")", r"\)")):
+            climbed(target, dim=2, **options)
+        assert sum(calls) < 100  # the check of the target alone
+
+    def test_what_auto_chooses(self):
+        with pytest.raises(ValueError, match=r"base='laplace'.*leave base= out"):
+            NFVI("auto", base="laplace")
+        with pytest.raises(ValueError, match=r"jitter=0.1.*leave jitter= out"):
+            NFVI("auto", jitter=0.1)
+        with pytest.raises(ValueError, match=r"^budget=3 is for NFVI\(\"auto\"\)"):
+            NFVI("loc").fit(NORMAL, budget=3)
+
+    def test_what_has_no_climb(self):
+        with pytest.raises(FormulaError, match="towards a target, not towards data"):
+            NFVI("auto").fit_data(torch.randn(20, 2))
+        with pytest.raises(FormulaError, match="calibrate checks a formula on many"):
+            calibrate(lambda: None, "auto")
+        with pytest.raises(TargetError):
+            climbed(lambda z: z.sum(-1) * math.nan, dim=2)
+
+    def test_pictures(self, normal):
+        with pytest.raises(ValueError, match="has no formula before it is fitted"):
+            plots.starting(NFVI("auto"), dim=2)
+        with pytest.raises(ValueError, match="without optimiser steps"):
+            plots.history(normal)
+
+    def test_the_word_in_any_case(self):
+        assert repr(NFVI(" Auto ")) == "NFVI('auto', base='normal')"

@@ -1,0 +1,335 @@
+"""The command line: it does what the API does, says what is wrong, and writes only where told."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nfvi
+from models import eight_schools_noncentered
+from nfvi import NFVI, Fit, LogDensity, compare
+from nfvi.cli.app import app
+from nfvi.cli.target import load_target
+from nfvi.flows.registry import lookup, names
+
+FEW = ("--steps", "20", "--n-mc", "16", "--restarts", "2", "--seed", "4", "--no-progress")
+TARGETS = """
+import torch
+import nfvi
+
+def log_p(z):
+    return -0.5 * z.square().sum(-1)
+
+def sample(n, generator, dtype, device):
+    return torch.randn(n, 2, generator=generator, dtype=dtype, device=device)
+
+normal = nfvi.LogDensity(log_p, 2, name="normal", sampler=sample)
+number = 3
+
+def needs(z):
+    import helper_beside
+    return log_p(z) * helper_beside.SCALE
+"""
+
+
+@pytest.fixture
+def cli(capsys, tmp_path, monkeypatch):
+    """Run a command in a folder with a file of targets: (exit code, stdout, stderr)."""
+    (tmp_path / "targets.py").write_text(TARGETS)
+    (tmp_path / "helper_beside.py").write_text("SCALE = 2.0\n")
+    (tmp_path / "wrong.py").write_text("def f(:\n")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as stopped:
+            app(list(args))
+        return (stopped.value.code, *capsys.readouterr())
+
+    return run
+
+
+def without_seconds(text):
+    """A fit in words, less the line with the wall time."""
+    return [line for line in text.splitlines() if "gradients of the target" not in line]
+
+
+def test_version(cli):
+    assert cli("--version") == (0, f"nfvi {nfvi.__version__}\n", "")
+
+
+def test_a_start_is_found_first(cli):
+    code, out, _ = cli("fit", "targets.py:normal", "loc", "--init", "gaussian", *FEW)
+    assert code == 0
+    assert "  init gaussian, 20 steps of 16 draws" in out
+
+
+def test_a_fit_without_a_knob(cli):
+    words = ("--lr", "auto", "--n-mc", "auto", "--steps", "auto", "--anneal", "adaptive")
+    args = ("--init", "zeros", *words, "--restarts", "1", "--seed", "4", "--no-progress")
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *args)
+    assert code == 0 and "converged" in out
+
+
+def test_a_formula_is_found(cli, tmp_path):
+    args = ("targets.py:normal", "auto", "--budget", "60", "--seed", "4", "--no-progress")
+    code, out, _ = cli("fit", *args, "--out", "out")
+    assert code == 0
+    assert "(the formula was found by the climb below)" in out
+    loaded = Fit.load(tmp_path / "out" / "fit.safetensors")
+    assert str(loaded.formula) in ("scale-loc", "tril") and loaded.path.reason in out
+    # No optimiser steps, and no guide before the fit.
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"fit.safetensors", "draws.npz", "summary.txt", "target.png"}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["auto", "--steps", "20"], 'steps= is chosen by NFVI("auto")'),
+        (["auto", "--budget", "0"], "--budget takes seconds over 0, got 0"),
+        (["auto", "--checkpoint", "x"], "a Checkpoint holds one fit"),
+        (["auto", "--checkpoint", "x", "--resume"], "auto keeps no checkpoint"),
+        (["loc", "--budget", "3"], "--budget is for the formula auto"),
+    ],
+)
+def test_what_auto_does_not_take(cli, args, said):
+    code, out, err = cli("fit", "targets.py:normal", *args)
+    assert code == 2 and said in err and not out
+
+
+def test_flows_are_those_of_the_registry(cli):
+    code, out, _ = cli("flows")
+    lines = out.splitlines()
+    specs = {name: lookup(name) for name in names() if lookup(name).name == name}
+    assert code == 0
+    assert len(lines) == 1 + len(specs)
+    for line, (name, spec) in zip(lines[1:], specs.items(), strict=True):
+        assert line.startswith(f"{name} ")
+        assert spec.help in line
+        assert all(str(option) in line for option in spec.options.values())
+        assert all(alias in line for alias in spec.aliases)
+
+
+def test_help_lists_every_option_of_a_fit(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, _ = cli("fit", "--help")
+    assert code == 0
+    for name in ("dim", "base", "jitter", "seed", "dtype", "device", "steps", "n-mc", "restarts",
+                 "anneal", "gradient", "lr", "nuts", "draws", "warmup", "chains", "out",
+                 "no-progress", "checkpoint", "resume"):  # fmt: skip
+        assert f"--{name}" in out
+
+
+def test_a_fit_is_that_of_the_api_and_writes_nothing(cli, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, out, _ = cli("fit", "targets.py:normal", "planar*2", *FEW)
+    with load_target("targets.py:normal") as target:
+        fit = NFVI("planar*2", seed=4).fit(target, steps=20, n_mc=16, restarts=2)
+    assert code == 0
+    assert without_seconds(out) == without_seconds(str(fit))
+    after = [path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)]
+    assert sorted(after) == before
+
+
+def test_every_option_acts(cli):
+    options = ("--base", "laplace", "--jitter", "0.3", "--dtype", "float64", "--device", "cpu",
+               "--anneal", "0.5,0", "--gradient", "total", "--lr", "0.1", "--dim", "3")  # fmt: skip
+    code, _, _ = cli("fit", "targets.py:log_p", "loc-scale", *FEW, *options, "--out", "o")
+    with load_target("targets.py:log_p") as target:
+        fit = NFVI(
+            "loc-scale", base="laplace", jitter=0.3, seed=4, dtype=torch.float64, device="cpu"
+        ).fit(
+            target, dim=3, steps=20, n_mc=16, restarts=2, anneal=[0.5, 0], gradient="total", lr=0.1
+        )
+    assert code == 0
+    loaded = Fit.load("o/fit.safetensors")
+    assert {**loaded.settings, "lengths": (10, 0)} == fit.settings
+    assert loaded.settings["lengths"] == [10, 0]
+    for name, value in fit.guide.state_dict().items():
+        assert torch.equal(loaded.guide.state_dict()[name], value)
+
+
+def test_out_holds_the_fit_its_draws_and_its_pictures(cli, tmp_path):
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *FEW, "--draws", "30", "--out", "a/b")
+    folder = tmp_path / "a" / "b"
+    assert code == 0
+    files = {"fit.safetensors", "draws.npz", "summary.txt", "history.png", "starting.png",
+             "target.png"}  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == files
+    assert all(f"a/b/{name}" in out for name in files)
+    assert all((folder / f).read_bytes()[:4] == b"\x89PNG" for f in files if f.endswith(".png"))
+    fit = Fit.load(folder / "fit.safetensors")
+    with np.load(folder / "draws.npz") as draws:
+        np.testing.assert_array_equal(draws["z"], fit.sample(30, seed=4))
+    assert out.startswith((folder / "summary.txt").read_text())
+
+
+def test_nuts_beside_the_fit(cli, tmp_path):
+    sampling = ("--nuts", "--draws", "20", "--warmup", "20", "--chains", "2")
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *FEW, *sampling, "--out", "o")
+    assert code == 0
+    assert {"nuts.npz", "table.txt", "comparison.png"} <= {
+        p.name for p in (tmp_path / "o").iterdir()
+    }
+    with load_target("targets.py:normal") as target:
+        run = nfvi.nuts(target, draws=20, warmup=20, chains=2, seed=4, progress=False)
+        table = str(compare(Fit.load("o/fit.safetensors", target=target), run, seed=4))
+    with np.load(tmp_path / "o" / "nuts.npz") as draws:
+        np.testing.assert_array_equal(draws["z"], run.draws)
+    # What the seconds bought differs from run to run; the means and distances do not.
+    written = (tmp_path / "o" / "table.txt").read_text()
+    assert written.split("sliced Wasserstein")[1] == table.split("sliced Wasserstein")[1] + "\n"
+    assert written.strip() in out
+
+
+def test_a_model_comes_back_by_site(cli):
+    code, out, _ = cli(
+        "fit", "models:eight_schools_noncentered", *FEW, "--draws", "9", "--out", "o"
+    )
+    assert code == 0
+    assert all(name in out for name in ("mu", "tau", "eta[7]", "theta[0]"))
+    assert Path("o/posterior.png").exists()
+    assert not Path("o/target.png").exists()
+    with np.load("o/draws.npz") as draws:
+        assert {k: draws[k].shape for k in draws} == {
+            "mu": (9,), "tau": (9,), "eta": (9, 8), "theta": (9, 8),
+        }  # fmt: skip
+        fit = Fit.load("o/fit.safetensors", target=eight_schools_noncentered)
+        np.testing.assert_array_equal(draws["tau"], fit.sample(9, seed=4)["tau"])
+
+
+def test_a_fit_goes_on_from_its_checkpoint(cli, tmp_path):
+    args = ("fit", "targets.py:normal", "planar", "--checkpoint", "c.ckpt", "--no-progress")
+    assert cli(*args, *FEW)[0] == 0
+    code, out, _ = cli(*args, "--resume", "--out", "o")
+    assert code == 0
+    with load_target("targets.py:normal") as target:
+        fit = NFVI("planar", seed=4).fit(target, steps=20, n_mc=16, restarts=2)
+    assert without_seconds(out)[:3] == without_seconds(str(fit))[:3]
+    assert "starting.png" not in {path.name for path in (tmp_path / "o").iterdir()}
+    assert cli(*args[:2], "radial", *args[3:], "--resume")[::2] == (
+        2, "nfvi: the checkpoint is of 'planar', not 'radial'\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["targets.py:normal", "planer*8"], "did you mean 'planar'?\n    planer*8\n    ^"),
+        (["targets.py:normal", "loc", "--base", "cauchy"], "cauchy"),
+        (["targets.py:norml"], "'targets.py' has no 'norml'; did you mean 'normal'?"),
+        (["nothere.py:f"], "no file 'nothere.py'"),
+        (["nothere.deep:f"], "there is no module 'nothere'"),
+        (["wrong.py:f"], "wrong.py, line 1: "),
+        (["targets.py"], "write path/to/file.py:name or package.module:name"),
+        (["targets.py:number"], "a target is a function log p(z)"),
+        (["targets.py:normal", "loc", "--dim", "3"], "dim=3 was given, but 'normal' has dim=2"),
+        (["targets.py:normal", "loc", "--steps", "0"], "steps must be an integer of at least 1"),
+        (["targets.py:normal", "loc", "--steps", "x"], "--steps takes a whole number or auto"),
+        (["targets.py:normal", "loc", "--n-mc", "2.5"], "--n-mc takes a whole number or auto"),
+        (["targets.py:normal", "loc", "--lr", "fast"], "--lr takes a number or auto, got 'fast'"),
+        (
+            ["targets.py:normal", "loc", "--init", "centre"],
+            "--init takes auto, gaussian, laplace, pathfinder or zeros, got 'centre'",
+        ),
+        (["targets.py:normal", "loc", "--lr", "-1"], "lr must be a positive number"),
+        (["targets.py:normal", "loc", "--anneal", "x"], "--anneal takes a fraction"),
+        (["targets.py:normal", "loc", "--anneal", "2"], "fractions of the steps from 0 to 1"),
+        (["targets.py:normal", "loc", "--gradient", "x"], 'gradient must be "path" or "total"'),
+        (["targets.py:normal", "loc", "--dtype", "int8"], "--dtype takes float32 or float64"),
+        (["targets.py:normal", "loc", "--device", "abacus"], "--device 'abacus' is none"),
+        (["targets.py:normal", "loc", "--draws", "7"], "draws must be an integer of at least 8"),
+        (["targets.py:normal", "loc", "--resume"], "--resume needs --checkpoint PATH"),
+        (["targets.py:normal", "--resume", "--checkpoint", "no.ckpt"], "no file 'no.ckpt'"),
+        (["targets.py:normal", "--resume", "--checkpoint", "c", "--seed", "1"], "--seed is fixed"),
+    ],
+)
+def test_mistakes_are_one_message_and_code_2(cli, tmp_path, args, said):
+    code, out, err = cli("fit", *args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("nfvi: ")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_argument_is_a_mistake_in_usage(cli):
+    code, _, err = cli("fit")
+    assert code == 2
+    assert "TARGET" in err
+
+
+def test_out_that_is_a_file_fails_before_the_fit(cli, tmp_path):
+    (tmp_path / "taken").write_text("")
+    code, out, err = cli("fit", "targets.py:normal", "--out", "taken")
+    assert (code, out) == (1, "")
+    assert "taken" in err
+
+
+def test_a_fit_that_fails_has_code_1(cli, tmp_path):
+    (tmp_path / "cliff.py").write_text(
+        "calls = []\n\ndef f(z):\n    calls.append(1)\n"
+        "    return -0.5 * (z**2).sum(-1) * (1.0 if len(calls) < 12 else float('nan'))\n"
+    )
+    args = ("--dim", "2", "--steps", "500", "--n-mc", "8", "--restarts", "1", "--no-progress")
+    code, out, err = cli("fit", "cliff.py:f", "loc", *args)
+    assert (code, out) == (1, "")
+    assert err.startswith("nfvi: ")
+    assert "step" in err
+    assert "Traceback" not in err
+
+
+def test_without_matplotlib_the_rest_is_written(cli, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("nfvi.plots")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, _, err = cli("fit", "targets.py:normal", "loc", *FEW, "--out", "o")
+    assert code == 0
+    assert "no figures" in err
+    assert "nfvi[plots]" in err
+    assert {p.name for p in (tmp_path / "o").iterdir()} == {
+        "fit.safetensors", "draws.npz", "summary.txt",
+    }  # fmt: skip
+
+
+def test_ctrl_c_keeps_the_fit(cli, tmp_path):
+    (tmp_path / "stops.py").write_text(
+        "import signal\ncalls = []\n\ndef f(z):\n    calls.append(1)\n"
+        "    if len(calls) == 12:\n        signal.raise_signal(signal.SIGINT)\n"
+        "    return -0.5 * (z**2).sum(-1)\n"
+    )
+    before = signal.getsignal(signal.SIGINT)
+    args = ("--dim", "2", "--steps", "5000", "--n-mc", "8", "--restarts", "1", "--no-progress")
+    code, out, _ = cli("fit", "stops.py:f", "loc", *args, "--nuts", "--out", "o")
+    assert code == 130
+    assert "interrupted" in out
+    assert 0 < Fit.load("o/fit.safetensors").steps < 12
+    assert not (tmp_path / "o" / "nuts.npz").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_target_may_import_what_lies_beside_it(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    before = sys.path.copy()
+    with load_target(str(tmp_path / "targets.py") + ":needs") as fn:
+        target = LogDensity(fn, 2)
+        assert float(target.log_prob(torch.ones(1, 2))) == -2.0
+    assert sys.path == before
+    sys.modules.pop("helper_beside")
+
+
+def test_a_file_of_a_package_is_imported_as_a_part_of_it(cli, tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("")
+    (tmp_path / "pack" / "deep.py").write_text(
+        "from pack import __name__ as home\n\ndef f(z): ...\n"
+    )
+    with load_target("pack/deep.py:f") as fn:
+        assert fn.__module__ == "pack.deep"
+    for name in ("pack", "pack.deep"):
+        sys.modules.pop(name)
