@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from nfvi.errors import TargetError
 from nfvi.fit import Approximation, Fit
 from nfvi.guides import Guide, Placement, header_of_guide, parts
-from nfvi.starts import FULL_RANK_LIMIT, StartName, find_start, log_prob_and_score
-from nfvi.targets import Target
+from nfvi.starts import FULL_RANK_LIMIT, StartName, find_start
+from nfvi.targets import Target, log_prob_and_score
 
 if TYPE_CHECKING:
     from nfvi.inference.nfvi import NFVI

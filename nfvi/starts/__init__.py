@@ -2,7 +2,6 @@
 
 from nfvi.starts.explore import Modes, explore
 from nfvi.starts.gaussian_guide import gaussian_guide
-from nfvi.starts.score import log_prob_and_score
 from nfvi.starts.starts import FULL_RANK_LIMIT, STARTS, Start, StartName, find_start
 
 __all__ = [
@@ -14,5 +13,4 @@ __all__ = [
     "explore",
     "find_start",
     "gaussian_guide",
-    "log_prob_and_score",
 ]

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from nfvi.starts.gaussian_points import Points, log_q, place
-from nfvi.starts.score import log_prob_and_score
-from nfvi.targets import Target, log_prob_anywhere
+from nfvi.targets import Target, log_prob_and_score, log_prob_anywhere
 
 __all__ = ["Enough", "GaussianFit", "fit_gaussians", "gaussian_elbos", "never"]
 

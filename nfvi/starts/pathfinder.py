@@ -1,4 +1,4 @@
-"""L-BFGS on the log-density: its end for Laplace's approximation, its path for Pathfinder."""
+"""L-BFGS on the log-density: its end is a mode, and its path is for Pathfinder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from nfvi.starts.gaussian_fit import Enough, gaussian_elbos, never
-from nfvi.starts.score import log_prob_and_score
-from nfvi.targets import Target
+from nfvi.targets import Target, log_prob_and_score
 
-__all__ = ["Ascent", "ascend", "laplace", "pathfinder"]
+__all__ = ["Ascent", "ascend", "pathfinder"]
 
 ITERATIONS = 100
 MEMORY = 50
 DRAWS = 25
-FLATTEST = 1e-10
 ROUNDING = 10.0
 LEAST_GAIN = 1e-10
 CURVED = 1e-12
@@ -94,30 +92,6 @@ def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     for (s, y), weight in zip(pairs, reversed(weights), strict=True):
         direction = direction + s * (weight - (y @ direction) / (s @ y))
     return direction
-
-
-def laplace(target: Target, mode: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """L (d, d) with L Lᵀ the inverse of −∇² log p at a mode (d); ``None`` where it is not definite.
-
-    The Hessian is that of central differences of the gradient, in one batch of 2 d points.
-    """
-    d = len(mode)
-    size = torch.finfo(torch.float64).eps ** (1 / 3) if dtype == torch.float64 else 1e-3
-    step = size * (1 + mode.abs())
-    offsets = torch.cat([step.diag_embed(), -step.diag_embed()])
-    slopes = log_prob_and_score(target, (mode + offsets).to(dtype))[1].double()
-    hessian = (slopes[:d] - slopes[d:]) / (2 * step).unsqueeze(1)
-    precision = -0.5 * (hessian + hessian.T)
-    scale = precision.diagonal().clamp_min(0).sqrt()
-    if not bool(precision.isfinite().all() & (scale > 0).all()):
-        return None
-    # Scaled to a unit diagonal, so that the units of the coordinates do not matter.
-    lower, info = torch.linalg.cholesky_ex(precision / scale.unsqueeze(1) / scale)
-    if int(info) or float(lower.diagonal().min()) < FLATTEST**0.5:
-        return None
-    covariance = torch.cholesky_inverse(lower) / scale.unsqueeze(1) / scale
-    factor, info = torch.linalg.cholesky_ex(covariance)
-    return None if int(info) else factor
 
 
 def pathfinder(

@@ -17,8 +17,8 @@ from nfvi.starts.gaussian_fit import (
     gaussian_elbos,
     never,
 )
-from nfvi.starts.pathfinder import ascend, laplace, pathfinder
-from nfvi.targets import Target
+from nfvi.starts.pathfinder import ascend, pathfinder
+from nfvi.targets import Target, laplace
 
 __all__ = ["FULL_RANK_LIMIT", "STARTS", "Start", "StartName", "find_start"]
 

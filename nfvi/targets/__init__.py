@@ -3,6 +3,7 @@
 from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.dispatch import as_target
+from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.pyro import (
     PyroTarget,
@@ -12,6 +13,7 @@ from nfvi.targets.pyro import (
     simulate,
     unnormalised_terms,
 )
+from nfvi.targets.score import log_prob_and_score
 
 __all__ = [
     "LogDensity",
@@ -20,7 +22,9 @@ __all__ = [
     "as_target",
     "check_simulable",
     "given_data",
+    "laplace",
     "log_density",
+    "log_prob_and_score",
     "log_prob_anywhere",
     "observed_sites",
     "simulate",

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from models import eight_schools, funnel, gaussian_20d, make_gaussian
 from nfvi.starts.gaussian_fit import gaussian_elbos
-from nfvi.starts.pathfinder import Ascent, ascend, laplace, pathfinder
-from nfvi.targets import LogDensity, as_target
+from nfvi.starts.pathfinder import Ascent, ascend, pathfinder
+from nfvi.targets import LogDensity, as_target, laplace
 from nfvi.targets.base import Target
 
 DTYPE = torch.float64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nfvi.targets import Target
+from nfvi.targets.base import Target
 
 __all__ = ["log_prob_and_score"]
 
@@ -13,7 +13,7 @@ __all__ = ["log_prob_and_score"]
 def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor]:
     """β log p(z) (n) and its gradient (n, d) at points (n, d); NaN where a factorisation fails.
 
-    As in :func:`~nfvi.targets.anywhere.log_prob_anywhere`, a batch that fails is halved until only
+    As in :func:`~nfvi.targets.log_prob_anywhere`, a batch that fails is halved until only
     the points at fault are left.
     """
     leaf = z.detach().requires_grad_()
