@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite
+from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.record import CLOSE, Record, Tried, described, rank
 from nfvi.auto.rungs import (
     Learned,
@@ -24,6 +25,7 @@ from nfvi.auto.rungs import (
 from nfvi.errors import FitError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
 from nfvi.guides import AnyGuide, Guide, Placement, parts
+from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, Stop, Trainer, TrainState, build_trainer
 
@@ -92,6 +94,19 @@ class Climb:
             FitError: no Gaussian with a finite ELBO was found.
             KeyboardInterrupt: Ctrl-C was pressed before there was any guide to keep.
         """
+        end = self._climbed()
+        if not end.cut:
+            self._last_search()
+        return end
+
+    def _last_search(self) -> None:
+        """Search once more, with the guide that would be kept, and cover what it misses."""
+        try:
+            cover_missed_mass(self.record, self.generator, self.dtype)
+        except KeyboardInterrupt:
+            return  # what the climb has found is kept
+
+    def _climbed(self) -> ClimbOver:
         try:
             self._climb()
         except ClimbOver as end:
@@ -111,11 +126,24 @@ class Climb:
     def _climb(self) -> None:
         start = gaussian_rungs(self.record, self.generator, self.dtype)
         self._stop_if_spent()
-        starts = mode_rungs(self.record, start, self.generator, self.dtype)
+        starts = self._cover(mode_rungs(self.record, start, self.generator, self.dtype))
         self._stop_if_good()
         if self.record.last.efficiency < ROUGH and candidates(self.target.dim):
             self._tournament()
         self._ladder(starts)
+
+    def _cover(self, starts: Starts) -> Starts:
+        """Gaussians for mass that no start has found; where flows are to start by now."""
+        if self.target.dim > FULL_RANK_LIMIT:
+            return starts
+        rungs = len(self.record.rungs)
+        cover_missed_mass(self.record, self.generator, self.dtype)
+        self._stop_if_spent()
+        if len(self.record.rungs) == rungs:
+            return starts
+        gaussians = [gaussian_of(part) for part in parts(self.record.tried[-1].guide)]
+        loc, tril = (torch.stack(values) for values in zip(*gaussians, strict=True))
+        return [Placement(*g) for g in gaussians] if apart(loc, tril) else starts
 
     def _ladder(self, starts: Starts) -> None:
         """Learned flows of growing size, each started from the last."""

@@ -22,6 +22,7 @@ from nfvi.fit import (
     outcome,
 )
 from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
+from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target
 from nfvi.training import History, Plan, Trainer
 
@@ -33,6 +34,8 @@ __all__ = ["CLOSE", "Record", "Tried", "described", "rank"]
 DRAWS = 10_000
 PART_DRAWS = 2_000
 CLOSE, FAIR = 0.002, 0.005
+RUNGS = 0.9
+"""Of a budget in seconds; the rest is for judging the last rung and for the search."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Record:
         tried: the guides.
         rungs: their rows in the path.
         steps: optimiser steps, of all runs that ended.
+        missed: the last search for mass that a rung misses.
         batches: evaluations of the target, one after the other.
         gradients: points at which its gradient was taken.
     """
@@ -68,6 +72,8 @@ class Record:
         self.target, self.seed, self.budget, self.settings = target, seed, budget, settings
         self.started = time.perf_counter()
         self.steps = self.batches = self.gradients = 0
+        self.missed: MissedMass | None = None
+        self._searched: AnyGuide | None = None
         self.tried: list[Tried] = []
         self.rungs: list[Rung] = []
 
@@ -87,12 +93,37 @@ class Record:
         steps, gradients = self.steps, self.gradients
         if running is not None:
             steps, gradients = steps + running.step, gradients + running.gradient_evaluations
-        return self.budget.spent(time.perf_counter() - self.started, steps, gradients)
+        return self.budget.spent(time.perf_counter() - self.started, steps, gradients, RUNGS)
 
     def enough(self, gradients: int) -> bool:
         """Whether the budget is spent, with so many gradients that are not counted yet."""
         elapsed = time.perf_counter() - self.started
-        return self.budget.spent(elapsed, self.steps, self.gradients + gradients) is not None
+        found = self.budget.spent(elapsed, self.steps, self.gradients + gradients, RUNGS)
+        return found is not None
+
+    def out_of_time(self) -> bool:
+        """Whether the whole of the budget is spent, the part for the last search too."""
+        elapsed = time.perf_counter() - self.started
+        return self.budget.spent(elapsed, self.steps, self.gradients) is not None
+
+    def search(self, generator: torch.Generator) -> MissedMass:
+        """Look for mass that the best rung misses, unless that was the last that was searched."""
+        best = self.tried[self.best()]
+        if self.missed is None or self._searched is not best.guide:
+            self.missed = search_mass(
+                best.guide,
+                self.target,
+                best.diagnostics.log_evidence,
+                generator,
+                enough=lambda _: self.out_of_time(),
+            )
+            self._searched = best.guide
+            self.count(self.missed.batched_evaluations, self.missed.gradient_evaluations)
+        return self.missed
+
+    def missed_by(self, guide: AnyGuide) -> MissedMass | None:
+        """The last search, if it was of this guide."""
+        return self.missed if self._searched is guide else None
 
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""

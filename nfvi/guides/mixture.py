@@ -26,7 +26,7 @@ class MixtureGuide(nn.Module):
     come in random order.
 
     Args:
-        components: K guides of one dimension, base and dtype, without context; their formulas and
+        components: K guides of one dimension and dtype, without context; their formulas, bases and
             placements may differ. They are not copied.
         weights: w (K), over 0; divided by their sum.
 
@@ -70,8 +70,8 @@ class MixtureGuide(nn.Module):
 
     @property
     def base(self) -> Base:
-        """That of all components."""
-        return self.guides[0].base
+        """That of all components, or of the heaviest one where they differ."""
+        return self.guides[int(self.log_weights.argmax())].base
 
     @property
     def dtype(self) -> torch.dtype:
@@ -221,7 +221,7 @@ def _check_components(components: Sequence[Guide]) -> None:
             )
         if guide.context_dim:
             raise ValueError("components must be guides without context")
-        for name in ("dim", "base", "dtype", "device"):
+        for name in ("dim", "dtype", "device"):
             got, wanted = getattr(guide, name), getattr(first, name)
             if got != wanted:
                 raise ValueError(f"components must have one {name}, got {wanted} and {got}")

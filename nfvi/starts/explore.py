@@ -11,7 +11,7 @@ from nfvi.starts.gaussian_fit import Enough, fit_gaussians, gaussian_elbos, neve
 from nfvi.starts.starts import Start
 from nfvi.targets import Target
 
-__all__ = ["Modes", "explore", "overlap"]
+__all__ = ["Modes", "apart", "explore", "overlap"]
 
 FIRST, LATER, ROUNDS = 16, 24, 6
 STEPS = 80
@@ -40,11 +40,9 @@ class Modes:
     iterations: int
     gradient_evaluations: int
 
-    def apart(self, limit: float = 3.0) -> bool:
-        """Whether no two overlap: all Bhattacharyya distances are at least ``limit``."""
-        distance = overlap(self.loc, self.tril)
-        pairs = torch.triu_indices(len(self.loc), len(self.loc), 1)
-        return len(self.loc) > 1 and bool((distance[pairs[0], pairs[1]] >= limit).all())
+    def apart(self) -> bool:
+        """Whether there are several and no two overlap, see :func:`apart`."""
+        return apart(self.loc, self.tril)
 
     def away_from(self, loc: Tensor, tril: Tensor) -> bool:
         """Whether the best one is another than N(μ, L Lᵀ)."""
@@ -138,6 +136,13 @@ def _distinct(modes: Modes) -> Tensor:
         if all(float(distance[index, other]) > SAME for other in kept):
             kept.append(index)
     return torch.tensor(kept or [0], device=modes.loc.device)
+
+
+def apart(loc: Tensor, tril: Tensor, limit: float = 3.0) -> bool:
+    """Whether there are several Gaussians, all of whose Bhattacharyya distances are over 3 nats."""
+    distance = overlap(loc, tril)
+    pairs = torch.triu_indices(len(loc), len(loc), 1)
+    return len(loc) > 1 and bool((distance[pairs[0], pairs[1]] >= limit).all())
 
 
 def overlap(loc: Tensor, tril: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from nfvi.targets.pyro import (
     unnormalised_terms,
 )
 from nfvi.targets.score import log_prob_and_score
+from nfvi.targets.work import numbers_per_point
 
 __all__ = [
     "LogDensity",
@@ -26,6 +27,7 @@ __all__ = [
     "log_density",
     "log_prob_and_score",
     "log_prob_anywhere",
+    "numbers_per_point",
     "observed_sites",
     "simulate",
     "unnormalised_terms",

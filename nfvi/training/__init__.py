@@ -16,7 +16,7 @@ from nfvi.training.ensemble import Ensemble
 from nfvi.training.history import History
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop import Trainer
-from nfvi.training.loop_state import Pruned
+from nfvi.training.loop_state import Control, Pruned
 from nfvi.training.noise import REPLICATES, qmc_elbo
 from nfvi.training.objectives import Objective
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer
@@ -54,6 +54,7 @@ __all__ = [
     "CheckElboConvergence",
     "CheckParametersConvergence",
     "Checkpoint",
+    "Control",
     "Ensemble",
     "GradientTracker",
     "History",

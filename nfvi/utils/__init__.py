@@ -8,6 +8,13 @@ from nfvi.utils.files import read_file, write_file
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text_table import align, short, to_sd
 
+
+def wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 99, initial_indent="  ", subsequent_indent="    ")
+
+
 __all__ = [
     "align",
     "caret",
@@ -28,5 +35,6 @@ __all__ = [
     "to_inference_data",
     "to_sd",
     "usable_device",
+    "wrapped",
     "write_file",
 ]

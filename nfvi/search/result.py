@@ -1,0 +1,114 @@
+"""What a search for missed mass has found, and what it says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from nfvi.utils import align, short, wrapped
+
+__all__ = ["LEAST_SHARE", "MissedMass", "Place"]
+
+LEAST_SHARE = 0.03
+"""Missed mass over this is told: a mean may be off by as much of the distance to it."""
+ROWS_SHOWN = 10
+COORDINATES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place where a target has mass that a guide does not cover.
+
+    Attributes:
+        z: the point (d) of unconstrained space.
+        log_p: of the target there.
+        share: of all the mass of the target, as far as it is known.
+        log_excess: log p − log q − log Z there; 0 where the guide is right.
+        tril: L (d, d) of the Gaussian with the curvature of log p there.
+    """
+
+    z: Tensor = field(repr=False)
+    tril: Tensor = field(repr=False)
+    log_p: float
+    share: float
+    log_excess: float
+
+
+@dataclass(frozen=True)
+class MissedMass:
+    """What :meth:`nfvi.Fit.search` found.
+
+    Attributes:
+        places: where mass is missed, the largest share first.
+        share: of the target's mass that the guide misses, estimated, in [0, 1).
+        share_se: its standard error, by importance sampling at the places.
+        log_evidence: log Z with that mass, nats.
+        guide_log_evidence: log Z as the guide alone sees it.
+        draws: wide draws at which log p was looked at.
+        starts: ascents from the best of them.
+        reach: how many sds the widest of the draws reach, around the guide and around 0.
+        batched_evaluations: batches of gradients, one after the other.
+        gradient_evaluations: points at which the gradient was taken.
+        cut: whether it was ended early, by a budget.
+    """
+
+    places: tuple[Place, ...]
+    share: float
+    share_se: float
+    log_evidence: float
+    guide_log_evidence: float
+    draws: int
+    starts: int
+    reach: float
+    batched_evaluations: int
+    gradient_evaluations: int
+    cut: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """Whether at most 3 % of the mass was found outside the guide; this is no proof."""
+        return self.share <= LEAST_SHARE
+
+    def __str__(self) -> str:
+        lines = wrapped(self.describe())
+        if not self.clean and self.places:
+            lines += ["", *_table(self.places).splitlines()]
+        return "\n".join(lines)
+
+    def describe(self) -> str:
+        """What was searched and found, in a few sentences."""
+        where = (
+            f"{self.draws:,} draws out to {self.reach:g} sds of the guide and of N(0, I), and"
+            f" {self.starts:,} ascents from the best of them"
+        )
+        cut = " The search was cut short by the budget." if self.cut else ""
+        if math.isnan(self.share):
+            return f"The guide has no log evidence to compare with: nothing was searched.{cut}"
+        if self.clean:
+            return (
+                f"No mass was found that the guide misses, in {where}; narrower or farther parts"
+                f" cannot be excluded.{cut}"
+            )
+        places = "one place" if len(self.places) == 1 else f"{len(self.places)} places"
+        return (
+            f"The guide misses about {self.share:.0%} of the mass: it has almost none at {places}"
+            f" found by {where}. With them the log evidence is {self.log_evidence:.3f} and not"
+            f" {self.guide_log_evidence:.3f}; more may be missed.{cut}"
+        )
+
+
+def _table(places: tuple[Place, ...]) -> str:
+    header = ["place", "log p", "share", "log p/(q Z)"]
+    rows = [
+        [_point(place.z), short(place.log_p, 5), f"{place.share:.1%}", f"{place.log_excess:.1f}"]
+        for place in places[:ROWS_SHOWN]
+    ]
+    more = len(places) - len(rows)
+    return align(header, rows) + (f"\n... and {more} more in .places" if more else "")
+
+
+def _point(z: Tensor) -> str:
+    shown = ", ".join(short(float(x), 3) for x in z[:COORDINATES_SHOWN])
+    return f"({shown}{', …' if len(z) > COORDINATES_SHOWN else ''})"
