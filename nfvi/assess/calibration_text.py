@@ -8,8 +8,7 @@ import numpy as np
 
 from nfvi.assess.rank_checks import LEVEL, RankCheck
 from nfvi.assess.uniformity import band
-from nfvi.fit import wrapped
-from nfvi.utils import align
+from nfvi.utils import align, wrapped
 
 if TYPE_CHECKING:
     from nfvi.assess.calibration import Calibration

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nfvi.fit import KHAT_LIMIT, Approximation, plus_minus, wrapped
+from nfvi.fit import KHAT_LIMIT, Approximation
 from nfvi.targets import PyroTarget, observed_sites, unnormalised_terms
-from nfvi.utils import align
+from nfvi.utils import align, plus_minus, wrapped
 
 __all__ = ["EvidenceComparison", "EvidenceRow", "compare_evidence"]
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from nfvi.density.points import Points, read_context, read_points
 from nfvi.density.standardization import Standardization
-from nfvi.fit import summarize
-from nfvi.formula import Formula
+from nfvi.fit import FittedGuide, summarize
 from nfvi.guides import Guide
 from nfvi.utils import check_whole
 
@@ -19,7 +18,7 @@ __all__ = ["Density", "guide_of"]
 CHUNK = 16_384
 
 
-class Density:
+class Density(FittedGuide):
     """A density q(x), or q(x | context), in the units of the data that it was fitted to.
 
     Args:
@@ -28,28 +27,13 @@ class Density:
         settings: how it was made; ``seed``, ``columns`` and ``draws`` (their dtype) are read.
     """
 
+    guide: Guide
+
     def __init__(
         self, guide: Guide, standardization: Standardization, settings: dict[str, Any]
     ) -> None:
-        self.guide = guide.requires_grad_(False).eval()
+        super().__init__(guide, settings)
         self.standardization = standardization.to(guide.device)
-        self.settings = settings
-        self._generator = torch.Generator(guide.device).manual_seed(self.seed)
-
-    @property
-    def seed(self) -> int:
-        """The seed that fixes the fit."""
-        return int(self.settings["seed"])
-
-    @property
-    def formula(self) -> Formula:
-        """The formula of the guide."""
-        return self.guide.formula
-
-    @property
-    def dim(self) -> int:
-        """d, the number of columns."""
-        return self.guide.dim
 
     @property
     def context_dim(self) -> int:
@@ -119,10 +103,7 @@ class Density:
             (n, d); for several contexts (n, m, d).
         """
         check_whole("n", n, 1)
-        stream = self._generator
-        if seed is not None:
-            check_whole("seed", seed, 0, 2**63 - 1)
-            stream = torch.Generator(self.guide.device).manual_seed(seed)
+        stream = self._stream(seed)
         given = read_context(context, self.context_dim, None)
         if given is not None:
             given = self.standardization.of_context(given, self.guide.dtype)

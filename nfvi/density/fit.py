@@ -13,11 +13,11 @@ import torch
 
 from nfvi.density.data_setup import total_steps
 from nfvi.density.density import Density
-from nfvi.density.file import load_density, save_density
+from nfvi.density.file import DensityRecord, load_density, save_density
 from nfvi.density.quality import Quality, Scored, evaluate_fit
 from nfvi.density.run import Running
 from nfvi.density.standardization import Standardization
-from nfvi.density.text import describe
+from nfvi.density.text import DensityReport, describe
 from nfvi.density.validation import ValidationRecord
 from nfvi.errors import FitError
 from nfvi.guides import Guide
@@ -174,7 +174,17 @@ class DensityFit(Density):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write density, history and quality to a safetensors file; the data are not kept."""
-        save_density(self, path)
+        record = DensityRecord(
+            guide=self.guide,
+            standardization=self.standardization,
+            settings=self.settings,
+            history=self.history,
+            validation=self.validation,
+            scored=self._scored,
+            stopped=self.stopped,
+            wall_time=self.wall_time,
+        )
+        save_density(record, path)
 
     @classmethod
     def load(
@@ -190,7 +200,7 @@ class DensityFit(Density):
             FileNotFoundError: there is no such file.
             FitError: the file is truncated, not such a fit, or of a newer version.
         """
-        return cls(**load_density(path, map_location))
+        return cls(**vars(load_density(path, map_location)))
 
     def _attributes(self) -> dict[str, Any]:
         names = ("formula", "base", "seed", "epochs", "batch_size")
@@ -206,8 +216,23 @@ class DensityFit(Density):
         # Optimiser and data stay behind, as in a file.
         return {**super().__getstate__(), "_running": None}
 
+    def _report(self) -> DensityReport:
+        return DensityReport(
+            formula=str(self.formula),
+            base=str(self.guide.base),
+            dim=self.dim,
+            context_dim=self.context_dim,
+            seed=self.seed,
+            steps=self.steps,
+            batch_size=self.settings["batch_size"],
+            wall_time=self.wall_time,
+            stopped=self.stopped,
+            quality=self.quality,
+            validation=self.validation,
+        )
+
     def __str__(self) -> str:
-        return describe(self)
+        return describe(self._report())
 
     def __repr__(self) -> str:
         return f"<DensityFit {str(self.formula)!r}, dim={self.dim}, steps={self.steps}>"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from nfvi.fit import plus_minus, wrapped
+from nfvi.density.quality import Likelihood, Quality
+from nfvi.density.validation import ValidationRecord
+from nfvi.utils import plus_minus, wrapped
 
-if TYPE_CHECKING:
-    from nfvi.density.fit import DensityFit
-    from nfvi.density.quality import Likelihood
-
-__all__ = ["describe"]
+__all__ = ["DensityReport", "describe"]
 
 # Nats a row between training and held-out rows that are worth a word, if they are no accident.
 GAP = 0.05
@@ -23,22 +21,52 @@ CAVEAT = (
 )
 
 
-def describe(fit: DensityFit) -> str:
+@dataclass(frozen=True)
+class DensityReport:
+    """What a text says of a fit to data, in numbers and words; see :class:`nfvi.DensityFit`.
+
+    Attributes:
+        formula: of the guide.
+        base: of the guide.
+        dim: d.
+        context_dim: c; 0 without a context.
+        seed: of the fit.
+        steps: of the optimiser.
+        batch_size: rows a step.
+        wall_time: seconds.
+        stopped: why the fit ended.
+        quality: log-likelihood of the training and of the held-out rows.
+        validation: the looks at the held-out rows, or ``None``.
+    """
+
+    formula: str
+    base: str
+    dim: int
+    context_dim: int
+    seed: int
+    steps: int
+    batch_size: int
+    wall_time: float
+    stopped: str
+    quality: Quality
+    validation: ValidationRecord | None
+
+
+def describe(fit: DensityReport) -> str:
     """The text of a fit to data, in lines of less than 100 columns."""
     advice = [line for text in (*_verdict(fit), CAVEAT) for line in wrapped(text)]
-    return "\n".join([*_header(fit), "", *_numbers(fit), "", *advice])
+    return "\n".join([*_header(fit), "", *_numbers(fit.quality), "", *advice])
 
 
-def _header(fit: DensityFit) -> list[str]:
+def _header(fit: DensityReport) -> list[str]:
     how = {"steps": "all steps done", "interrupted": "interrupted; refine() goes on"}
     rows = fit.quality.train.rows
     given = f", context of {fit.context_dim}" if fit.context_dim else ""
-    epochs = fit.steps * fit.settings["batch_size"] / rows
+    epochs = fit.steps * fit.batch_size / rows
     lines = [
-        f"NFVI {str(fit.formula)!r} on data, d = {fit.dim}{given}, base {fit.guide.base},"
-        f" seed {fit.seed}",
+        f"NFVI {fit.formula!r} on data, d = {fit.dim}{given}, base {fit.base}, seed {fit.seed}",
         *wrapped(
-            f"{fit.steps:,} steps of {fit.settings['batch_size']:,} rows ({epochs:,.4g} epochs),"
+            f"{fit.steps:,} steps of {fit.batch_size:,} rows ({epochs:,.4g} epochs),"
             f" {fit.wall_time:.1f} s ({how.get(fit.stopped, fit.stopped)})"
         ),
     ]
@@ -51,10 +79,10 @@ def _header(fit: DensityFit) -> list[str]:
     return lines
 
 
-def _numbers(fit: DensityFit) -> list[str]:
-    found = [("training", fit.quality.train)]
-    if fit.quality.held_out is not None:
-        found.append(("held out", fit.quality.held_out))
+def _numbers(quality: Quality) -> list[str]:
+    found = [("training", quality.train)]
+    if quality.held_out is not None:
+        found.append(("held out", quality.held_out))
     rows = [(name, *_cells(one), f"{one.rows:,}") for name, one in found]
     widths = [max(len(row[i]) for row in rows) for i in (1, 2)]
     lines = ["  log-likelihood in nats a row, and that of a Gaussian with full covariance:"]
@@ -69,7 +97,7 @@ def _cells(one: Likelihood) -> tuple[str, str]:
     return plus_minus(one.mean, one.se), gaussian
 
 
-def _verdict(fit: DensityFit) -> list[str]:
+def _verdict(fit: DensityReport) -> list[str]:
     train, held_out = fit.quality.train, fit.quality.held_out
     if held_out is None:
         return [
@@ -94,12 +122,11 @@ def _verdict(fit: DensityFit) -> list[str]:
         "The state that did best on the held-out rows was kept, so their number is a little too"
         " high; rows that the fit never saw give a fair one, fit.score(x)."
     )
-    return said + _still_rising(fit)
+    return said + _still_rising(fit.validation)
 
 
-def _still_rising(fit: DensityFit) -> list[str]:
+def _still_rising(looks: ValidationRecord | None) -> list[str]:
     """The advice to go on, where the best of many looks is the last one and still better."""
-    looks = fit.validation
     if looks is None or len(looks.steps) < 10 or looks.best < len(looks.steps) - 1:
         return []
     before = float(looks.log_likelihood[-1 - len(looks.steps) // 5])

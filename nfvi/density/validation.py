@@ -11,6 +11,7 @@ from torch import Tensor
 from nfvi.density.likelihood import Rows, log_likelihood_of
 from nfvi.guides import Guide
 from nfvi.training import Callback, Stop, TrainState
+from nfvi.utils import over, under
 
 __all__ = ["Validation", "ValidationRecord"]
 
@@ -101,14 +102,13 @@ class Validation(Callback):
             "steps": torch.tensor(self._steps),
             "values": torch.tensor(self._values, dtype=torch.float64),
             "waited": torch.tensor(self._waited),
-            **{f"best.{name}": value for name, value in self._best.items()},
+            **over("best.", self._best),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._steps, self._values = state["steps"].tolist(), state["values"].tolist()
         self._waited = int(state["waited"])
-        best = {k.removeprefix("best."): v for k, v in state.items() if k.startswith("best.")}
-        self._best = best
+        self._best = under("best.", state)
 
 
 def _rank(value: float) -> float:

@@ -12,10 +12,11 @@ from nfvi.fit.diagnostics import (
     evaluate,
 )
 from nfvi.fit.fit import Fit
+from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.fit.restarts import Restart, kept
-from nfvi.fit.text import plus_minus, summarize, wrapped
+from nfvi.fit.scalars import summarize
 
 __all__ = [
     "KHAT_LIMIT",
@@ -23,6 +24,7 @@ __all__ = [
     "ClimbPath",
     "Diagnostics",
     "Fit",
+    "FittedGuide",
     "Restart",
     "Rung",
     "WeightedDraws",
@@ -33,7 +35,5 @@ __all__ = [
     "kept",
     "mixture_weights",
     "outcome",
-    "plus_minus",
     "summarize",
-    "wrapped",
 ]

@@ -11,8 +11,8 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
 from nfvi.fit.expectation import Expectation, expectation_of
-from nfvi.fit.text import summarize
-from nfvi.formula import Formula
+from nfvi.fit.fitted_guide import FittedGuide
+from nfvi.fit.scalars import summarize
 from nfvi.guides import AnyGuide
 from nfvi.targets import Target
 from nfvi.utils import check_whole, to_inference_data
@@ -22,7 +22,7 @@ __all__ = ["Approximation"]
 DIAGNOSTIC_DRAWS = 10_000
 
 
-class Approximation:
+class Approximation(FittedGuide):
     """A guide q as an approximation of a target p, with its quality.
 
     Args:
@@ -39,26 +39,9 @@ class Approximation:
         settings: dict[str, Any],
         diagnostics: Diagnostics | None = None,
     ) -> None:
-        self.guide = guide.requires_grad_(False).eval()
-        self.target, self.settings = target, settings
+        super().__init__(guide, settings)
+        self.target = target
         self._diagnostics = diagnostics
-        # A stream of its own, so that draws taken from a fit do not change how it is refined.
-        self._generator = torch.Generator(guide.device).manual_seed(self.seed)
-
-    @property
-    def seed(self) -> int:
-        """The seed that fixes the fit."""
-        return int(self.settings["seed"])
-
-    @property
-    def formula(self) -> Formula:
-        """The formula of the guide."""
-        return self.guide.formula
-
-    @property
-    def dim(self) -> int:
-        """d, the dimension of unconstrained space."""
-        return self.guide.dim
 
     @property
     def diagnostics(self) -> Diagnostics:
@@ -220,9 +203,3 @@ class Approximation:
                 " Fit.load(path, target=...). fit.guide.sample(n) gives unconstrained draws"
             )
         return self.target
-
-    def _stream(self, seed: int | None) -> torch.Generator:
-        if seed is None:
-            return self._generator
-        check_whole("seed", seed, 0, 2**63 - 1)
-        return torch.Generator(self.guide.device).manual_seed(seed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -15,18 +15,44 @@ from nfvi.fit.restarts import Restart
 from nfvi.guides import AnyGuide, guide_from_header, header_of_guide
 from nfvi.targets import Target, as_target
 from nfvi.training import History
-from nfvi.utils import read_file, write_file
+from nfvi.utils import over, read_file, under, write_file
 
-if TYPE_CHECKING:
-    from nfvi.fit.fit import Fit
-
-__all__ = ["load_fit", "save_fit"]
+__all__ = ["FitRecord", "load_fit", "save_fit", "target_for"]
 
 
-def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
+@dataclass(frozen=True)
+class FitRecord:
+    """What a file keeps of a fit: the arguments of :class:`nfvi.Fit` but for its target.
+
+    Attributes:
+        guide: q.
+        history: of the optimiser's steps.
+        restarts: all of them.
+        settings: how the fit was made.
+        stopped: why it ended.
+        wall_time: seconds.
+        gradient_evaluations: points at which the target's gradient was taken.
+        batched_evaluations: batches in which it was taken; ``None`` in files of earlier versions.
+        diagnostics: of the guide.
+        path: the rungs of a climb, or ``None``.
+    """
+
+    guide: AnyGuide
+    history: History
+    restarts: tuple[Restart, ...]
+    settings: dict[str, Any]
+    stopped: str
+    wall_time: float
+    gradient_evaluations: int
+    batched_evaluations: int | None
+    diagnostics: Diagnostics
+    path: ClimbPath | None
+
+
+def save_fit(fit: FitRecord, path: str | os.PathLike[str]) -> None:
     """Write a fit; see :meth:`nfvi.Fit.save`."""
-    tensors = {f"guide.{name}": value for name, value in fit.guide.state_dict().items()}
-    tensors |= {f"history.{name}": value for name, value in fit.history.state_dict().items()}
+    tensors = over("guide.", fit.guide.state_dict())
+    tensors |= over("history.", fit.history.state_dict())
     values = {
         "settings": fit.settings,
         "guide": header_of_guide(fit.guide),
@@ -42,45 +68,50 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
 
 
 def load_fit(
-    path: str | os.PathLike[str], target: Any, map_location: torch.device | str | None
-) -> dict[str, Any]:
-    """The arguments of :class:`nfvi.Fit` from a file; see :meth:`nfvi.Fit.load`."""
+    path: str | os.PathLike[str], map_location: torch.device | str | None = None
+) -> FitRecord:
+    """Read a fit; see :meth:`nfvi.Fit.load`."""
     tensors, values = read_file(path, "fit", map_location)
     try:
         settings = values["settings"]
         # Files of earlier versions hold guides that the settings describe in full.
         header = values.get("guide", settings)
-        guide = guide_from_header(header, _under("guide.", tensors), map_location)
+        guide = guide_from_header(header, under("guide.", tensors), map_location)
         _check_settings(settings, guide)
         history = History()
-        history.load_state_dict(_under("history.", tensors))
-        found: dict[str, Any] = {
-            "guide": guide,
-            "history": history,
-            "restarts": tuple(Restart(**restart) for restart in values["restarts"]),
-            "settings": settings,
-            "stopped": values["stopped"],
-            "wall_time": values["wall_time"],
-            "gradient_evaluations": values["gradient_evaluations"],
-            "batched_evaluations": values.get("batched_evaluations"),
-            "diagnostics": Diagnostics(**values["diagnostics"]),
-            "path": ClimbPath.from_dict(values["path"]) if values.get("path") else None,
-        }
+        history.load_state_dict(under("history.", tensors))
+        return FitRecord(
+            guide=guide,
+            history=history,
+            restarts=tuple(Restart(**restart) for restart in values["restarts"]),
+            settings=settings,
+            stopped=values["stopped"],
+            wall_time=values["wall_time"],
+            gradient_evaluations=values["gradient_evaluations"],
+            batched_evaluations=values.get("batched_evaluations"),
+            diagnostics=Diagnostics(**values["diagnostics"]),
+            path=ClimbPath.from_dict(values["path"]) if values.get("path") else None,
+        )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error
-    return {**found, "target": _target(target, settings, guide)}
 
 
-def _target(target: Any, settings: dict[str, Any], guide: AnyGuide) -> Target | None:
+def target_for(fit: FitRecord, target: Any) -> Target | None:
+    """What a user gave as the target of a fit that was read, checked; ``None`` for none.
+
+    Raises:
+        TargetError: it has another dimension, or is none at all.
+    """
     if target is None:
         return None
+    settings = fit.settings
     bare = not isinstance(target, Target) and not settings["named"]
     made = as_target(target, dim=settings["dim"] if bare else None)
     if made.dim != settings["dim"]:
         raise TargetError(
             f"this fit has dim={settings['dim']}, and target {made.name!r} has dim={made.dim}"
         )
-    made.check(guide.dtype, guide.device)
+    made.check(fit.guide.dtype, fit.guide.device)
     return made
 
 
@@ -95,7 +126,3 @@ def _check_settings(settings: dict[str, Any], guide: AnyGuide) -> None:
     for name, value in described.items():
         if settings[name] != value:
             raise ValueError(f"its settings say {name}={settings[name]!r}, its guide {value!r}")
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

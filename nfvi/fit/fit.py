@@ -12,11 +12,11 @@ import torch
 from nfvi.fit.approximation import Approximation
 from nfvi.fit.combine import outcome
 from nfvi.fit.diagnostics import Diagnostics
-from nfvi.fit.file import load_fit, save_fit
+from nfvi.fit.file import FitRecord, load_fit, save_fit, target_for
 from nfvi.fit.neutra import nuts_in_base_space, single_flow
 from nfvi.fit.path import ClimbPath
-from nfvi.fit.restarts import Restart, kept
-from nfvi.fit.text import describe
+from nfvi.fit.restarts import Restart, kept, still_rises
+from nfvi.fit.text import FitReport, describe
 from nfvi.fit.verification import Verification
 from nfvi.fit.verification_run import verify_guide
 from nfvi.guides import AnyGuide
@@ -230,7 +230,19 @@ class Fit(Approximation):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write guide, history and diagnostics to a safetensors file; the target is not kept."""
-        save_fit(self, path)
+        record = FitRecord(
+            guide=self.guide,
+            history=self.history,
+            restarts=self.restarts,
+            settings=self.settings,
+            stopped=self.stopped,
+            wall_time=self.wall_time,
+            gradient_evaluations=self.gradient_evaluations,
+            batched_evaluations=self.batched_evaluations,
+            diagnostics=self.diagnostics,
+            path=self.path,
+        )
+        save_fit(record, path)
 
     @classmethod
     def load(
@@ -253,13 +265,37 @@ class Fit(Approximation):
             FitError: the file is truncated, not from nfvi, or of a newer version.
             TargetError: the target has another dimension.
         """
-        return cls(**load_fit(path, target, map_location))
+        record = load_fit(path, map_location)
+        return cls(target=target_for(record, target), **vars(record))
 
     def _attributes(self) -> dict[str, Any]:
         return {**super()._attributes(), "steps": self.steps, "sampling_time": self.wall_time}
 
+    def _report(self) -> FitReport:
+        known = self.target is not None or self._diagnostics is not None
+        last = int(self.history.n_mc[-1]) if self.steps else 0
+        return FitReport(
+            formula=str(self.formula),
+            base=self.guide.base,
+            dim=self.dim,
+            target=self.settings["target"],
+            log_normalizer=None if self.target is None else self.target.log_normalizer,
+            seed=self.seed,
+            init=self.settings.get("init", "zeros"),
+            steps=self.steps,
+            n_mc=(self.settings["n_mc"], last),
+            gradient_evaluations=self.gradient_evaluations,
+            batched_evaluations=self.batched_evaluations,
+            wall_time=self.wall_time,
+            stopped=self.stopped,
+            restarts=self.restarts,
+            rising=still_rises(self.history, self.restarts),
+            path=self.path,
+            diagnostics=self.diagnostics if known else None,
+        )
+
     def __str__(self) -> str:
-        return describe(self)
+        return describe(self._report())
 
     def __repr__(self) -> str:
         name = "no target" if self.target is None else self.target.name

@@ -1,4 +1,4 @@
-"""Ranking the restarts of a fit by their final ELBO."""
+"""Ranking the restarts of a fit by their final ELBO, and whether that still rises."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from nfvi.fit.diagnostics import elbo_of, evaluate
-from nfvi.training import REPLICATES, Pruned, Trainer, qmc_elbo
+from nfvi.training import REPLICATES, History, Pruned, Trainer, qmc_elbo
 
-__all__ = ["Restart", "kept", "rank"]
+__all__ = ["Restart", "kept", "rank", "still_rises"]
 
 DRAWS = 20_000
+LEAST_GAIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,20 @@ def kept(restarts: Sequence[Restart]) -> list[int]:
     """The indices of the restarts that a guide is made of: those of a mixture, or the best one."""
     mixed = [restart.index for restart in restarts if restart.weight is not None]
     return mixed or [restart.index for restart in restarts if restart.best]
+
+
+def still_rises(history: History, restarts: Sequence[Restart]) -> bool:
+    """Whether the best ELBO rose from the last fifth but one to the last, and not by chance."""
+    steps = len(history)
+    if not steps:
+        return False
+    best = next(restart.index for restart in restarts if restart.best)
+    length = max(steps // 5, 1)
+    elbo, se = history.elbo[:, best].double(), history.elbo_se[:, best].double()
+    gain = float(elbo[-length:].mean() - elbo[-2 * length : -length].mean())
+    error = float(se[-2 * length :].square().sum().sqrt()) / length
+    # A gain that is NaN, as after a single step, says nothing against more steps.
+    return not gain <= max(LEAST_GAIN, 3 * error)
 
 
 def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:

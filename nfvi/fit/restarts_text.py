@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from nfvi.fit.fit import Fit
-    from nfvi.fit.restarts import Restart
+from nfvi.fit.restarts import Restart
 
 __all__ = ["restart_lines", "spread"]
 
@@ -15,13 +13,13 @@ __all__ = ["restart_lines", "spread"]
 SPREAD = 0.3
 
 
-def restart_lines(fit: Fit) -> list[str]:
+def restart_lines(restarts: Sequence[Restart]) -> list[str]:
     """The ELBO of each restart, and what became of it; the weights of a mixture."""
-    if len(fit.restarts) == 1 and not fit.restarts[0].skipped:
+    if len(restarts) == 1 and not restarts[0].skipped:
         return []
-    mixed = [f"{r.weight:.3f}" for r in fit.restarts if r.weight is not None]
+    mixed = [f"{r.weight:.3f}" for r in restarts if r.weight is not None]
     mixture = f"mixture of {len(mixed)} restarts with weights {', '.join(mixed)}"
-    words = "; ".join(_words(restart, bool(mixed)) for restart in fit.restarts)
+    words = "; ".join(_words(restart, bool(mixed)) for restart in restarts)
     return [f"ELBO of each restart: {words}", *([mixture] if mixed else [])]
 
 
@@ -35,9 +33,9 @@ def _words(restart: Restart, mixed: bool) -> str:
     return elbo + (f" ({', '.join(notes)})" if notes else "")
 
 
-def spread(fit: Fit) -> list[str]:
+def spread(restarts: Sequence[Restart]) -> list[str]:
     """Whether the restarts agree on the ELBO; those of a mixture need not."""
-    alive = [r for r in fit.restarts if _ended(r)]
+    alive = [r for r in restarts if _ended(r)]
     if len(alive) < 2 or any(r.weight is not None for r in alive):
         return []
     best = max(alive, key=lambda r: r.elbo)

@@ -3,64 +3,87 @@
 from __future__ import annotations
 
 import math
-from textwrap import indent, wrap
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from textwrap import indent
 
-import torch
-from torch import Tensor
-
-from nfvi.fit.diagnostics import KHAT_LIMIT
+from nfvi.fit.diagnostics import KHAT_LIMIT, Diagnostics
+from nfvi.fit.path import ClimbPath
+from nfvi.fit.restarts import Restart
 from nfvi.fit.restarts_text import restart_lines, spread
-from nfvi.guides import Normal, StudentT
-from nfvi.utils import align, short
+from nfvi.guides import Base, Normal, StudentT
+from nfvi.utils import plus_minus, wrapped
 
-if TYPE_CHECKING:
-    from nfvi.fit.fit import Fit
+__all__ = ["FitReport", "describe"]
 
-__all__ = ["describe", "plus_minus", "summarize", "wrapped"]
-
-WIDTH = 99
-QUANTILES = (0.05, 0.5, 0.95)
 CLOSE, ROUGH = 0.5, 0.1
-LEAST_GAIN = 0.01
 CAVEAT = (
     "None of these numbers can see a mode that the guide misses: compare with NUTS from several"
     " starting points, compare(fit, nuts(target))."
 )
 
 
-def describe(fit: Fit) -> str:
+@dataclass(frozen=True)
+class FitReport:
+    """What a text says of a fit, in numbers and words; see :class:`nfvi.Fit`.
+
+    Attributes:
+        formula: of the guide.
+        base: of the guide.
+        dim: d.
+        target: its name.
+        log_normalizer: log Z, where the target knows it.
+        seed: of the fit.
+        init: where the guide began.
+        steps: of the optimiser.
+        n_mc: draws of the first step for each restart, and of the last.
+        gradient_evaluations: points at which the target's gradient was taken.
+        batched_evaluations: batches in which it was taken.
+        wall_time: seconds.
+        stopped: why the fit ended.
+        restarts: all of them.
+        rising: whether the ELBO still rose at the end.
+        path: the rungs of a climb, or ``None``.
+        diagnostics: of the guide; ``None`` where they are not known.
+    """
+
+    formula: str
+    base: Base
+    dim: int
+    target: str
+    log_normalizer: float | None
+    seed: int
+    init: str
+    steps: int
+    n_mc: tuple[int, int]
+    gradient_evaluations: int
+    batched_evaluations: int
+    wall_time: float
+    stopped: str
+    restarts: tuple[Restart, ...]
+    rising: bool
+    path: ClimbPath | None
+    diagnostics: Diagnostics | None
+
+
+def describe(fit: FitReport) -> str:
     """The text of a fit, in lines of less than 100 columns."""
     lines = [
         *_header(fit),
-        *_path(fit),
-        *(line for text in restart_lines(fit) for line in wrapped(text)),
+        *_path(fit.path),
+        *(line for text in restart_lines(fit.restarts) for line in wrapped(text)),
     ]
-    if fit.target is not None or fit._diagnostics is not None:
-        lines += ["", *_numbers(fit), "", *_advice(fit)]
-    else:
-        lines += wrapped("no diagnostics: load it with target= to compute them")
-    return "\n".join(lines)
+    if fit.diagnostics is None:
+        return "\n".join([*lines, *wrapped("no diagnostics: load it with target= to compute them")])
+    found = fit.diagnostics
+    return "\n".join([*lines, "", *_numbers(fit, found), "", *_advice(fit, found)])
 
 
-def _path(fit: Fit) -> list[str]:
+def _path(path: ClimbPath | None) -> list[str]:
     """The rungs of NFVI("auto")."""
-    return [] if fit.path is None else ["", *indent(str(fit.path), "  ").splitlines()]
+    return [] if path is None else ["", *indent(str(path), "  ").splitlines()]
 
 
-def wrapped(text: str) -> list[str]:
-    """A paragraph in indented lines of less than 100 columns."""
-    return wrap(
-        text,
-        WIDTH,
-        initial_indent="  ",
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _header(fit: Fit) -> list[str]:
+def _header(fit: FitReport) -> list[str]:
     how = {
         "steps": "all steps done",
         "converged": "converged: the ELBO had stopped rising",
@@ -68,8 +91,7 @@ def _header(fit: Fit) -> list[str]:
         "auto": "the formula was found by the climb below",
     }
     return [
-        f"NFVI {str(fit.formula)!r} on {fit.settings['target']}, d = {fit.dim},"
-        f" base {fit.guide.base}, seed {fit.seed}",
+        f"NFVI {fit.formula!r} on {fit.target}, d = {fit.dim}, base {fit.base}, seed {fit.seed}",
         *wrapped(
             f"{_course(fit)} {fit.gradient_evaluations:,} gradients of the target in"
             f" {fit.batched_evaluations:,} batches, {fit.wall_time:.1f} s"
@@ -78,26 +100,24 @@ def _header(fit: Fit) -> list[str]:
     ]
 
 
-def _course(fit: Fit) -> str:
+def _course(fit: FitReport) -> str:
     """Where the fit started and how long it went on; of a climb, that of the rung that was kept."""
     steps = f"{fit.steps:,} steps of {_draws(fit)} draws" if fit.steps else "no optimiser steps"
     if fit.path is not None:
         return f"rung {fit.path.best + 1} of {len(fit.path)}, with {steps}; in all"
-    init = fit.settings.get("init", "zeros")
-    return f"{steps}," if init == "zeros" else f"init {init}, {steps},"
+    return f"{steps}," if fit.init == "zeros" else f"init {fit.init}, {steps},"
 
 
-def _draws(fit: Fit) -> str:
-    first, last = fit.settings["n_mc"], int(fit.history.n_mc[-1]) if len(fit.history) else 0
+def _draws(fit: FitReport) -> str:
+    first, last = fit.n_mc
     return f"{first:,} to {last:,}" if last > first else f"{first:,}"
 
 
-def _numbers(fit: Fit) -> list[str]:
-    d = fit.diagnostics
+def _numbers(fit: FitReport, d: Diagnostics) -> list[str]:
     outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
     rows = [
         ("ELBO", plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
-        *_kl(fit),
+        *_kl(d, fit.log_normalizer),
         ("k-hat", *_khat(d.khat)),
         (
             "IS efficiency",
@@ -120,10 +140,8 @@ def _numbers(fit: Fit) -> list[str]:
     return lines
 
 
-def _kl(fit: Fit) -> list[tuple[str, str, str]]:
+def _kl(d: Diagnostics, known: float | None) -> list[tuple[str, str, str]]:
     """KL(q ‖ p) where log Z is known, or importance sampling estimates it well."""
-    d = fit.diagnostics
-    known = fit.target.log_normalizer if fit.target is not None else None
     if known is not None:
         kl = plus_minus(known - d.elbo, d.elbo_se)
         return [("KL(q ‖ p)", kl, f"log Z − ELBO; log Z = {known:.4f} is known for this target")]
@@ -131,16 +149,6 @@ def _kl(fit: Fit) -> list[tuple[str, str, str]]:
         kl = plus_minus(d.log_evidence - d.elbo, d.elbo_se)
         return [("KL(q ‖ p)", kl, "log evidence − ELBO: an estimate, of what the draws can see")]
     return []
-
-
-def plus_minus(value: float, error: float) -> str:
-    """A value with its standard error, to two digits of the latter and at most six decimals."""
-    if not math.isfinite(value):
-        return f"{value:.0f}"
-    if not (math.isfinite(error) and error >= 5e-7):
-        return f"{round(value, 4) + 0.0:.4f}"  # + 0.0 turns -0.0 into 0.0
-    decimals = min(max(1 - math.floor(math.log10(error)), 0), 6)
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def _khat(khat: float) -> tuple[str, str]:
@@ -157,13 +165,13 @@ def _khat(khat: float) -> tuple[str, str]:
     return f"{khat:.2f}", "over 1: the guide misses a part, or its tails are too light"
 
 
-def _advice(fit: Fit) -> list[str]:
-    return [line for text in (_verdict(fit), *spread(fit), CAVEAT) for line in wrapped(text)]
+def _advice(fit: FitReport, found: Diagnostics) -> list[str]:
+    texts = _verdict(fit, found), *spread(fit.restarts), CAVEAT
+    return [line for text in texts for line in wrapped(text)]
 
 
-def _verdict(fit: Fit) -> str:
+def _verdict(fit: FitReport, found: Diagnostics) -> str:
     """What the diagnostics allow, and what to try next."""
-    found = fit.diagnostics
     if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
         return (
             "Not to be trusted yet. Most draws weigh alike and a few far more: the tails of the"
@@ -190,31 +198,24 @@ def _verdict(fit: Fit) -> str:
     )
 
 
-def _richer(fit: Fit) -> str:
+def _richer(fit: FitReport) -> str:
     """What to try next, which after a climb that was cut off is to let it go on."""
     if fit.path is not None and fit.stopped.startswith("the budget"):
         return "a larger budget"
     return "more layers or a richer formula"
 
 
-def _more_steps(fit: Fit) -> str:
-    """The advice to go on, where the ELBO still rose from the last fifth but one to the last."""
-    if not fit.steps:
-        return ""
-    best = next(r.index for r in fit.restarts if r.best)
-    length = max(fit.steps // 5, 1)
-    elbo, se = fit.history.elbo[:, best].double(), fit.history.elbo_se[:, best].double()
-    gain = float(elbo[-length:].mean() - elbo[-2 * length : -length].mean())
-    error = float(se[-2 * length :].square().sum().sqrt()) / length
-    if gain <= max(LEAST_GAIN, 3 * error):
+def _more_steps(fit: FitReport) -> str:
+    """The advice to go on, where the ELBO still rose."""
+    if not fit.rising:
         return ""
     return (
         f" The ELBO still rises: more steps, fit.refine({max(fit.steps // 2, 1)}), will help too."
     )
 
 
-def _other_base(fit: Fit) -> str:
-    base = fit.guide.base
+def _other_base(fit: FitReport) -> str:
+    base = fit.base
     if fit.path is not None:
         # "auto" takes no base.
         again = "" if isinstance(base, Normal) else "another seed, or "
@@ -223,27 +224,3 @@ def _other_base(fit: Fit) -> str:
     if isinstance(base, Normal):
         return 'a base with heavier tails (base="studentt(df=5)" or "laplace")'
     return "another base (normal, laplace, studentt)"
-
-
-def summarize(sites: dict[str, Tensor]) -> str:
-    """A table with a row for each scalar of sites (n, \\*event)."""
-    rows = []
-    levels = torch.tensor(QUANTILES, dtype=torch.float64)
-    for name, value in sites.items():
-        flat = value.detach().double().cpu().reshape(value.shape[0], -1)
-        for i, column in enumerate(flat.T):
-            label = name + _index(i, value.shape[1:])
-            numbers = [column.mean(), column.std(), *column.quantile(levels)]
-            rows.append([label, *(short(float(x)) for x in numbers)])
-    header = ["", "mean", "sd", *(f"{100 * q:.0f}%" for q in QUANTILES)]
-    return align(header, rows)
-
-
-def _index(flat: int, shape: torch.Size) -> str:
-    if not shape:
-        return ""
-    place = []
-    for size in reversed(shape):
-        place.append(flat % size)
-        flat //= size
-    return f"[{','.join(map(str, reversed(place)))}]"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nfvi.fit.diagnostics import KHAT_LIMIT
-from nfvi.fit.text import wrapped
-from nfvi.utils import align, short
+from nfvi.utils import align, short, wrapped
 
 __all__ = ["ScalarCheck", "Verification"]
 

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.fit.neutra import BaseSpace
+from nfvi.fit.scalars import scalars
 from nfvi.fit.verification import ScalarCheck, Verification
 from nfvi.guides import AnyGuide, Guide
 from nfvi.mcmc import ParallelHMC
 from nfvi.targets import Target, log_prob_anywhere
 
-__all__ = ["scalars", "verify_guide"]
+__all__ = ["verify_guide"]
 
 BLOCK = 20
 MOST_BLOCKS = 10
@@ -52,7 +53,7 @@ def verify_guide(
         approximations, 2023; the base space is that of Hoffman et al., 2019.
     """
     hmc, to_target = _start(guide, target, chains, generator)
-    before = scalars(target, to_target(hmc.points.z))
+    before = _scalars(target, to_target(hmc.points.z))
     names, first = list(before), _columns(before)
     tails = _Tails(guide, target, generator)
     last, settled, blocks = first, False, 0
@@ -60,7 +61,7 @@ def verify_guide(
         beyond = []
         for i, z in enumerate(hmc.run(BLOCK)):
             if (i + 1) % EVERY == 0:
-                new = _columns(scalars(target, to_target(z)))
+                new = _columns(_scalars(target, to_target(z)))
                 beyond.append(tails.beyond(new))
         blocks += 1
         settled = blocks > 1 and not bool((_bounds(last, new)[:2] > 0).any())
@@ -102,23 +103,10 @@ def _start(
 
 
 @torch.no_grad()
-def scalars(target: Target, x: Tensor) -> dict[str, Tensor]:
-    """Every scalar of every site, by name: each (n), float64."""
-    found = {}
-    for name, value in target.constrain(x).items():
-        columns = value.double().reshape(len(x), -1)
-        for i, column in enumerate(columns.T):
-            label = name if value.dim() == 1 else f"{name}{list(_place(i, value.shape[1:]))}"
-            found[label.replace(" ", "")] = column
-    return found
-
-
-def _place(flat: int, shape: torch.Size) -> tuple[int, ...]:
-    place: list[int] = []
-    for size in reversed(shape):
-        place.insert(0, flat % size)
-        flat //= size
-    return tuple(place)
+def _scalars(target: Target, x: Tensor) -> dict[str, Tensor]:
+    """Every scalar of every site, by name without blanks: each (n), float64."""
+    sites = {name: value.double() for name, value in target.constrain(x).items()}
+    return {name.replace(" ", ""): column for name, column in scalars(sites)}
 
 
 def _columns(found: dict[str, Tensor]) -> Tensor:
@@ -165,7 +153,7 @@ class _Tails:
 
     def __init__(self, guide: AnyGuide, target: Target, generator: torch.Generator) -> None:
         self.draws = min(REFERENCE, max(10_000, MOST_NUMBERS // guide.dim))
-        columns = _columns(scalars(target, guide.sample(self.draws, generator=generator)))
+        columns = _columns(_scalars(target, guide.sample(self.draws, generator=generator)))
         ordered = columns.sort(0).values
         places = [round(level * self.draws) for level in TAILS]
         self.low, self.high = ordered[places], ordered[[-1 - i for i in places]]

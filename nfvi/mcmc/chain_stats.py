@@ -1,7 +1,8 @@
-"""What a set of chains is worth: R-hat, effective sample sizes, and the names of scalars."""
+"""What chains say of a scalar and are worth: moments, R-hat, effective sample sizes; names."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Literal
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from nfvi.utils import arviz_functions
 
-__all__ = ["ess", "rhat", "scalar_names"]
+__all__ = ["ess", "mean_sd_quantiles", "rhat", "scalar_names"]
 
 EssKind = Literal["bulk", "tail", "mean", "sd"]
 
@@ -65,6 +66,15 @@ def _over_components(
         with np.errstate(divide="ignore", invalid="ignore"):
             values[moving] = statistic(columns[..., moving])
     return torch.from_numpy(values).reshape(event)
+
+
+def mean_sd_quantiles(x: Tensor) -> list[float]:
+    """Mean, sd, and the 5, 50 and 95 % quantiles of the draws of a scalar (n), float64.
+
+    The sd is that of a sample, with n − 1 in the denominator, and nan for a single draw.
+    """
+    sd = float(x.std()) if len(x) > 1 else math.nan
+    return [float(x.mean()), sd, *x.quantile(x.new_tensor([0.05, 0.5, 0.95])).tolist()]
 
 
 def scalar_names(site: str, event: tuple[int, ...]) -> list[str]:

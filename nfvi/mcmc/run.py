@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nfvi.mcmc.chain_stats import ess, rhat
-from nfvi.mcmc.summary import ScalarSummary, scalar_table, summary_text
+from nfvi.mcmc.summary import RunReport, ScalarSummary, scalar_table, summary_text
 from nfvi.targets import Target
 from nfvi.utils import check_whole, to_inference_data
 
@@ -122,7 +122,7 @@ class MCMCRun:
 
     def summary(self) -> str:
         """What ``print(run)`` shows: how the run went, a table per scalar, and advice."""
-        return summary_text(self)
+        return summary_text(self._report())
 
     def __str__(self) -> str:
         return self.summary()
@@ -155,6 +155,28 @@ class MCMCRun:
             "interrupted": self.interrupted,
         }
         return to_inference_data(self._sites, stats, attrs)
+
+    def _report(self) -> RunReport:
+        chains, draws, _ = self.draws.shape
+        return RunReport(
+            kernel=self.kernel,
+            target=self.target.name,
+            chains=chains,
+            draws=draws,
+            warmup=self.warmup,
+            seed=self.seed,
+            wall_time=self.wall_time,
+            warmup_time=self.warmup_time,
+            sampling_time=self.sampling_time,
+            gradient_evaluations=self.gradient_evaluations,
+            accept=self.accept.tolist(),
+            step_size=self.step_size.tolist(),
+            diverged=int(self.diverging.sum()),
+            cut=int((self.draw_gradients >= self.max_gradients).sum()),
+            max_gradients=self.max_gradients,
+            interrupted=self.interrupted,
+            table=self.table,
+        )
 
     @cached_property
     def _sites(self) -> dict[str, Tensor]:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from nfvi.mcmc.chain_stats import scalar_names
+from nfvi.mcmc.chain_stats import mean_sd_quantiles, scalar_names
 from nfvi.utils import align, short, to_sd
 
-if TYPE_CHECKING:
-    from nfvi.mcmc.run import MCMCRun
-
-__all__ = ["ScalarSummary", "scalar_table", "summary_text"]
+__all__ = ["RunReport", "ScalarSummary", "scalar_table", "summary_text"]
 
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
@@ -36,6 +32,49 @@ class ScalarSummary:
     rhat: float
     ess_bulk: float
     ess_tail: float
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a summary says of a run, in numbers and words; see :class:`~nfvi.mcmc.run.MCMCRun`.
+
+    Attributes:
+        kernel: ``"NUTS"`` or ``"HMC"``.
+        target: name of what was sampled.
+        chains: how many.
+        draws: of each chain.
+        warmup: draws of warm-up in each chain.
+        seed: of the run.
+        wall_time: seconds.
+        warmup_time: seconds of warm-up, summed over the chains.
+        sampling_time: seconds after it, likewise.
+        gradient_evaluations: in all chains.
+        accept: mean acceptance of each chain.
+        step_size: of each chain.
+        diverged: draws whose trajectory diverged.
+        cut: draws that were cut at ``max_gradients``.
+        max_gradients: most gradient evaluations of a draw.
+        interrupted: whether there are fewer draws than were asked for.
+        table: a row for every scalar.
+    """
+
+    kernel: str
+    target: str
+    chains: int
+    draws: int
+    warmup: int
+    seed: int
+    wall_time: float
+    warmup_time: float
+    sampling_time: float
+    gradient_evaluations: int
+    accept: list[float]
+    step_size: list[float]
+    diverged: int
+    cut: int
+    max_gradients: int
+    interrupted: bool
+    table: tuple[ScalarSummary, ...]
 
 
 def scalar_table(
@@ -60,39 +99,35 @@ def scalar_table(
             value = columns[k]
             if len(value) > 1 and bool((value == value[0]).all()):
                 continue
-            sd = float(value.std()) if len(value) > 1 else math.nan
-            quantiles = torch.quantile(value, value.new_tensor([0.05, 0.5, 0.95])).tolist()
-            rows.append(ScalarSummary(name, float(value.mean()), sd, *quantiles, *checks[k]))
+            rows.append(ScalarSummary(name, *mean_sd_quantiles(value), *checks[k]))
     return tuple(rows)
 
 
-def summary_text(run: MCMCRun) -> str:
+def summary_text(run: RunReport) -> str:
     """How the run went, a table per scalar, and advice."""
     return "\n".join([*_head(run), "", _table(run), "", *_advice(run)])
 
 
-def _head(run: MCMCRun) -> list[str]:
-    chains, draws, _ = run.draws.shape
+def _head(run: RunReport) -> list[str]:
     each = 1e3 * (run.warmup_time + run.sampling_time) / max(1, run.gradient_evaluations)
     return [
-        f"{run.kernel} on {run.target.name}: {chains} chain{'s' * (chains > 1)} of {draws} draws "
-        f"after {run.warmup} of warm-up; seed {run.seed}",
+        f"{run.kernel} on {run.target}: {run.chains} chain{'s' * (run.chains > 1)} of {run.draws}"
+        f" draws after {run.warmup} of warm-up; seed {run.seed}",
         f"{run.wall_time:.1f} s (warm-up {run.warmup_time:.1f}, draws {run.sampling_time:.1f}); "
         f"{run.gradient_evaluations} gradients, {each:.2f} ms each",
         f"acceptance {_numbers(run.accept)}; step size {_numbers(run.step_size)}; "
-        f"{int(run.diverging.sum())} of {run.diverging.numel()} draws diverged",
+        f"{run.diverged} of {run.chains * run.draws} draws diverged",
     ]
 
 
-def _numbers(x: Tensor) -> str:
+def _numbers(values: list[float]) -> str:
     """One value a chain, or the range where there are many."""
-    values = x.tolist()
     if len(values) > 4:
         return f"{short(min(values), 3)} to {short(max(values), 3)}"
     return ", ".join(short(v, 3) for v in values)
 
 
-def _table(run: MCMCRun) -> str:
+def _table(run: RunReport) -> str:
     header = ["", "mean", "sd", "5%", "50%", "95%", "R-hat", "ESS bulk", "ESS tail"]
     rows = [
         [r.name, *to_sd((r.mean, r.sd, r.q5, r.q50, r.q95), r.sd), short(r.rhat)]
@@ -103,22 +138,21 @@ def _table(run: MCMCRun) -> str:
     return align(header, rows) + (f"\n... and {more} more in .table" if more else "")
 
 
-def _advice(run: MCMCRun) -> list[str]:
+def _advice(run: RunReport) -> list[str]:
     """What the diagnostics say and what to do next, a line each."""
-    chains = run.draws.shape[0]
     words = ["Interrupted: these are the draws finished until then."] if run.interrupted else []
-    if n := int(run.diverging.sum()):
+    if run.diverged:
         words.append(
-            f"{n} draws diverged: near them the step is too long, and the draws may miss a region. "
-            "Raise target_accept towards 0.99, or reparametrise (non-centred)."
+            f"{run.diverged} draws diverged: near them the step is too long, and the draws may miss"
+            " a region. Raise target_accept towards 0.99, or reparametrise (non-centred)."
         )
-    if n := int((run.draw_gradients >= run.max_gradients).sum()):
+    if run.cut:
         words.append(
-            f"{n} draws were cut at {run.max_gradients} gradients: the step is small beside the "
-            "width of the posterior. Longer warm-up, mass='dense', or reparametrise."
+            f"{run.cut} draws were cut at {run.max_gradients} gradients: the step is small beside "
+            "the width of the posterior. Longer warm-up, mass='dense', or reparametrise."
         )
     worst = max(run.table, key=lambda r: _or(r.rhat, 0.0), default=None)
-    if chains == 1:
+    if run.chains == 1:
         words.append("One chain gives no R-hat; run two or more.")
     elif worst is not None and _or(worst.rhat, 0.0) > RHAT_LIMIT:
         words.append(
@@ -126,7 +160,7 @@ def _advice(run: MCMCRun) -> list[str]:
             "warm-up and more draws; chains in separate modes stay apart at any length."
         )
     least = min(run.table, key=lambda r: _or(min(r.ess_bulk, r.ess_tail), math.inf), default=None)
-    if least is not None and min(least.ess_bulk, least.ess_tail) < ESS_PER_CHAIN * chains:
+    if least is not None and min(least.ess_bulk, least.ess_tail) < ESS_PER_CHAIN * run.chains:
         words.append(
             f"ESS is down to {min(least.ess_bulk, least.ess_tail):.0f} ({least.name}), under "
             f"{ESS_PER_CHAIN} a chain: means and quantiles are rough. More draws."

@@ -11,6 +11,7 @@ from torch import Tensor
 from nfvi.training.loop_state import LoopState, Pruned
 from nfvi.training.schedule import LearningRate
 from nfvi.training.state import Callback, CallbackLike
+from nfvi.utils import over, under
 
 __all__ = ["hand_back", "restore", "snapshot"]
 
@@ -21,16 +22,16 @@ def snapshot(
     """Everything that the rest of a run depends on, and what its callbacks have recorded."""
     kept = _with_state(callbacks)
     tensors = {"flat": loop.ensemble.flat.detach(), "generator": loop.generator.get_state()}
-    tensors |= _over("guard.", loop.guard.state_dict())
-    tensors |= _over("history.", loop.history.state_dict())
-    tensors |= _over("fixed.", loop.ensemble.fixed)
+    tensors |= over("guard.", loop.guard.state_dict())
+    tensors |= over("history.", loop.history.state_dict())
+    tensors |= over("fixed.", loop.ensemble.fixed)
     if loop.rates is not None:
         tensors["rates"] = loop.rates
-    tensors |= _over("tempering.", loop.tempering.state_dict())
+    tensors |= over("tempering.", loop.tempering.state_dict())
     for i, control in enumerate(loop.controls):
-        tensors |= _over(f"control.{i}.", control.state_dict(loop))
+        tensors |= over(f"control.{i}.", control.state_dict(loop))
     for i, callback in enumerate(kept):
-        tensors |= _over(f"callback.{i}.", callback.state_dict())
+        tensors |= over(f"callback.{i}.", callback.state_dict())
     values = {
         "cycles": loop.schedule.cycles,
         "hold": loop.schedule.hold,
@@ -62,16 +63,16 @@ def restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any])
     flat.copy_(tensors["flat"])
     loop.last_good = flat.detach().clone()
     loop.generator.set_state(tensors["generator"].cpu())
-    loop.guard.load_state_dict(_under("guard.", tensors))
-    loop.history.load_state_dict(_under("history.", tensors), flat.device)
-    loop.ensemble.fixed.update(_under("fixed.", tensors))
+    loop.guard.load_state_dict(under("guard.", tensors))
+    loop.history.load_state_dict(under("history.", tensors), flat.device)
+    loop.ensemble.fixed.update(under("fixed.", tensors))
     loop.optimizer.load_state_dict(_unpack(values["optimizer_state"], tensors))
     loop.rates = tensors.get("rates")
     for i, control in enumerate(loop.controls):
-        control.load_state_dict(_under(f"control.{i}.", tensors), loop)
+        control.load_state_dict(under(f"control.{i}.", tensors), loop)
     cycles = tuple((int(n), float(p)) for n, p in values["cycles"])
     loop.schedule = LearningRate(cycles, values.get("hold", 0))
-    loop.tempering.load_state_dict(_under("tempering.", tensors))
+    loop.tempering.load_state_dict(under("tempering.", tensors))
     loop.last = values["last"]
     loop.ending = values.get("ending", "steps")
     loop.stopped = None if values["stopped"] == "interrupted" else values["stopped"]
@@ -79,7 +80,7 @@ def restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any])
     loop.batched_evaluations = values.get("batched_evaluations", loop.step)
     loop.wall_time = values["wall_time"]
     loop.recorded = [
-        (name, _under(f"callback.{i}.", tensors)) for i, name in enumerate(values["callbacks"])
+        (name, under(f"callback.{i}.", tensors)) for i, name in enumerate(values["callbacks"])
     ]
 
 
@@ -149,11 +150,3 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         return {k: _unpack(v, tensors) for k, v in value["items"]}
     return value
-
-
-def _over(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: value for name, value in tensors.items()}
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,12 +1,12 @@
-"""What every floor may use: argument checks, files, tables of text, progress bars, ArviZ."""
+"""What every floor may use: argument checks, files, text for a terminal, progress bars, ArviZ."""
 
 from nfvi.utils.arviz_export import to_inference_data
 from nfvi.utils.arviz_functions import psislw, tail_length
 from nfvi.utils.caret import caret, character, choice, nearest, quote
 from nfvi.utils.checks import check_dtype, check_flag, check_positive, check_whole, usable_device
-from nfvi.utils.files import read_file, write_file
+from nfvi.utils.files import over, read_file, under, write_file
 from nfvi.utils.progress import progress_bar, progress_wanted
-from nfvi.utils.text_table import align, short, to_sd
+from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 
 
 def wrapped(text: str) -> list[str]:
@@ -25,6 +25,8 @@ __all__ = [
     "check_whole",
     "choice",
     "nearest",
+    "over",
+    "plus_minus",
     "progress_bar",
     "progress_wanted",
     "psislw",
@@ -34,6 +36,7 @@ __all__ = [
     "tail_length",
     "to_inference_data",
     "to_sd",
+    "under",
     "usable_device",
     "wrapped",
     "write_file",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.utils.checks import usable_device
 
-__all__ = ["read_file", "write_file"]
+__all__ = ["over", "read_file", "under", "write_file"]
 
 VERSION = 1
 _KEY = "nfvi"
@@ -82,6 +83,16 @@ def read_file(
             f"{str(path)!r} is not a whole safetensors file ({error}); was it cut short?"
         ) from error
     return tensors, values
+
+
+def over(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their names with a prefix, as they stand in a file beside others."""
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the tensors whose names have a prefix, by their names without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _header(path: Path, kind: str, metadata: dict[str, str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from nfvi.mcmc.chain_stats import ess, rhat, scalar_names
+from nfvi.mcmc.chain_stats import ess, mean_sd_quantiles, rhat, scalar_names
 
 KINDS = ("bulk", "tail", "mean", "sd")
 
@@ -64,3 +64,14 @@ def test_names():
     assert scalar_names("mu", ()) == ["mu"]
     assert scalar_names("L", (2, 2)) == ["L[0, 0]", "L[0, 1]", "L[1, 0]", "L[1, 1]"]
     assert scalar_names("empty", (0,)) == []
+
+
+def test_mean_sd_and_quantiles():
+    x = torch.linspace(0, 1, 101, dtype=torch.float64)
+    sd = math.sqrt(float((x - 0.5).square().sum()) / 100)
+    assert mean_sd_quantiles(x) == pytest.approx([0.5, sd, 0.05, 0.5, 0.95])
+
+
+def test_a_single_draw_has_no_sd():
+    found = mean_sd_quantiles(torch.tensor([2.0], dtype=torch.float64))
+    assert math.isnan(found[1]) and found[:1] + found[2:] == [2.0, 2.0, 2.0, 2.0]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from nfvi.errors import FitError
-from nfvi.utils.files import VERSION, read_file, write_file
+from nfvi.utils.files import VERSION, over, read_file, under, write_file
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float64).reshape(2, 3),
@@ -139,3 +139,9 @@ class TestRefusals:
     def test_every_message_names_the_file(self, path: Path) -> None:
         with pytest.raises(FitError, match=path.name):
             read_file(path, "checkpoint")
+
+
+def test_names_with_and_without_a_prefix() -> None:
+    there = over("guide.", TENSORS) | over("history.", {"a": torch.ones(2)})
+    assert set(there) == {"history.a", *(f"guide.{name}" for name in TENSORS)}
+    assert under("guide.", there) == TENSORS and under("looks.", there) == {}

@@ -1,10 +1,10 @@
-"""Tables are aligned; numbers are short."""
+"""Tables are aligned, paragraphs narrow, numbers short."""
 
 from __future__ import annotations
 
 import math
 
-from nfvi.utils.text_table import align, short, to_sd
+from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 
 
 def test_short():
@@ -29,3 +29,18 @@ def test_align():
         "b            -10.0",
     ]
     assert align(["", "", "x"], [["a", "b", "1"]], left=2) == "      x\na  b  1"
+
+
+def test_plus_minus_follows_the_error():
+    assert plus_minus(1.8, 0.003) == "1.8000 ± 0.0030"
+    assert plus_minus(-123456.789, 12.3) == "-123457 ± 12"
+    assert plus_minus(0.5, 6e-7) == "0.500000 ± 0.000001"
+    assert plus_minus(-1e-6, 1e-7) == plus_minus(-1e-6, math.nan) == "0.0000"
+    assert plus_minus(-math.inf, math.nan) == "-inf"
+
+
+def test_wrapped_is_narrow_and_keeps_words():
+    lines = wrapped("far-away " * 30 + "x" * 120)
+    assert lines[0].startswith("  far-away") and lines[1].startswith("    far-away")
+    assert all(len(line) < 100 for line in lines[:-1]) and lines[-1].strip() == "x" * 120
+    assert set(" ".join(lines[:-1]).split()) == {"far-away"}

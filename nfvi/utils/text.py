@@ -1,11 +1,14 @@
-"""Aligned text tables, and numbers as short as they can be read."""
+"""Text for a terminal: aligned tables, paragraphs, and numbers as short as they can be read."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 
-__all__ = ["align", "short", "to_sd"]
+__all__ = ["align", "plus_minus", "short", "to_sd", "wrapped"]
+
+WIDTH = 99
 
 
 def short(x: float, digits: int = 4) -> str:
@@ -27,6 +30,32 @@ def to_sd(values: Sequence[float], sd: float) -> list[str]:
         return [short(x) for x in values]
     decimals = max(0, 2 - math.floor(math.log10(sd)))
     return ["-" if math.isnan(x) else f"{x:.{decimals}f}" for x in values]
+
+
+def plus_minus(value: float, error: float) -> str:
+    """A value with its standard error, to two digits of the latter and at most six decimals.
+
+    >>> plus_minus(1.8, 0.1234), plus_minus(1.8, 0.0), plus_minus(float("-inf"), 0.1)
+    ('1.80 ± 0.12', '1.8000', '-inf')
+    """
+    if not math.isfinite(value):
+        return f"{value:.0f}"
+    if not (math.isfinite(error) and error >= 5e-7):
+        return f"{round(value, 4) + 0.0:.4f}"  # + 0.0 turns -0.0 into 0.0
+    decimals = min(max(1 - math.floor(math.log10(error)), 0), 6)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def wrapped(text: str) -> list[str]:
+    """A paragraph in indented lines of less than 100 columns."""
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def align(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

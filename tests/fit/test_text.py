@@ -1,0 +1,185 @@
+"""What ``print(fit)`` says, for made-up numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nfvi.fit.diagnostics import Diagnostics
+from nfvi.fit.path import ClimbPath, Rung
+from nfvi.fit.restarts import Restart
+from nfvi.fit.text import FitReport, describe
+from nfvi.guides import make_base
+
+GOOD = Diagnostics(
+    elbo=1.8, elbo_se=0.003, khat=0.4, ess=9_000.0, draws=10_000,
+    log_evidence=1.85, log_evidence_se=0.002,
+)  # fmt: skip
+ONE = Restart(0, 1.8, 0.01, tempered=True, skipped=0, dropped=False, best=True)
+MADE = FitReport(
+    formula="scale-loc",
+    base=make_base("normal"),
+    dim=2,
+    target="log_p",
+    log_normalizer=None,
+    seed=4,
+    init="zeros",
+    steps=400,
+    n_mc=(64, 64),
+    gradient_evaluations=51_200,
+    batched_evaluations=400,
+    wall_time=12.345,
+    stopped="steps",
+    restarts=(ONE,),
+    rising=False,
+    path=None,
+    diagnostics=GOOD,
+)
+RUNG = Rung("scale-loc", 1.8, 0.003, 0.4, 0.9, 1.85, 0, 1, 1, 0.1)
+
+
+def text(**changes: Any) -> str:
+    """The text with some numbers of the report or its diagnostics changed, in one line."""
+    numbers = {k: changes.pop(k) for k in tuple(changes) if hasattr(GOOD, k)}
+    found = describe(replace(MADE, **{"diagnostics": replace(GOOD, **numbers), **changes}))
+    assert max(map(len, found.splitlines())) < 100, found
+    return re.sub(r"\s+", " ", found)
+
+
+def restarts(*elbos: float) -> str:
+    """The text of a fit whose restarts ended with these ELBOs; NaN for one that was dropped."""
+    best = max(e for e in elbos if not math.isnan(e))
+    made = (
+        replace(ONE, index=i, elbo=e, best=e == best, dropped=math.isnan(e))
+        for i, e in enumerate(elbos)
+    )
+    return text(restarts=tuple(made))
+
+
+class TestNumbers:
+    def test_caveat_whatever_the_numbers(self) -> None:
+        for khat in (-math.inf, 0.1, 0.6, 0.9, 2.0, math.inf):
+            for ess in (1.0, 500.0, 3_000.0, 9_999.0):
+                found = text(khat=khat, ess=ess)
+                assert "can see a mode that the guide misses" in found
+                assert "nan" not in found and " inf" not in found
+
+    def test_khat_over_the_limit_asks_for_more(self) -> None:
+        found = text(khat=0.9, ess=100.0)
+        assert "not reliable" in found and "Not to be trusted yet" in found
+        assert "richer formula" in found and "studentt(df=5)" in found
+        assert "importance_resample" not in found
+
+    @pytest.mark.parametrize("ess", [100.0, 3_000.0])
+    def test_more_steps_only_while_the_elbo_rises(self, ess: float) -> None:
+        words = "The ELBO still rises: more steps, fit.refine(200), will help too."
+        assert words in text(rising=True, ess=ess)
+        assert "still rises" not in text(rising=False, ess=ess)
+
+    def test_khat_high_although_most_draws_agree_is_about_tails(self) -> None:
+        found = text(khat=0.9, ess=9_500.0)
+        assert "tails of the guide are lighter" in found
+        assert "Not to be trusted yet" in found and "may be good all the same" in found
+
+    def test_good(self) -> None:
+        found = text()
+        assert "close to the target wherever its draws fall" in found
+        assert "90.0%" in found and "10,000 draws are worth 9,000" in found
+
+    def test_rough(self) -> None:
+        assert "importance_resample(n) is better than fit.sample(n)" in text(ess=3_000.0)
+        assert "Few draws count" in text(ess=300.0)
+
+    def test_the_target_itself(self) -> None:
+        found = text(khat=-math.inf, ess=10_000.0, elbo_se=0.0, log_evidence_se=0.0)
+        assert "k-hat none the largest weights are equal" in found
+        assert "100.0%" in found
+
+    def test_digits_follow_the_error(self) -> None:
+        assert "1.8000 ± 0.0030" in text()
+        assert "1.80 ± 0.12" in text(elbo_se=0.1234)
+        assert "-123457 ± 12" in text(elbo=-123456.789, elbo_se=12.3)
+        assert "ELBO 1.8000 log Z" in text(elbo_se=1e-12)
+        assert "KL(q ‖ p) 0.0000 log Z" in text(log_normalizer=1.8 - 1e-6, elbo_se=1e-7)
+
+    def test_kl_known(self) -> None:
+        found = text(log_normalizer=1.8379)
+        assert "KL(q ‖ p) 0.0379 ± 0.0030 log Z − ELBO; log Z = 1.8379 is known" in found
+
+    def test_kl_estimated_only_where_the_weights_are_good(self) -> None:
+        assert "KL(q ‖ p) 0.0500 ± 0.0030 log evidence − ELBO" in text()
+        assert "KL(q ‖ p) 0" not in text(khat=0.9)
+
+    def test_no_mass(self) -> None:
+        found = text(elbo=-math.inf, elbo_se=math.nan)
+        assert "some draws fall where the target is 0" in found
+
+    def test_not_finite(self) -> None:
+        assert "1,234 of 10,000 draws had no finite density" in text(not_finite=1_234)
+        assert "no finite density" not in text()
+
+    def test_numbers_of_any_size_stay_narrow(self) -> None:
+        text(
+            elbo=-1234567.891, elbo_se=123.4, log_evidence=-1234500.0, log_evidence_se=1e4,
+            khat=3.2, ess=1.0,
+        )  # fmt: skip
+
+    def test_steps_and_draws(self) -> None:
+        assert "400 steps of 64 draws, 51,200 gradients of the target" in text()
+        assert "400 steps of 64 to 1,024 draws, 51,200" in text(n_mc=(64, 1_024))
+        assert "init laplace, 400 steps" in text(init="laplace")
+        assert "no optimiser steps, 51,200" in text(steps=0, n_mc=(64, 0))
+
+    def test_why_it_ended(self) -> None:
+        assert "12.3 s (all steps done)" in text()
+        assert "(interrupted; refine() goes on)" in text(stopped="interrupted")
+        assert "(a callback's own reason)" in text(stopped="a callback's own reason")
+
+    def test_without_diagnostics(self) -> None:
+        found = text(diagnostics=None)
+        assert found.endswith("no diagnostics: load it with target= to compute them")
+        assert "k-hat" not in found and "400 steps" in found
+
+
+class TestRestarts:
+    def test_restarts_that_agree_need_no_word(self) -> None:
+        found = restarts(1.80, 1.85, 1.70)
+        assert "as when a mode is lost" not in found and "1.850 (tempered, kept)" in found
+
+    def test_one_that_came_alone_asks_to_temper_for_longer(self) -> None:
+        found = restarts(1.1, 1.85, 1.15)
+        assert "Only the kept one of 3 restarts came so far, the next ended 0.70 nats" in found
+        assert "anneal=0.8" in found and "more restarts" in found
+
+    def test_some_that_agree_are_counted(self) -> None:
+        found = restarts(1.1, 1.85, 1.80)
+        assert "2 of 3 restarts agree to 0.3 nats" in found and "anneal=" not in found
+
+    def test_dropped_ones_are_named_and_not_compared(self) -> None:
+        found = restarts(math.nan, 1.85, 1.80)
+        assert "- (tempered, dropped)" in found and "as when a mode is lost" not in found
+
+    def test_many_restarts_and_a_long_formula_stay_narrow(self) -> None:
+        assert "1.850" in restarts(*[1.85 - 0.001 * i for i in range(32)])
+
+
+@pytest.mark.parametrize(
+    ("base", "climbed", "words"),
+    [
+        ("normal", False, 'heavier tails (base="studentt(df=5)" or "laplace")'),
+        ("laplace", False, "another base (normal, laplace, studentt)"),
+        ("normal", True, 'heavier tails, as in NFVI(str(fit.formula), base="studentt(df=5)")'),
+        ("laplace", True, 'another seed, or heavier tails, as in NFVI(str(fit.formula), base="stu'),
+        ("studentt(df=20)", True, 'base="studentt(df=5)")'),
+        ("studentt(df=5)", True, 'base="studentt(df=3)")'),
+    ],
+)
+def test_the_base_that_is_advised_is_not_the_one_that_is_there(base, climbed, words):
+    """After "auto", which takes no base, as a call with the formula that it found."""
+    path = ClimbPath((RUNG,), 0, "that was all", 1, 1) if climbed else None
+    found = text(base=make_base(base), path=path, khat=0.9, ess=9_500.0)
+    assert words in found and f'"{base}"' not in found
