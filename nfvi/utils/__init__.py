@@ -8,13 +8,6 @@ from nfvi.utils.files import over, read_file, under, write_file
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 
-
-def wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 99, initial_indent="  ", subsequent_indent="    ")
-
-
 __all__ = [
     "align",
     "caret",
