@@ -11,7 +11,8 @@ import torch
 
 from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite
 from nfvi.auto.missed import cover_missed_mass
-from nfvi.auto.record import CLOSE, Record, Tried, described, rank
+from nfvi.auto.particle_flow import learn_from_particles
+from nfvi.auto.record import CLOSE, Record, Tried, described
 from nfvi.auto.rungs import (
     Learned,
     candidates,
@@ -25,6 +26,7 @@ from nfvi.auto.rungs import (
 from nfvi.errors import FitError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
 from nfvi.guides import AnyGuide, Guide, Placement, parts
+from nfvi.search import MOST_PLACES, MissedMass
 from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, Stop, Trainer, TrainState, build_trainer
@@ -139,11 +141,21 @@ class Climb:
         rungs = len(self.record.rungs)
         cover_missed_mass(self.record, self.generator, self.dtype)
         self._stop_if_spent()
+        if self.record.missed is not None and len(self.record.missed.places) >= MOST_PLACES:
+            self._particles(self.record.missed)
         if len(self.record.rungs) == rungs:
             return starts
         gaussians = [gaussian_of(part) for part in parts(self.record.tried[-1].guide)]
         loc, tril = (torch.stack(values) for values in zip(*gaussians, strict=True))
         return [Placement(*g) for g in gaussians] if apart(loc, tril) else starts
+
+    def _particles(self, missed: MissedMass) -> None:
+        """A flow from particles, for modes too many for a mixture; the end, where it is good."""
+        learn_from_particles(self.record, missed, self.callbacks, self.generator, self.dtype)
+        self._stop_if_spent()
+        best = self.record.best_rung
+        if best is self.record.last and best.khat < KHAT_LIMIT:
+            raise ClimbOver(f"modes are too many for a mixture: {best} was learned from particles")
 
     def _ladder(self, starts: Starts) -> None:
         """Learned flows of growing size, each started from the last."""
@@ -156,7 +168,9 @@ class Climb:
 
     def _step(self, rung: Learned, starts: Starts) -> Starts:
         """One rung, and heavier tails where nothing else is wrong; its guides."""
-        before = max(self.record.rungs, key=rank)
+        before = self.record.rungs[
+            max(range(len(self.record.scores)), key=self.record.scores.__getitem__)
+        ]
         guides = parts(self._learn(rung, starts))
         if self.record.last.gap <= GOOD[1] and len(guides) == 1:
             # Only the tails are wrong: heavier ones cost less than more layers.
@@ -186,7 +200,7 @@ class Climb:
             guides.append(self._learn(rung, [place] * len(rung.tempered)))
             if self.record.last.gap <= NEAR and self.record.last.efficiency > ROUGH:
                 break
-        best = max(range(len(guides)), key=lambda i: rank(self.record.rungs[first + i]))
+        best = max(range(len(guides)), key=lambda i: self.record.scores[first + i])
         longer = prolonged(tried[best])
         guide = self._learn(longer, parts(guides[best]))
         if longer.base == "normal" and self.record.last.gap <= NEAR:

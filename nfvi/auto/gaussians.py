@@ -15,7 +15,7 @@ from nfvi.starts import FULL_RANK_LIMIT, Modes, Start, explore, find_start, gaus
 from nfvi.targets import Target
 from nfvi.training import default_n_mc
 
-__all__ = ["gaussian_rungs", "keep_gaussian", "mode_rungs", "nothing_finite"]
+__all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite"]
 
 WEIGHING = 2_000
 
@@ -40,9 +40,9 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
         raise FitError(nothing_finite(record.target)) from error
     record.count(start.iterations, start.gradient_evaluations)
     if start.diagonal is not None:
-        keep_gaussian(record, gaussian_guide(*start.diagonal, dtype))
+        keep_guide(record, gaussian_guide(*start.diagonal, dtype))
     if start.tril.dim() == 2:
-        keep_gaussian(record, gaussian_guide(start.loc, start.tril, dtype))
+        keep_guide(record, gaussian_guide(start.loc, start.tril, dtype))
     return start
 
 
@@ -69,7 +69,7 @@ def mode_rungs(
     if len(modes.loc) > 1:
         modes = _mixture(record, modes, generator, dtype)
     if len(modes.loc) == 1 and modes.away_from(start.loc, _full(start).tril):
-        keep_gaussian(record, gaussian_guide(modes.loc[0], modes.tril[0], dtype))
+        keep_guide(record, gaussian_guide(modes.loc[0], modes.tril[0], dtype))
     elif not modes.apart():
         return here
     return [Placement(loc, tril) for loc, tril in zip(modes.loc, modes.tril, strict=True)]
@@ -97,13 +97,13 @@ def _mixture(record: Record, modes: Modes, generator: torch.Generator, dtype: to
     needed = (weights > 0).nonzero()[:, 0]
     if len(needed) > 1:
         chosen = [guides[i] for i in needed.tolist()]
-        keep_gaussian(record, MixtureGuide(chosen, weights[needed]))
+        keep_guide(record, MixtureGuide(chosen, weights[needed]))
     return modes.choose(needed)
 
 
-def keep_gaussian(record: Record, guide: AnyGuide) -> None:
-    """Keep a Gaussian, or a mixture that no run has made, as a rung."""
+def keep_guide(record: Record, guide: AnyGuide, steps: int = 0) -> None:
+    """Keep a guide that no fit by the ELBO has made as a rung, after so many steps."""
     count, dim = len(parts(guide)), guide.dim
     # What a run that goes on from it would take.
     further = Learned(str(guide.formula), 1, default_n_mc(dim), 0.02)
-    record.add_gaussian(guide, plan_of(further, count, dim, record.seed))
+    record.add_guide(guide, plan_of(further, count, dim, record.seed), steps)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from nfvi.auto.gaussians import keep_gaussian
+from nfvi.auto.gaussians import keep_guide
 from nfvi.auto.record import Record
 from nfvi.fit import mixture_weights
 from nfvi.guides import AnyGuide, Guide, MixtureGuide, parts
-from nfvi.search import MissedMass
+from nfvi.search import MOST_PLACES, MissedMass
 from nfvi.starts import fit_gaussians, gaussian_guide
 
 __all__ = ["cover_missed_mass"]
@@ -20,15 +20,14 @@ STEPS = 20
 DRAWS = (200, 2_000)
 DRAWS_IN_ALL = 40_000
 """For the weights: of each guide, and of all; more would take the square of their number."""
-MOST_COMPONENTS = 64
 
 
 def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.dtype) -> None:
     """Search for mass that the best rung misses, and keep mixtures with what is found.
 
     Each place that a search finds gets a Gaussian, and all guides together their weights. It ends
-    when a search is clean, when no Gaussian that was found is needed, when there are 64 components,
-    or with the budget. The last search is in the record.
+    when a search is clean, when no Gaussian that was found is needed, when the places are too
+    many for a mixture, or with the budget. The last search is in the record.
 
     Args:
         record: of the climb, with one rung at least.
@@ -38,12 +37,12 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
     for _ in range(ROUNDS):
         found = record.search(generator)
         guide = record.tried[record.best()].guide
-        if found.clean or record.out_of_time() or len(parts(guide)) >= MOST_COMPONENTS:
+        if found.clean or record.out_of_time() or len(found.places) >= MOST_PLACES:
             return
         mixed = _with_places(record, guide, found, generator, dtype)
         if mixed is None:
             return
-        keep_gaussian(record, mixed)
+        keep_guide(record, mixed)
 
 
 def _with_places(

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nfvi.guides import Guide, Placement
+from nfvi.auto.gaussians import keep_guide
+from nfvi.auto.record import Record, described
+from nfvi.guides import AnyGuide, Guide, Placement
 from nfvi.mcmc import ParallelHMC
-from nfvi.search import Particles
+from nfvi.search import BroadBase, MissedMass, anneal
 from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import (
-    Control,
+    CallbackLike,
     Ensemble,
     LearningRate,
     Objective,
+    Stop,
     Tempering,
     Trainer,
+    TrainState,
     make_optimizer,
 )
 
-__all__ = ["FORMULA", "PooledLikelihood", "particle_trainer", "placed_around"]
+__all__ = ["FORMULA", "PooledLikelihood", "broad_base", "learn_from_particles", "placed_around"]
 
 FORMULA = "(nsf(bound=4)-perm)*2-spline(bound=4)"
 STEPS = 1_000
@@ -30,6 +35,8 @@ LEARNING_RATE = 0.005
 BOUND = 4.0
 """Of the splines, in units of which the particles are placed: base draws beyond are 6 in 10⁵."""
 MARGIN = 1.1
+SPREAD_DRAWS = 1_000
+WIDER = 2.0
 
 
 class Pooled(NamedTuple):
@@ -103,40 +110,69 @@ def placed_around(z: Tensor) -> Placement:
     return Placement(0.5 * (low + high), half / BOUND)
 
 
-def particle_trainer(
-    target: Target,
-    particles: Particles,
-    seed: int,
+def learn_from_particles(
+    record: Record,
+    missed: MissedMass,
+    callbacks: Sequence[CallbackLike],
+    generator: torch.Generator,
     dtype: torch.dtype,
-    controls: tuple[Control, ...] = (),
-) -> Trainer:
-    """The trainer of a flow on particles.
+) -> None:
+    """Keep a flow that is learned by maximum likelihood from particles; nothing if time is up.
+
+    The particles come from a base as wide as the guide and all places that a search has found. A
+    fit by the ELBO afterwards would lose modes again, and is not made.
 
     Args:
-        target: p.
-        particles: near draws of it.
-        seed: of the start and of the moves.
+        record: of the climb.
+        missed: the places.
+        callbacks: called after every step.
+        generator: of everything random.
         dtype: of the guide.
-        controls: as for :class:`~nfvi.training.Trainer`.
     """
-    start = torch.Generator().manual_seed(seed)
-    pool = particles.z.to(dtype)
-    guide = Guide(
+    target = record.target
+    guide = record.tried[record.best()].guide
+    base = broad_base(guide, missed, generator)
+    found = anneal(target, base, generator, dtype, enough=record.out_of_time)
+    record.count(found.batched_evaluations, found.gradient_evaluations)
+    if not found.done:
+        return
+    pool = PooledLikelihood(target, found.z)
+    start = Guide(
         FORMULA,
         target.dim,
-        placement=placed_around(pool),
-        generator=start,
+        placement=placed_around(found.z),
+        generator=torch.Generator().manual_seed(record.seed),
         dtype=dtype,
-        device=pool.device,
+        device=found.z.device,
     )
-    ensemble = Ensemble([guide])
-    return Trainer(
+    ensemble = Ensemble([start])
+    trainer = Trainer(
         ensemble,
-        PooledLikelihood(target, pool),
+        pool,
         make_optimizer(None, ensemble.flat, LEARNING_RATE),
         LearningRate.over(STEPS),
         Tempering((0,)),
-        torch.Generator(pool.device).manual_seed(seed + 1),
-        {},
-        controls=controls,
+        generator,
+        {**record.settings, **described(start)},
     )
+
+    def watch(_: TrainState) -> Stop | None:
+        spent = record.spent()
+        return None if spent is None else Stop(spent)
+
+    try:
+        trainer.run([*callbacks, watch])
+    finally:
+        record.count(pool.batched_evaluations, pool.gradient_evaluations, trainer.step)
+    keep_guide(record, ensemble.guide(0), trainer.step)
+
+
+@torch.no_grad()
+def broad_base(guide: AnyGuide, missed: MissedMass, generator: torch.Generator) -> BroadBase:
+    """A base twice as wide as the places that a search has found and the draws of a guide."""
+    draws = guide.sample(SPREAD_DRAWS, generator=generator).double()
+    draws = draws[draws.isfinite().all(1)]
+    places = torch.stack([place.z for place in missed.places])
+    points = torch.cat([places, draws[: len(places)]])
+    within = draws.var(0)
+    return BroadBase(points.mean(0), WIDER * (points.var(0) + within).sqrt())

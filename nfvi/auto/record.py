@@ -15,6 +15,7 @@ from nfvi.fit import (
     Diagnostics,
     Restart,
     Rung,
+    WeightedDraws,
     diagnose,
     draw_weighted,
     elbo_of,
@@ -29,11 +30,12 @@ from nfvi.training import History, Plan, Trainer
 if TYPE_CHECKING:
     from nfvi.auto.budget import Budget
 
-__all__ = ["CLOSE", "Record", "Tried", "described", "rank"]
+__all__ = ["CLOSE", "Record", "Tried", "described", "score_of"]
 
 DRAWS = 10_000
 PART_DRAWS = 2_000
 CLOSE, FAIR = 0.002, 0.005
+NEGLIGIBLE = 20.0
 RUNGS = 0.9
 """Of a budget in seconds; the rest is for judging the last rung and for the search."""
 
@@ -62,6 +64,7 @@ class Record:
     Attributes:
         tried: the guides.
         rungs: their rows in the path.
+        scores: by which they are compared, see :func:`score_of`.
         steps: optimiser steps, of all runs that ended.
         missed: the last search for mass that a rung misses.
         batches: evaluations of the target, one after the other.
@@ -76,6 +79,7 @@ class Record:
         self._searched: AnyGuide | None = None
         self.tried: list[Tried] = []
         self.rungs: list[Rung] = []
+        self.scores: list[float] = []
 
     @property
     def last(self) -> Rung:
@@ -128,23 +132,23 @@ class Record:
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""
         guide, restarts = outcome(trainer)
-        found = self._judge(guide)
-        self._add(
-            Tried(guide, found, trainer.history, restarts, trainer.settings, trainer), trainer.step
-        )
+        found, score = self._judge(guide)
+        tried = Tried(guide, found, trainer.history, restarts, trainer.settings, trainer)
+        self._add(tried, score, trainer.step)
         return guide
 
-    def add_gaussian(self, guide: AnyGuide, plan: Plan) -> None:
-        """Keep a Gaussian, or a mixture of them, that no run has made.
+    def add_guide(self, guide: AnyGuide, plan: Plan, steps: int = 0) -> None:
+        """Keep a guide that no fit by the ELBO has made: Gaussians, or a flow from particles.
 
         Args:
             guide: the guide.
             plan: of a run that would go on from it.
+            steps: of an optimiser that it took.
         """
         settings = {**self.settings, **described(guide), **plan.as_dict(), "optimizer": "Adam"}
-        found = self._judge(guide)
+        found, score = self._judge(guide)
         restarts = self._restarts(guide, found)
-        self._add(Tried(guide, found, History(), restarts, settings, None), 0)
+        self._add(Tried(guide, found, History(), restarts, settings, None), score, steps)
 
     def best(self) -> int:
         """The rung of lowest k-hat among those within 0.002 nats of the highest ELBO.
@@ -152,12 +156,17 @@ class Record:
         Where that k-hat is 0.7 or more: the rung of highest ELBO among those below 0.7 that are
         within 0.005 nats, if there is one: between Gaussians, at most a tenth of an sd in a mean.
         """
-        highest = max(rank(rung) for rung in self.rungs)
+        highest = max(self.scores)
         found = min(self._within(highest - CLOSE), key=lambda i: self.rungs[i].khat)
         if self.rungs[found].khat < KHAT_LIMIT:
             return found
         fair = [i for i in self._within(highest - FAIR) if self.rungs[i].khat < KHAT_LIMIT]
-        return max(fair, key=lambda i: rank(self.rungs[i]), default=found)
+        return max(fair, key=lambda i: self.scores[i], default=found)
+
+    @property
+    def highest(self) -> Rung:
+        """The rung of the highest score."""
+        return self.rungs[max(range(len(self.scores)), key=lambda i: self.scores[i])]
 
     @property
     def best_rung(self) -> Rung:
@@ -166,15 +175,17 @@ class Record:
 
     def _within(self, least: float) -> list[int]:
         """The rungs whose ELBO is not below the least one."""
-        return [i for i, rung in enumerate(self.rungs) if rank(rung) >= least]
+        return [i for i, score in enumerate(self.scores) if score >= least]
 
     def path(self, reason: str) -> ClimbPath:
         """All rungs, and why there are no more."""
         return ClimbPath(tuple(self.rungs), self.best(), reason, self.batches, self.gradients)
 
-    def _judge(self, guide: AnyGuide) -> Diagnostics:
-        """With the draws that a fit's own diagnostics would take."""
-        return diagnose(draw_weighted(guide, self.target, DRAWS, self._stream(guide, 1)))
+    def _judge(self, guide: AnyGuide) -> tuple[Diagnostics, float]:
+        """With the draws that a fit's own diagnostics would take; and the score."""
+        draws = draw_weighted(guide, self.target, DRAWS, self._stream(guide, 1))
+        found = diagnose(draws)
+        return found, score_of(draws, found)
 
     def _restarts(self, guide: AnyGuide, found: Diagnostics) -> tuple[Restart, ...]:
         """The guide as the only restart, or each of its components with its own ELBO."""
@@ -194,9 +205,10 @@ class Record:
     def _stream(self, guide: AnyGuide, offset: int) -> torch.Generator:
         return torch.Generator(guide.device).manual_seed(self.seed + offset)
 
-    def _add(self, tried: Tried, steps: int) -> None:
+    def _add(self, tried: Tried, score: float, steps: int) -> None:
         found, guide = tried.diagnostics, tried.guide.requires_grad_(False).eval()
         self.tried.append(tried)
+        self.scores.append(score)
         self.rungs.append(
             Rung(
                 formula=str(guide.formula),
@@ -225,6 +237,15 @@ def described(guide: AnyGuide) -> dict[str, Any]:
     }
 
 
-def rank(rung: Rung) -> float:
-    """The ELBO by which rungs are compared: −∞ where it is not finite."""
-    return rung.elbo if math.isfinite(rung.elbo) else -math.inf
+def score_of(draws: WeightedDraws, found: Diagnostics) -> float:
+    """The ELBO by which rungs are compared; −∞ where it is not finite.
+
+    Where k-hat is below 0.7, log p − log q of a draw counts as 20 nats below the log evidence at
+    least: a draw of less weight changes no weighted answer, and a few of them, which a spline sends
+    far away, would rule the mean.
+    """
+    if found.khat < KHAT_LIMIT and math.isfinite(found.log_evidence):
+        ratio = draws.log_p.double() - draws.log_q.double()
+        ratio = ratio[ratio.isfinite() | (draws.log_p == -torch.inf)]
+        return float(ratio.clamp_min(found.log_evidence - NEGLIGIBLE).mean())
+    return found.elbo if math.isfinite(found.elbo) else -math.inf

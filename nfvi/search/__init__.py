@@ -1,7 +1,8 @@
 """Mass of a target that a guide misses: a search from wide draws, and particles that find modes."""
 
 from nfvi.search.particles import BroadBase, Particles, anneal
+from nfvi.search.places import MOST_PLACES
 from nfvi.search.result import MissedMass, Place
 from nfvi.search.search import search_mass
 
-__all__ = ["BroadBase", "MissedMass", "Particles", "Place", "anneal", "search_mass"]
+__all__ = ["MOST_PLACES", "BroadBase", "MissedMass", "Particles", "Place", "anneal", "search_mass"]
