@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.utils import arviz_functions
+from nfvi.utils import arviz_functions, scalar_names
 
 __all__ = ["ess", "rhat", "scalar_names"]
 
@@ -65,13 +64,3 @@ def _over_components(
         with np.errstate(divide="ignore", invalid="ignore"):
             values[moving] = statistic(columns[..., moving])
     return torch.from_numpy(values).reshape(event)
-
-
-def scalar_names(site: str, event: tuple[int, ...]) -> list[str]:
-    """The names of the scalars of a site, the last index running fastest.
-
-    >>> scalar_names("theta", (2,)), scalar_names("mu", ())
-    (['theta[0]', 'theta[1]'], ['mu'])
-    """
-    indices = product(*map(range, event))
-    return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in indices]
