@@ -14,7 +14,7 @@ from nfvi.fit.diagnostics import (
 from nfvi.fit.fit import Fit
 from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
-from nfvi.fit.restarts import Restart, kept
+from nfvi.fit.restarts import Restart
 from nfvi.fit.text import plus_minus, summarize, wrapped
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "draw_weighted",
     "elbo_of",
     "evaluate",
-    "kept",
     "mixture_weights",
     "outcome",
     "plus_minus",
