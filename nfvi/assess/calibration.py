@@ -11,12 +11,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nfvi.assess.calibration_run import outcomes, processes_for
 from nfvi.assess.calibration_task import Outcome, Task
 from nfvi.assess.calibration_text import calibration_text
-from nfvi.assess.rank_checks import RankCheck, check_ranks
+from nfvi.assess.rank_checks import LEVEL, RankCheck, check_ranks, rank_columns
+from nfvi.assess.uniformity import Counts, band, bin_band
 from nfvi.errors import FitError, FormulaError, TargetError
 from nfvi.formula import Formula
 from nfvi.guides import Base
@@ -66,6 +68,26 @@ class Calibration:
     def checks(self) -> tuple[RankCheck, ...]:
         """One for every scalar of every latent site."""
         return check_ranks(self.ranks, self.draws, self.constant)
+
+    @property
+    def columns(self) -> dict[str, Counts]:
+        """The ranks of every scalar that varies, by its name: each (simulations)."""
+        names, columns = rank_columns(self.ranks, self.constant)
+        return dict(zip(names, columns.T, strict=True))
+
+    def ecdf_band(self) -> tuple[Counts, Counts]:
+        """The least and the most ranks below 1, ..., L that the test of each scalar accepts.
+
+        Each (L). Uniform ranks of all scalars leave it with a chance of 1 %, that of the test.
+        """
+        return band(len(self.indices), self.draws, LEVEL / len(self.checks))
+
+    def bin_band(self, shares: NDArray[np.float64]) -> tuple[Counts, Counts]:
+        """The least and the most of uniform ranks in bins of given shares: each (bins).
+
+        Each bin alone leaves it with a chance of 1 %.
+        """
+        return bin_band(len(self.indices), shares, LEVEL)
 
     @property
     def passed(self) -> bool:

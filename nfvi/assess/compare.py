@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfvi.assess.compare_sides import Moments, Posterior, Side, exact_side, moments, side_of
+from nfvi.assess.compare_sides import Moments, Side, exact_side, moments, side_of
 from nfvi.assess.compare_text import comparison_text
 from nfvi.assess.sliced_wasserstein import sliced_wasserstein
-from nfvi.mcmc import MCMCRun, scalar_names
-from nfvi.utils import check_whole
+from nfvi.mcmc import MCMCRun
+from nfvi.utils import Posterior, check_whole, scalar_names
 
 __all__ = ["Comparison", "Distances", "Row", "compare"]
 

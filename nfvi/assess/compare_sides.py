@@ -6,32 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nfvi.mcmc import MCMCRun, ess
 from nfvi.targets import Target
+from nfvi.utils import fresh_draws, label_of
 
-__all__ = ["Moments", "Posterior", "Side", "exact_side", "moments", "side_of"]
-
-
-class Posterior(Protocol):
-    """What can be compared: a ``Fit``, an ``MCMCRun``, or anything else with draws of a target.
-
-    A ``guide`` with ``device`` and ``sample(n, generator=)``, if there is one, gives the draws on
-    unconstrained space; otherwise ``sample`` must return them as a tensor. ``wall_time`` (seconds),
-    ``ess`` (effective draws bought by it) and ``formula`` (the name in tables) are read where
-    present.
-    """
-
-    @property
-    def target(self) -> Any:
-        """What the draws are of."""
-
-    def sample(self, n: int, *, seed: int | None = None) -> Tensor | dict[str, Tensor]:
-        """n draws, (n, d) or by site."""
+__all__ = ["Moments", "Side", "exact_side", "moments", "side_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,22 +82,11 @@ def side_of(posterior: Any, n: int, seed: int) -> Side:
     """
     if isinstance(posterior, MCMCRun):
         return _side_of_run(posterior)
-    target = getattr(posterior, "target", None)
-    if not hasattr(posterior, "sample"):
-        raise TypeError(
-            f"compare takes fits and MCMC runs; got {type(posterior).__name__}, without sample()"
-        )
-    if not isinstance(target, Target):
-        raise ValueError(
-            "a fit without a target cannot be compared; load it by Fit.load(path, target=...)"
-        )
-    draws = _fresh_draws(posterior, n, seed)
-    if tuple(draws.shape) != (n, target.dim):
-        raise ValueError(f"expected draws ({n}, {target.dim}), got {tuple(draws.shape)}")
+    draws = fresh_draws(posterior, n, seed)
     return Side(
-        label=str(getattr(posterior, "formula", type(posterior).__name__)),
-        target=target,
-        draws=draws.detach(),
+        label=label_of(posterior),
+        target=posterior.target,
+        draws=draws,
         chains=1,
         independent=True,
         seconds=float(getattr(posterior, "wall_time", math.nan)),
@@ -170,20 +143,3 @@ def _side_of_run(run: MCMCRun) -> Side:
         effective=run.ess_bulk,
         worst_rhat=worst_rhat if worst_rhat > 0 else math.nan,
     )
-
-
-def _fresh_draws(posterior: Any, n: int, seed: int) -> Tensor:
-    """n draws on unconstrained space."""
-    guide = getattr(posterior, "guide", None)
-    with torch.no_grad():
-        if guide is None:
-            draws = posterior.sample(n, seed=seed)
-        else:
-            generator = torch.Generator(device=guide.device).manual_seed(seed)
-            draws = guide.sample(n, generator=generator)
-    if not isinstance(draws, Tensor):
-        raise TypeError(
-            f"{type(posterior).__name__}.sample() gives sites and there is no guide; compare needs "
-            "draws on unconstrained space"
-        )
-    return draws

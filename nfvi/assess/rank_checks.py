@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from nfvi.assess.uniformity import Counts, holm, uniformity_p_values
-from nfvi.mcmc import scalar_names
+from nfvi.utils import scalar_names
 
 __all__ = ["LEVEL", "RankCheck", "check_ranks", "rank_columns"]
 

@@ -12,7 +12,6 @@ from nfvi.density.data_setup import (
 )
 from nfvi.density.density import Density
 from nfvi.density.fit import DensityFit
-from nfvi.density.points import read_points
 from nfvi.density.run import Running
 from nfvi.density.split import Split, fingerprint, fraction_of, make_rows, split_data
 from nfvi.density.standardization import Standardization
@@ -37,6 +36,5 @@ __all__ = [
     "fraction_of",
     "make_rows",
     "read_data",
-    "read_points",
     "split_data",
 ]

@@ -46,6 +46,18 @@ class Density(FittedGuide):
         names = self.settings["columns"]
         return None if names is None else tuple(names)
 
+    def rows(self, x: Any) -> Tensor:
+        """Rows (n, d) as float64, after a check that they can be rows of the data.
+
+        Args:
+            x: (n, d), or (n) for d = 1: an array, tensor or table.
+
+        Raises:
+            TypeError: x does not hold real numbers.
+            ValueError: the width of x is not that of the data, or there are NaN or inf.
+        """
+        return read_points(x, self.dim, self.columns).x
+
     def log_prob(self, x: Tensor, context: Any = None) -> Tensor:
         """log q(x | context) (\\*) of points x (\\*, d), with gradients with respect to both.
 

@@ -15,7 +15,7 @@ from nfvi.fit.fit import Fit
 from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
-from nfvi.fit.restarts import Restart, kept
+from nfvi.fit.restarts import Restart
 from nfvi.fit.scalars import summarize
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "draw_weighted",
     "elbo_of",
     "evaluate",
-    "kept",
     "mixture_weights",
     "outcome",
     "summarize",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nfvi.guides import AnyGuide
 from nfvi.targets import Target, log_prob_anywhere
-from nfvi.utils import psislw, tail_length
+from nfvi.utils import KHAT_LIMIT, psislw, tail_length
 
 __all__ = [
     "KHAT_LIMIT",
@@ -25,7 +25,6 @@ __all__ = [
     "smoothed_weights",
 ]
 
-KHAT_LIMIT = 0.7
 CHUNK = 4_096
 FEWEST = 25
 EQUAL = 1e-3

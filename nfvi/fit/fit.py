@@ -98,6 +98,11 @@ class Fit(Approximation):
         )
 
     @property
+    def kept(self) -> list[int]:
+        """The restarts that the guide is made of: those of a mixture, or the best one."""
+        return kept(self.restarts)
+
+    @property
     def steps(self) -> int:
         """Optimiser steps done."""
         return len(self.history)
@@ -136,7 +141,7 @@ class Fit(Approximation):
         started = time.perf_counter()
         trainer = self._trainer
         if trainer is None:
-            history = self.history.select(*kept(self.restarts))
+            history = self.history.select(*self.kept)
             trainer = trainer_of_guide(self.guide, self._known_target(), self.settings, history)
             trainer.gradient_evaluations = self._gradient_evaluations
             trainer.batched_evaluations = self.batched_evaluations

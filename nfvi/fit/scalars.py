@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from nfvi.mcmc import mean_sd_quantiles, scalar_names
-from nfvi.utils import align, short
+from nfvi.mcmc import mean_sd_quantiles
+from nfvi.utils import align, scalar_names, short
 
 __all__ = ["scalars", "summarize"]
 

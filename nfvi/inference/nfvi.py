@@ -19,9 +19,9 @@ from nfvi.inference.auto import AUTO, auto_fit, is_auto, refuse_data, refuse_gui
 from nfvi.inference.data import data_fit
 from nfvi.inference.init import Init
 from nfvi.inference.target import target_dtype, target_trainer
-from nfvi.targets import as_target
+from nfvi.targets import Target, as_target
 from nfvi.training import Anneal, CallbackLike, OptimizerSpec, with_progress
-from nfvi.utils import check_dtype, check_whole, read_file, usable_device
+from nfvi.utils import check_dtype, check_whole, common_dim, read_file, usable_device
 
 __all__ = ["NFVI"]
 
@@ -273,6 +273,44 @@ class NFVI:
         data = read_data(x, context, weights)
         running = data_fit(self, data, validation, standardize, given, optimizer)
         return DensityFit.from_running(running, callbacks, progress, started)
+
+    def starting_guide(
+        self, target: Target | None = None, *, dim: int | None = None, seed: int = 0
+    ) -> Guide:
+        """The guide that the first restart of a fit starts from, where ``init=`` moves none.
+
+        Args:
+            target: what will be fitted, which has a dimension and perhaps a dtype.
+            dim: d, where there is no target.
+            seed: of the start, where there is none in ``NFVI(..., seed=)``.
+
+        Raises:
+            ValueError: no dimension, or one that differs from the target's; or ``NFVI("auto")``.
+            FormulaError: a flow cannot have this dimension.
+
+        Example:
+            >>> NFVI("planar*8", seed=1).starting_guide(dim=2).dim
+            2
+        """
+        if self.formula == AUTO:
+            raise ValueError(
+                'NFVI("auto") has no formula before it is fitted: pass one that has, or a guide'
+            )
+        known = {"the target": None if target is None else target.dim, "dim=": dim}
+        size = common_dim(known)
+        if size is None:
+            raise ValueError("starting needs target= or dim=, since a formula has no dimension")
+        # The generator of nfvi.training.setup.build_trainer: this is the first restart's start.
+        generator = torch.Generator().manual_seed(seed if self.seed is None else self.seed)
+        return Guide(
+            self.formula,
+            size,
+            base=self.base,
+            jitter=self.jitter,
+            generator=generator,
+            dtype=self.dtype or getattr(target, "dtype", None),
+            device=self.device,
+        )
 
     def _guide(
         self,

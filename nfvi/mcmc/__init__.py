@@ -1,6 +1,6 @@
 """HMC and NUTS on the same targets, and the statistics of their chains."""
 
-from nfvi.mcmc.chain_stats import ess, mean_sd_quantiles, rhat, scalar_names
+from nfvi.mcmc.chain_stats import ess, mean_sd_quantiles, rhat
 from nfvi.mcmc.parallel_hmc import ParallelHMC
 from nfvi.mcmc.run import MCMCRun
 from nfvi.mcmc.samplers import hmc, nuts
@@ -13,5 +13,4 @@ __all__ = [
     "mean_sd_quantiles",
     "nuts",
     "rhat",
-    "scalar_names",
 ]

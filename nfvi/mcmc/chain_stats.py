@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from nfvi.utils import arviz_functions
 
-__all__ = ["ess", "mean_sd_quantiles", "rhat", "scalar_names"]
+__all__ = ["ess", "mean_sd_quantiles", "rhat"]
 
 EssKind = Literal["bulk", "tail", "mean", "sd"]
 
@@ -75,13 +74,3 @@ def mean_sd_quantiles(x: Tensor) -> list[float]:
     """
     sd = float(x.std()) if len(x) > 1 else math.nan
     return [float(x.mean()), sd, *x.quantile(x.new_tensor([0.05, 0.5, 0.95])).tolist()]
-
-
-def scalar_names(site: str, event: tuple[int, ...]) -> list[str]:
-    """The names of the scalars of a site, the last index running fastest.
-
-    >>> scalar_names("theta", (2,)), scalar_names("mu", ())
-    (['theta[0]', 'theta[1]'], ['mu'])
-    """
-    indices = product(*map(range, event))
-    return [f"{site}[{', '.join(map(str, index))}]" if index else site for index in indices]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nfvi.mcmc.chain_stats import mean_sd_quantiles, scalar_names
-from nfvi.utils import align, short, to_sd
+from nfvi.mcmc.chain_stats import mean_sd_quantiles
+from nfvi.utils import align, scalar_names, short, to_sd
 
 __all__ = ["RunReport", "ScalarSummary", "scalar_table", "summary_text"]
 

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
 from nfvi.plots.densities import SHADES, draw_grid, exact_draws, sample, square, title_of
 from nfvi.plots.grids import grid_of_guide, grid_of_target, is_long, window_of
 from nfvi.plots.marginals import pairs
+from nfvi.plots.protocols import ComparisonLike, GuideLike, TargetLike
 from nfvi.plots.side_by_side import side_by_side
 from nfvi.plots.style import AnyFigure, Window, new_figure
-
-if TYPE_CHECKING:
-    from nfvi.assess import Comparison
-    from nfvi.fit import Fit
 
 __all__ = ["comparison", "fitted"]
 
 
+class FittedLike(Protocol):
+    """A guide beside its target, such as a :class:`nfvi.Fit`."""
+
+    @property
+    def guide(self) -> GuideLike: ...
+    @property
+    def target(self) -> TargetLike | None: ...
+    @property
+    def dim(self) -> int: ...
+
+
 def fitted(
-    fit: Fit, *, window: Window | None = None, log: bool = False, fig: AnyFigure | None = None
+    fit: FittedLike,
+    *,
+    window: Window | None = None,
+    log: bool = False,
+    fig: AnyFigure | None = None,
 ) -> AnyFigure:
     """The density of a target with d = 2 beside that of its fit, both on unconstrained space.
 
@@ -70,7 +82,7 @@ def fitted(
 
 
 def comparison(
-    comparison: Comparison,
+    comparison: ComparisonLike,
     *,
     window: Window | None = None,
     names: Sequence[str] | None = None,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nfvi.density import read_points
 from nfvi.plots.densities import draw_grid, key, outside, scatter, size_of, square
 from nfvi.plots.grids import grid, window_of
+from nfvi.plots.protocols import DensityLike
 from nfvi.plots.style import COLORS, Array, Window, array, new_axes, note, tidy
-
-if TYPE_CHECKING:
-    from nfvi.density import Density
 
 __all__ = ["density"]
 
@@ -25,7 +22,7 @@ BINS = 100
 
 
 def density(
-    fit: Density,
+    fit: DensityLike,
     x: Any = None,
     *,
     context: Any = None,
@@ -59,7 +56,7 @@ def density(
         raise ValueError(f"a picture of a density needs d = 1 or 2, got d = {fit.dim}")
     if fit.context_dim and np.ndim(context) > 1:
         raise ValueError("a picture of a density is at one context (c)")
-    data = None if x is None else read_points(x, fit.dim, fit.columns).x.cpu()
+    data = None if x is None else fit.rows(x).cpu()
     around = fit.sample(DRAWS, context, seed=0).cpu() if data is None else data
     names = fit.columns or tuple(f"x[{i}]" for i in range(fit.dim))
     if fit.dim == 1:
@@ -77,7 +74,7 @@ def density(
 
 
 def _shades(
-    fit: Density,
+    fit: DensityLike,
     data: Tensor | None,
     context: Any,
     window: Window,
@@ -99,7 +96,7 @@ def _shades(
 
 
 def _curve(
-    fit: Density,
+    fit: DensityLike,
     data: Tensor | None,
     context: Any,
     ends: tuple[float, float],

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nfvi.density import Density
-from nfvi.guides import AnyGuide, Guide, MixtureGuide
 from nfvi.plots.grids import MASSES, Grid, grid_of_guide, grid_of_target, is_long, window_of
+from nfvi.plots.protocols import DensityLike, GuideLike, MixtureLike, TargetLike
 from nfvi.plots.style import COLORS, Window, array, figure_of, new_axes, note, thinned
-from nfvi.targets import Target
-
-if TYPE_CHECKING:
-    from nfvi.fit import Fit
 
 __all__ = [
     "draw_grid",
@@ -39,8 +34,15 @@ SHADES = "shades: 25, 50, 75, 90, 99 % of the mass"
 LINES = "lines: 50, 90, 99 % of the mass"
 
 
+class HasGuide(Protocol):
+    """What has a guide, such as a :class:`nfvi.Fit`."""
+
+    @property
+    def guide(self) -> GuideLike: ...
+
+
 def target(
-    target: Target,
+    target: TargetLike,
     *,
     window: Window | None = None,
     draws: Tensor | None = None,
@@ -80,7 +82,7 @@ def target(
 
 
 def guide(
-    fit: Fit | AnyGuide,
+    fit: HasGuide | GuideLike,
     *,
     window: Window | None = None,
     draws: Tensor | int = 0,
@@ -105,9 +107,9 @@ def guide(
         TypeError: a fit to data, which :func:`density` draws.
         ValueError: the guide is not of two dimensions.
     """
-    if isinstance(fit, Density):
+    if isinstance(fit, DensityLike):
         raise TypeError("a fit to data is drawn in the units of the data by plots.density(fit, x)")
-    chosen = fit if isinstance(fit, Guide | MixtureGuide) else fit.guide
+    chosen = fit if isinstance(fit, GuideLike) else fit.guide
     _check_two(chosen.dim)
     if isinstance(draws, int):
         draws = sample(chosen, draws)
@@ -123,17 +125,17 @@ def guide(
     return ax
 
 
-def sample(guide: AnyGuide, n: int) -> Tensor:
+def sample(guide: GuideLike, n: int) -> Tensor:
     """The same n draws (n, d) of a guide at each call."""
     return guide.sample(n, generator=torch.Generator(guide.device).manual_seed(0))
 
 
-def title_of(guide: AnyGuide) -> str:
+def title_of(guide: GuideLike) -> str:
     """The formula of a guide, or of how many a mixture is."""
-    return str(guide) if isinstance(guide, MixtureGuide) else str(guide.formula)
+    return str(guide) if isinstance(guide, MixtureLike) else str(guide.formula)
 
 
-def exact_draws(target: Target) -> Tensor:
+def exact_draws(target: TargetLike) -> Tensor:
     """4000 exact draws of a target, the same at each call."""
     if not target.has_sampler:
         raise ValueError(

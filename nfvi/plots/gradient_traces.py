@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
+from torch import Tensor
 
 from nfvi.plots.smoothing import running
 from nfvi.plots.style import CYCLE, AnyFigure, Array, array, new_figure, note, thinned, tidy
 from nfvi.utils import check_whole
-
-if TYPE_CHECKING:
-    from nfvi.training import GradientTracker
 
 __all__ = ["gradients"]
 
 FLOWS = 8
 COMPONENTS = 12
 POINTS = 1000
+
+
+class TrackerLike(Protocol):
+    """T records of R restarts, such as a :class:`nfvi.GradientTracker`.
+
+    ``steps`` is (T), ``parameters`` and ``gradients`` are each (T, R, \\*shape) by names such as
+    ``u_0``, and ``norms`` and ``flow_snr`` (T, R, n_flows); ``best`` is the best restart.
+    """
+
+    def __len__(self) -> int: ...
+
+    @property
+    def best(self) -> int: ...
+    @property
+    def flows(self) -> Sequence[str]: ...
+    @property
+    def steps(self) -> Tensor: ...
+    @property
+    def parameters(self) -> Mapping[str, Tensor]: ...
+    @property
+    def gradients(self) -> Mapping[str, Tensor]: ...
+    @property
+    def norms(self) -> Tensor: ...
+    @property
+    def flow_snr(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +59,7 @@ class _Trace:
 
 
 def gradients(
-    tracker: GradientTracker,
+    tracker: TrackerLike,
     *,
     restart: int | None = None,
     flows: Sequence[int] | None = None,
@@ -101,7 +124,7 @@ def _chosen(there: int, flows: Sequence[int] | None) -> list[int]:
     return list(flows)
 
 
-def _traces(tracker: GradientTracker, restart: int, flows: Sequence[int]) -> list[list[_Trace]]:
+def _traces(tracker: TrackerLike, restart: int, flows: Sequence[int]) -> list[list[_Trace]]:
     """The traces of each chosen flow; a component is named only where all can have a colour."""
     values, slopes = tracker.parameters, tracker.gradients
     rows: list[list[_Trace]] = [[] for _ in flows]
@@ -183,7 +206,7 @@ def _log_scale(ax: Axes, values: Array) -> None:
 
 def _head(
     fig: AnyFigure,
-    tracker: GradientTracker,
+    tracker: TrackerLike,
     restart: str,
     rows: Sequence[int],
     colors: dict[str, str],

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.guides import AnyGuide
+from nfvi.plots.protocols import GuideLike, TargetLike
 from nfvi.plots.style import Array, Window, array
-from nfvi.targets import Target
 
 __all__ = ["MASSES", "Grid", "grid", "grid_of_guide", "grid_of_target", "is_long", "window_of"]
 
@@ -124,7 +123,7 @@ def grid(
     return Grid(x, y, values - (log_normalizer or 0.0), log_normalizer is not None)
 
 
-def grid_of_target(target: Target, window: Window, like: Tensor | None = None) -> Grid:
+def grid_of_target(target: TargetLike, window: Window, like: Tensor | None = None) -> Grid:
     """The density of a target on a grid, in the dtype and on the device of ``like``."""
     return grid(
         target.log_prob,
@@ -135,6 +134,6 @@ def grid_of_target(target: Target, window: Window, like: Tensor | None = None) -
     )
 
 
-def grid_of_guide(guide: AnyGuide, window: Window) -> Grid:
+def grid_of_guide(guide: GuideLike, window: Window) -> Grid:
     """The density of a guide on a grid; it is normalised."""
     return grid(guide.log_prob, window, log_normalizer=0.0, dtype=guide.dtype, device=guide.device)

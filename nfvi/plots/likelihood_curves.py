@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from nfvi.plots.smoothing import band, width_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 
-if TYPE_CHECKING:
-    from nfvi.density import DensityFit
-
-__all__ = ["likelihood_history"]
+__all__ = ["DataFitLike", "likelihood_history"]
 
 LABELS = {
     "log_likelihood": "log-likelihood (nats a row)",
@@ -27,7 +26,62 @@ MARKED = 60
 LEAST_HEIGHT = 0.02
 
 
-def likelihood_history(fit: DensityFit, quantity: str, smooth: int | None, ax: Axes | None) -> Axes:
+class LooksLike(Protocol):
+    """The looks at held-out rows, and which of them was kept."""
+
+    @property
+    def steps(self) -> Tensor: ...
+    @property
+    def log_likelihood(self) -> Tensor: ...
+    @property
+    def best(self) -> int: ...
+    @property
+    def best_step(self) -> int: ...
+
+
+class LikelihoodLike(Protocol):
+    """How many rows there are, and their log-likelihood under a Gaussian (nats a row)."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def gaussian(self) -> float: ...
+
+
+class QualityLike(Protocol):
+    """The rows that trained a fit, and those held out."""
+
+    @property
+    def train(self) -> LikelihoodLike: ...
+    @property
+    def held_out(self) -> LikelihoodLike | None: ...
+
+
+@runtime_checkable
+class DataFitLike(Protocol):
+    """A fit to data with its record, such as a :class:`nfvi.DensityFit`.
+
+    ``history`` has the quantities of :data:`LABELS`, each (steps, 1); of ``settings`` the
+    ``"batch_size"`` is read.
+    """
+
+    @property
+    def formula(self) -> object: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def history(self) -> object: ...
+    @property
+    def validation(self) -> LooksLike | None: ...
+    @property
+    def quality(self) -> QualityLike: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+
+def likelihood_history(
+    fit: DataFitLike, quantity: str, smooth: int | None, ax: Axes | None
+) -> Axes:
     """The course of a fit to data; see :func:`nfvi.plots.history`."""
     if quantity not in LABELS:
         raise ValueError(
@@ -54,7 +108,7 @@ def likelihood_history(fit: DensityFit, quantity: str, smooth: int | None, ax: A
     return ax
 
 
-def _epochs(fit: DensityFit) -> int | None:
+def _epochs(fit: DataFitLike) -> int | None:
     """About 1/50 of the steps in whole epochs, within which every row counts once."""
     epoch = max(1, round(fit.quality.train.rows / fit.settings["batch_size"]))
     return epoch * max(1, fit.steps // 50 // epoch) if epoch <= fit.steps // 10 else None
@@ -72,7 +126,7 @@ def _training(ax: Axes, curves: tuple[Array, Array, Array], smooth: int) -> None
     ax.plot(step, mean[chosen], color=COLORS["left"], lw=1.8, label="training rows", zorder=3)
 
 
-def _held_out(ax: Axes, fit: DensityFit, sign: float) -> None:
+def _held_out(ax: Axes, fit: DataFitLike, sign: float) -> None:
     """The looks at the held-out rows, and the one whose state was kept."""
     looks, held_out = fit.validation, fit.quality.held_out
     if looks is None or held_out is None:
@@ -86,7 +140,7 @@ def _held_out(ax: Axes, fit: DensityFit, sign: float) -> None:
     _mark(ax, fit, float(values[looks.best]))
 
 
-def _mark(ax: Axes, fit: DensityFit, value: float | None = None) -> None:
+def _mark(ax: Axes, fit: DataFitLike, value: float | None = None) -> None:
     """Where the state that was kept was reached."""
     if fit.validation is None:
         return
@@ -102,7 +156,7 @@ def _mark(ax: Axes, fit: DensityFit, value: float | None = None) -> None:
     )  # fmt: skip
 
 
-def _limits(ax: Axes, fit: DensityFit, mean: Array, sign: float) -> None:
+def _limits(ax: Axes, fit: DataFitLike, mean: Array, sign: float) -> None:
     """Limits that hold both curves after their start, and the Gaussian if it is near."""
     shown = mean[min(len(mean) // 10, len(mean) - 1) :]
     looks = fit.validation

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
-from nfvi.density import DensityFit
-from nfvi.fit import KHAT_LIMIT, kept
-from nfvi.plots.likelihood_curves import likelihood_history
+from nfvi.plots.likelihood_curves import DataFitLike, likelihood_history
+from nfvi.plots.protocols import TargetLike
 from nfvi.plots.smoothing import band, width_of
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
-
-if TYPE_CHECKING:
-    from nfvi.fit import Fit
+from nfvi.utils import KHAT_LIMIT
 
 __all__ = ["history"]
 
@@ -29,8 +28,59 @@ POINTS = 2000
 LEAST_HEIGHT = 0.02
 
 
+class HistoryLike(Protocol):
+    """The record of a fit, each column (steps, R)."""
+
+    @property
+    def elbo(self) -> Tensor: ...
+    @property
+    def loss(self) -> Tensor: ...
+    @property
+    def grad_norm(self) -> Tensor: ...
+    @property
+    def beta(self) -> Tensor: ...
+
+
+class RestartLike(Protocol):
+    """One restart: its column in the history, and whether it is the best and was tempered."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def best(self) -> bool: ...
+    @property
+    def tempered(self) -> bool: ...
+
+
+class FitLike(Protocol):
+    """A fit to a target with its record, such as a :class:`nfvi.Fit`.
+
+    ``kept`` are the restarts that the guide is made of; of ``settings`` the ``"target"`` is read,
+    its name.
+    """
+
+    @property
+    def formula(self) -> object: ...
+    @property
+    def target(self) -> TargetLike | None: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def history(self) -> HistoryLike: ...
+    @property
+    def restarts(self) -> Sequence[RestartLike]: ...
+    @property
+    def kept(self) -> Sequence[int]: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def khat(self) -> float: ...
+    @property
+    def log_evidence(self) -> float: ...
+
+
 def history(
-    fit: Fit | DensityFit,
+    fit: FitLike | DataFitLike,
     *,
     quantity: Literal["elbo", "log_likelihood", "loss", "grad_norm"] | None = None,
     smooth: int | None = None,
@@ -66,7 +116,7 @@ def history(
         >>> history(fit).get_ylabel()
         'ELBO (nats)'
     """
-    if isinstance(fit, DensityFit):
+    if isinstance(fit, DataFitLike):
         return likelihood_history(fit, quantity or "log_likelihood", smooth, ax)
     quantity = quantity or "elbo"
     if quantity not in LABELS:
@@ -97,11 +147,13 @@ def history(
     return ax
 
 
-def _curves(ax: Axes, fit: Fit, band: tuple[Array, Array, Array], smooth: int, best: int) -> None:
+def _curves(
+    ax: Axes, fit: FitLike, band: tuple[Array, Array, Array], smooth: int, best: int
+) -> None:
     mean, upper, lower = band
     chosen = slice(None, None, max(1, len(mean) // POINTS))
     step = np.arange(1, len(mean) + 1)[chosen]
-    members = kept(fit.restarts)
+    members = fit.kept
     others = [r for r in fit.restarts if r.index not in members]
     for restart in others:
         label = f"other restarts ({len(others)})" if restart is others[0] else None
@@ -120,7 +172,7 @@ def _curves(ax: Axes, fit: Fit, band: tuple[Array, Array, Array], smooth: int, b
     ax.plot(step, mean[chosen, best], color=COLORS["left"], lw=1.8, label=label, zorder=3)
 
 
-def _shade(ax: Axes, fit: Fit, tempered: int) -> None:
+def _shade(ax: Axes, fit: FitLike, tempered: int) -> None:
     if not tempered:
         return
     who = [str(r.index) for r in fit.restarts if r.tempered]
@@ -130,7 +182,7 @@ def _shade(ax: Axes, fit: Fit, tempered: int) -> None:
     ax.axvspan(0, tempered, color=COLORS["shade"], alpha=0.25, lw=0, label=label, zorder=0)
 
 
-def _log_z(ax: Axes, fit: Fit, quantity: str) -> float | None:
+def _log_z(ax: Axes, fit: FitLike, quantity: str) -> float | None:
     """Draw log Z (−log Z for the loss) where it is known or can be trusted."""
     if quantity == "grad_norm" or fit.target is None:
         return None

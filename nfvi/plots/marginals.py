@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
-from nfvi.assess import Comparison, Side, side_of
-from nfvi.mcmc import scalar_names
+from nfvi.plots.protocols import ComparisonLike, SitesLike, TargetLike
 from nfvi.plots.style import COLORS, AnyFigure, Array, array, listed, new_figure, thinned, tidy
-from nfvi.utils import check_whole
-
-if TYPE_CHECKING:
-    from nfvi.fit import Fit
-    from nfvi.mcmc import MCMCRun
+from nfvi.utils import Posterior, check_whole, fresh_draws, label_of, scalar_names
 
 __all__ = ["densities", "pairs"]
 
@@ -25,6 +22,28 @@ DOTS = 1500
 BINS = 40
 TAIL = 0.005
 ROLES = ("left", "right", "exact")
+
+
+@runtime_checkable
+class RunLike(Protocol):
+    """Chains of draws, such as an :class:`nfvi.MCMCRun`."""
+
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def target(self) -> TargetLike: ...
+
+    def sites(self) -> Mapping[str, Tensor]:
+        """The draws by site, each (chains, draws, \\*event)."""
+
+
+@dataclass(frozen=True)
+class _Sites:
+    """The draws of a single fit or run."""
+
+    label: str
+    target: TargetLike
+    sites: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +56,7 @@ class _Column:
 
 
 def pairs(
-    shown: Comparison | Fit | MCMCRun,
+    shown: ComparisonLike | RunLike | Posterior,
     *,
     names: Sequence[str] | None = None,
     most: int = MOST,
@@ -109,22 +128,35 @@ def densities(
     ax.set_yticks([])
 
 
-def _sides_of(shown: Comparison | Fit | MCMCRun, draws: int) -> tuple[list[Side], dict[str, float]]:
+def _sides_of(
+    shown: ComparisonLike | RunLike | Posterior, draws: int
+) -> tuple[list[SitesLike], dict[str, float]]:
     """The sides, exact draws last, and the scalars that vary with how much they are worth showing.
 
     That is how far apart the sides are, in sds; all are alike for a single side.
     """
-    if isinstance(shown, Comparison):
-        sides = [shown.left, shown.right, *([shown.exact] if shown.exact else [])]
+    if isinstance(shown, ComparisonLike):
+        exact = [] if shown.exact is None else [shown.exact]
+        sides: list[SitesLike] = [shown.left, shown.right, *exact]
         gaps = {r.name: max(abs(r.mean_difference), abs(r.sd_ratio - 1)) for r in shown.table}
         return sides, {name: gap if np.isfinite(gap) else np.inf for name, gap in gaps.items()}
-    side = side_of(shown, draws, 0)
+    side = _single(shown, draws)
     scalars = {
         name: array(x.reshape(len(x), -1)[:, k])
         for site, x in side.sites.items()
         for k, name in enumerate(scalar_names(site, tuple(x.shape[1:])))
     }
     return [side], {name: 0.0 for name, x in scalars.items() if not (x == x[0]).all()}
+
+
+def _single(shown: RunLike | Posterior, draws: int) -> _Sites:
+    """All draws of a run, or so many fresh ones of a fit."""
+    if isinstance(shown, RunLike):
+        sites = {name: x.flatten(0, 1) for name, x in shown.sites().items()}
+        return _Sites(shown.kernel, shown.target, sites)
+    z = fresh_draws(shown, draws, 0)
+    with torch.no_grad():
+        return _Sites(label_of(shown), shown.target, shown.target.constrain(z))
 
 
 def _chosen(ranking: dict[str, float], names: Sequence[str] | None, most: int) -> list[str]:
@@ -140,7 +172,7 @@ def _chosen(ranking: dict[str, float], names: Sequence[str] | None, most: int) -
     return list(dict.fromkeys(names))
 
 
-def _column(name: str, sides: Sequence[Side]) -> _Column:
+def _column(name: str, sides: Sequence[SitesLike]) -> _Column:
     values = []
     for side in sides:
         for site, x in side.sites.items():
@@ -184,7 +216,7 @@ def _labels(ax: Axes, columns: Sequence[_Column], i: int, j: int) -> None:
 def _explain(
     fig: AnyFigure,
     axes: np.ndarray[tuple[int, ...], np.dtype[np.object_]],
-    sides: Sequence[Side],
+    sides: Sequence[SitesLike],
     known: Sequence[str],
     chosen: Sequence[str],
     why: str,

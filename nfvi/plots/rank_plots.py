@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
-from nfvi.assess import LEVEL, Counts, RankCheck, band, bin_band, rank_columns, ranks_below
-from nfvi.plots.style import COLORS, AnyFigure, listed, new_figure, tidy
-
-if TYPE_CHECKING:
-    from nfvi.assess import Calibration
+from nfvi.plots.style import COLORS, AnyFigure, Array, listed, new_figure, tidy
 
 __all__ = ["ranks"]
 
@@ -20,9 +17,51 @@ PANELS = 16
 COLUMNS = 4
 BINS = 20
 
+Counts: TypeAlias = NDArray[np.int64]
+
+
+class RankCheckLike(Protocol):
+    """What the ranks of one scalar say, in numbers and words."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def p_value(self) -> float: ...
+    @property
+    def passed(self) -> bool: ...
+    @property
+    def words(self) -> str: ...
+
+
+class CalibrationLike(Protocol):
+    """N ranks of each scalar, from 0 to ``draws``, such as a :class:`nfvi.Calibration`.
+
+    ``indices`` are the numbers of the simulations; ``columns`` has the ranks (N) of each scalar,
+    and ``checks`` what they say.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def formula(self) -> str: ...
+    @property
+    def draws(self) -> int: ...
+    @property
+    def indices(self) -> Sequence[int]: ...
+    @property
+    def columns(self) -> Mapping[str, Counts]: ...
+    @property
+    def checks(self) -> Sequence[RankCheckLike]: ...
+
+    def ecdf_band(self) -> tuple[Counts, Counts]:
+        """The least and the most ranks below 1, ..., L if they are uniform: each (L)."""
+
+    def bin_band(self, shares: Array, /) -> tuple[Counts, Counts]:
+        """The least and the most ranks in bins of these shares if they are uniform."""
+
 
 def ranks(
-    calibration: Calibration,
+    calibration: CalibrationLike,
     *,
     kind: Literal["ecdf", "histogram"] = "ecdf",
     names: Sequence[str] | None = None,
@@ -56,18 +95,18 @@ def ranks(
     if kind not in ("ecdf", "histogram"):
         raise ValueError(f"kind must be 'ecdf' or 'histogram', got {kind!r}")
     shown = _chosen(calibration.checks, names)
-    found, columns = rank_columns(calibration.ranks, calibration.constant)
+    columns = calibration.columns
     wide = min(COLUMNS, len(shown))
     high = -(-len(shown) // wide)
     fig = new_figure(fig, (max(4.0, 2.3 * wide + 0.6), 2.0 * high + 1.0))
     axes = fig.subplots(high, wide, squeeze=False, sharex=True, sharey=True)
     for ax, check in zip(axes.flat, shown, strict=False):
-        column = columns[:, [found.index(check.name)]]
+        column = columns[check.name]
         color = COLORS["left" if check.passed else "right"]
         if kind == "ecdf":
-            _ecdf(ax, column, calibration.draws, LEVEL / len(found), color)
+            _ecdf(ax, column, calibration, color)
         else:
-            _histogram(ax, column[:, 0], calibration.draws, color)
+            _histogram(ax, column, calibration, color)
         ax.set_title(f"{check.name} {check.words}".strip(), fontsize=9, color=color)
         tidy(ax).tick_params(labelsize=8)
     if kind == "histogram":
@@ -76,11 +115,11 @@ def ranks(
         ax.remove()
     for ax in axes.flat[max(0, len(shown) - wide) : len(shown)]:
         ax.tick_params(labelbottom=True)
-    _words(fig, calibration, kind, len(shown), len(found))
+    _words(fig, calibration, kind, len(shown))
     return fig
 
 
-def _chosen(checks: Sequence[RankCheck], names: Sequence[str] | None) -> list[RankCheck]:
+def _chosen(checks: Sequence[RankCheckLike], names: Sequence[str] | None) -> list[RankCheckLike]:
     if names is None:
         worst = sorted(checks, key=lambda check: check.p_value)[:PANELS]
         return [check for check in checks if check in worst]
@@ -93,26 +132,24 @@ def _chosen(checks: Sequence[RankCheck], names: Sequence[str] | None) -> list[Ra
     return [by_name[name] for name in names]
 
 
-def _ecdf(ax: Axes, ranks: Counts, draws: int, level: float, color: str) -> None:
-    n = len(ranks)
+def _ecdf(ax: Axes, ranks: Counts, found: CalibrationLike, color: str) -> None:
+    n, draws = len(ranks), found.draws
+    below = np.searchsorted(np.sort(ranks), np.arange(1, draws + 1))
     x = np.arange(draws + 2) / (draws + 1)
-    counts, low, high = (
-        np.concatenate([[0], inner, [n]])
-        for inner in (ranks_below(ranks, draws)[0], *band(n, draws, level))
-    )
+    counts, low, high = (np.concatenate([[0], inner, [n]]) for inner in (below, *found.ecdf_band()))
     ax.fill_between(x, low / n - x, high / n - x, color=COLORS["other"], alpha=0.3, lw=0)
     ax.axhline(0, color="0.5", lw=0.7)
     ax.step(x, counts / n - x, where="mid", color=color, lw=1.3)
     ax.set_xlim(0, 1)
 
 
-def _histogram(ax: Axes, ranks: Counts, draws: int, color: str) -> None:
-    n, values = len(ranks), draws + 1
+def _histogram(ax: Axes, ranks: Counts, found: CalibrationLike, color: str) -> None:
+    n, values = len(ranks), found.draws + 1
     edges = np.linspace(0, values, min(BINS, values, max(2, n // 10)) + 1).round()
     counts, _ = np.histogram(ranks, edges - 0.5)
     # Bins need not hold equally many of the L + 1 values: each has a band of its own.
     shares = np.diff(edges) / values
-    low, high = (edge / (n * shares) for edge in bin_band(n, shares, LEVEL))
+    low, high = (edge / (n * shares) for edge in found.bin_band(shares))
     x = edges / values
     ax.stairs(high, x, baseline=low, fill=True, color=COLORS["other"], alpha=0.3, lw=0)
     ax.axhline(1, color="0.5", lw=0.7)
@@ -120,7 +157,8 @@ def _histogram(ax: Axes, ranks: Counts, draws: int, color: str) -> None:
     ax.set_xlim(0, 1)
 
 
-def _words(fig: AnyFigure, found: Calibration, kind: str, shown: int, there: int) -> None:
+def _words(fig: AnyFigure, found: CalibrationLike, kind: str, shown: int) -> None:
+    there = len(found.checks)
     some = f", {shown} of {there} scalars" if shown < there else ""
     fig.suptitle(
         f"{found.formula} on {found.name}: {len(found.indices)} simulations{some}", fontsize=11

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
 
-from nfvi.assess import Side
 from nfvi.plots.densities import draw_grid, outside, scatter, square
 from nfvi.plots.grids import Grid, grid_of_target, is_long, window_of
 from nfvi.plots.marginals import densities
+from nfvi.plots.protocols import ComparisonLike, SideLike
 from nfvi.plots.style import COLORS, AnyFigure, Window, array, new_figure, note
-
-if TYPE_CHECKING:
-    from nfvi.assess import Comparison
 
 __all__ = ["side_by_side"]
 
@@ -23,7 +18,7 @@ KEY = "shades: regions of 25, 50, 75, 90, 99 % of the target's mass; lines: of 5
 
 
 def side_by_side(
-    comparison: Comparison, *, window: Window | None = None, fig: AnyFigure | None = None
+    comparison: ComparisonLike, *, window: Window | None = None, fig: AnyFigure | None = None
 ) -> AnyFigure:
     """The target, the right side and the left one with d = 2; below, each coordinate alone.
 
@@ -71,7 +66,11 @@ def _panels(fig: AnyFigure, place: SubplotSpec, long: bool) -> list[Axes]:
 
 
 def _marginals(
-    fig: AnyFigure, place: SubplotSpec, sides: tuple[Side, Side], values: Grid, window: Window
+    fig: AnyFigure,
+    place: SubplotSpec,
+    sides: tuple[SideLike, SideLike],
+    values: Grid,
+    window: Window,
 ) -> None:
     inner = GridSpecFromSubplotSpec(1, 2, subplot_spec=place)
     for axis in (0, 1):

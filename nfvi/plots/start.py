@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nfvi.guides import Guide, MixtureGuide
-from nfvi.inference import AUTO, NFVI
 from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
 from nfvi.plots.grids import grid_of_target, window_of
+from nfvi.plots.protocols import GuideLike, MixtureLike, TargetLike
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
-from nfvi.targets import Target
-from nfvi.utils import check_whole
+from nfvi.utils import check_whole, common_dim
 
 __all__ = ["starting"]
 
 
+@runtime_checkable
+class FlowLike(GuideLike, Protocol):
+    """A guide that is one map of its base, such as a :class:`nfvi.Guide`."""
+
+    def base_sample(self, n: int, /, *, generator: torch.Generator | None) -> Tensor:
+        """Draws of the base (n, d)."""
+
+    def transform(self, z: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Points of the base z (n, d) mapped (n, d), and the log-determinant (n)."""
+
+
+@runtime_checkable
+class StartLike(Protocol):
+    """What makes the guide that a fit starts from, such as an :class:`nfvi.NFVI`."""
+
+    def starting_guide(self, target: Any, /, *, dim: int | None, seed: int) -> FlowLike:
+        """The guide for a target, or for a dimension."""
+
+
 def starting(
-    start: NFVI | Guide,
-    target: Target | None = None,
+    start: StartLike | FlowLike,
+    target: TargetLike | None = None,
     *,
     dim: int | None = None,
     dims: tuple[int, int] = (0, 1),
@@ -47,6 +66,7 @@ def starting(
         The axes.
 
     Raises:
+        TypeError: ``start`` is neither.
         ValueError: no dimension, one that differs from the target's, dims out of range, a mixture
             of guides, or ``NFVI("auto")``.
 
@@ -56,12 +76,8 @@ def starting(
         'planar*8 before the first step'
     """
     check_whole("draws", draws, 2)
-    if isinstance(start, MixtureGuide):
+    if isinstance(start, MixtureLike):
         raise ValueError("starting needs one flow, and a mixture has no one base: pass a component")
-    if not isinstance(start, Guide) and start.formula == AUTO:
-        raise ValueError(
-            'NFVI("auto") has no formula before it is fitted: pass one that has, or a guide'
-        )
     guide = _guide_of(start, target, dim, seed)
     generator = torch.Generator(guide.device).manual_seed(seed)
     base = guide.base_sample(draws, generator=generator)
@@ -76,31 +92,19 @@ def starting(
     return ax
 
 
-def _guide_of(start: NFVI | Guide, target: Target | None, dim: int | None, seed: int) -> Guide:
-    known = {
-        "the target": None if target is None else target.dim,
-        "dim=": dim,
-        "the guide": start.dim if isinstance(start, Guide) else None,
-    }
-    sizes = {name: d for name, d in known.items() if d is not None}
-    if not sizes:
-        raise ValueError("starting needs target= or dim=, since a formula has no dimension")
-    if len(set(sizes.values())) > 1:
-        said = " and ".join(f"{name} has d = {d}" for name, d in sizes.items())
-        raise ValueError(f"the dimensions differ: {said}")
-    if isinstance(start, Guide):
-        return start
-    # The generator of nfvi.training.setup.build_trainer, so that this is the first restart's start.
-    generator = torch.Generator().manual_seed(seed if start.seed is None else start.seed)
-    return Guide(
-        start.formula,
-        next(iter(sizes.values())),
-        base=start.base,
-        jitter=start.jitter,
-        generator=generator,
-        dtype=start.dtype or getattr(target, "dtype", None),
-        device=start.device,
-    )
+def _guide_of(
+    start: StartLike | FlowLike, target: TargetLike | None, dim: int | None, seed: int
+) -> FlowLike:
+    if isinstance(start, StartLike):
+        return start.starting_guide(target, dim=dim, seed=seed)
+    if not isinstance(start, FlowLike):
+        raise TypeError(
+            f"starting takes an NFVI or a guide, got {type(start).__name__}; of a formula it is"
+            ' NFVI("planar*8")'
+        )
+    known = {"the target": None if target is None else target.dim, "dim=": dim}
+    common_dim({**known, "the guide": start.dim})
+    return start
 
 
 def _checked(dims: tuple[int, int], dim: int) -> tuple[int, int]:
@@ -111,7 +115,7 @@ def _checked(dims: tuple[int, int], dim: int) -> tuple[int, int]:
 
 
 def _dots(
-    ax: Axes | None, base: Tensor, moved: Tensor, dims: tuple[int, int], target: Target | None
+    ax: Axes | None, base: Tensor, moved: Tensor, dims: tuple[int, int], target: TargetLike | None
 ) -> Axes:
     """Two of the coordinates as points, over the lines of a target with just these two."""
     seen = [base, moved]

@@ -3,12 +3,24 @@
 from nfvi.utils.arviz_export import to_inference_data
 from nfvi.utils.arviz_functions import psislw, tail_length
 from nfvi.utils.caret import caret, character, choice, nearest, quote
-from nfvi.utils.checks import check_dtype, check_flag, check_positive, check_whole, usable_device
+from nfvi.utils.checks import (
+    check_dtype,
+    check_flag,
+    check_positive,
+    check_whole,
+    common_dim,
+    usable_device,
+)
 from nfvi.utils.files import over, read_file, under, write_file
+from nfvi.utils.limits import KHAT_LIMIT
+from nfvi.utils.names import scalar_names
+from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 
 __all__ = [
+    "KHAT_LIMIT",
+    "Posterior",
     "align",
     "caret",
     "character",
@@ -17,6 +29,9 @@ __all__ = [
     "check_positive",
     "check_whole",
     "choice",
+    "common_dim",
+    "fresh_draws",
+    "label_of",
     "nearest",
     "over",
     "plus_minus",
@@ -25,6 +40,7 @@ __all__ = [
     "psislw",
     "quote",
     "read_file",
+    "scalar_names",
     "short",
     "tail_length",
     "to_inference_data",

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 
-__all__ = ["check_dtype", "check_flag", "check_positive", "check_whole", "usable_device"]
+__all__ = [
+    "check_dtype",
+    "check_flag",
+    "check_positive",
+    "check_whole",
+    "common_dim",
+    "usable_device",
+]
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -52,6 +60,22 @@ def check_dtype(name: str, value: object) -> None:
         raise ValueError(
             f"{name} must be a floating-point torch dtype such as torch.float64, got {value!r}"
         )
+
+
+def common_dim(known: Mapping[str, int | None]) -> int | None:
+    """The dimension that all agree on who have one; ``None`` where none has.
+
+    Args:
+        known: the dimension by what has it, in words, as in ``{"the target": 2, "dim=": None}``.
+
+    Raises:
+        ValueError: they differ.
+    """
+    dims = {name: dim for name, dim in known.items() if dim is not None}
+    if len(set(dims.values())) > 1:
+        said = " and ".join(f"{name} has d = {dim}" for name, dim in dims.items())
+        raise ValueError(f"the dimensions differ: {said}")
+    return next(iter(dims.values()), None)
 
 
 def usable_device(name: str, value: torch.device | str | None) -> torch.device:

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -29,6 +30,7 @@ from nfvi import (
 )
 from nfvi.assess import calibration_task
 from nfvi.assess.calibration_run import _outcome, outcomes
+from nfvi.assess.uniformity import band, bin_band
 from nfvi.plots.style import COLORS
 from nfvi.targets.pyro.simulation import given_data, simulate
 
@@ -153,6 +155,19 @@ def test_a_formula_that_can_be_exact_passes_and_one_that_cannot_does_not():
         plots.ranks(narrow, names=["c"])
     with pytest.raises(ValueError, match="kind must be 'ecdf' or 'histogram', got 'bar'"):
         narrow.plot("bar")
+
+
+def test_bands_are_those_of_the_test():
+    """Uniform ranks leave that of the ECDF with 1 % in all scalars, and one bin's with 1 %."""
+    found = calibrate(two_effects, "loc", torch.zeros(()), simulations=20, draws=9, seed=1, **QUICK)
+    assert list(found.columns) == ["b[0]", "b[1]"]
+    for i, column in enumerate(found.columns.values()):
+        np.testing.assert_array_equal(column, found.ranks["b"][:, i])
+    for mine, wanted in zip(found.ecdf_band(), band(20, 9, 0.005), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+    shares = np.array([0.5, 0.25])
+    for mine, wanted in zip(found.bin_band(shares), bin_band(20, shares, 0.01), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
 
 
 def test_weighted_draws_mend_what_the_guide_gets_wrong():

@@ -81,6 +81,13 @@ def test_forms_of_points(fit):
     np.testing.assert_allclose(fit.log_prob(deep).flatten(), scores, rtol=1e-5)
 
 
+def test_rows_are_tensors_of_the_width_of_the_data(fit):
+    x = rows(5)
+    assert fit.rows(x).dtype == torch.float64 and np.array_equal(fit.rows(x), x)
+    alone = NFVI("loc", seed=1).fit_data(x[:, 0], epochs=1)
+    assert np.array_equal(alone.rows(x[:, 0]), x[:, :1])
+
+
 def test_pieces_make_no_difference(fit, monkeypatch):
     x = rows(50, seed=3)
     whole = fit.score_samples(x)
@@ -107,7 +114,7 @@ def test_log_prob_has_gradients(fit):
     ],
 )
 def test_points_that_cannot_be_scored(fit, x, error, message):
-    for score in (fit.score_samples, fit.score):
+    for score in (fit.score_samples, fit.score, fit.rows):
         with pytest.raises(error, match=message):
             score(x)
 

@@ -117,6 +117,7 @@ class TestOutcome:
         assert len(fit.restarts) == 3 and len(shares) == 2
         assert torch.tensor(shares).tolist() == pytest.approx(fit.guide.weights.tolist(), abs=1e-6)
         assert fit.restarts[0].best and fit.restarts[0].weight == max(shares)
+        assert fit.kept == [r.index for r in fit.restarts if r.weight is not None]
 
     def test_one_mode_gives_an_ordinary_guide(self) -> None:
         normal = two_modes().covariances[:1]

@@ -178,6 +178,43 @@ class TestSeed:
         assert math.isfinite(found.elbo) and found.sample(2).shape == (2, 2)
 
 
+class TestStartingGuide:
+    """The guide that a fit starts from."""
+
+    def test_it_is_that_of_the_first_restart(self) -> None:
+        start = NFVI("planar*2", base="laplace", jitter=0.5, seed=5, dtype=torch.float64)
+        target = LogDensity(normal, 2)
+        still = torch.optim.SGD
+        fit = start.fit(target, steps=1, n_mc=8, restarts=1, optimizer=still, lr=1e-300)
+        guide = start.starting_guide(target)
+        assert str(guide.base) == "laplace" and guide.dtype == torch.float64
+        x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        assert torch.equal(fit.log_prob(x), guide.log_prob(x))
+
+    def test_its_seed_is_for_those_without_one(self) -> None:
+        first, second, own = (
+            NFVI("planar", seed=seed).starting_guide(dim=2, seed=other).state_dict()
+            for seed, other in ((None, 3), (3, 4), (4, 3))
+        )
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert not all(torch.equal(first[name], own[name]) for name in first)
+
+    def test_it_takes_the_dtype_of_the_target(self) -> None:
+        target = LogDensity(normal, 2)
+        target.dtype = torch.float64
+        assert NFVI("loc").starting_guide(target).dtype == torch.float64
+        single = NFVI("loc", dtype=torch.float32).starting_guide(target)
+        assert single.dtype == torch.float32
+
+    def test_it_needs_a_formula_and_one_dimension(self) -> None:
+        with pytest.raises(ValueError, match="has no formula before it is fitted"):
+            NFVI("auto").starting_guide()
+        with pytest.raises(ValueError, match="needs target= or dim="):
+            NFVI("loc").starting_guide()
+        with pytest.raises(ValueError, match="the target has d = 2 and dim= has d = 3"):
+            NFVI("loc").starting_guide(LogDensity(normal, 2), dim=3)
+
+
 class TestGlobalState:
     """Random state, default dtype and validation stay as they were."""
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from nfvi.mcmc.chain_stats import ess, mean_sd_quantiles, rhat, scalar_names
+from nfvi.mcmc.chain_stats import ess, mean_sd_quantiles, rhat
 
 KINDS = ("bulk", "tail", "mean", "sd")
 
@@ -58,12 +58,6 @@ def test_shapes_and_what_is_undefined():
 def test_chains_that_stand_still_at_different_places():
     x = torch.tensor([0.0, 1.0])[:, None].expand(2, 20)
     assert rhat(x) == math.inf
-
-
-def test_names():
-    assert scalar_names("mu", ()) == ["mu"]
-    assert scalar_names("L", (2, 2)) == ["L[0, 0]", "L[0, 1]", "L[1, 0]", "L[1, 1]"]
-    assert scalar_names("empty", (0,)) == []
 
 
 def test_mean_sd_and_quantiles():
