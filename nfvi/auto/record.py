@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from nfvi.auto.budget import Budget
 from nfvi.fit import (
     KHAT_LIMIT,
     ClimbPath,
@@ -24,9 +25,6 @@ from nfvi.fit import (
 from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
 from nfvi.targets import Target
 from nfvi.training import History, Plan, Trainer
-
-if TYPE_CHECKING:
-    from nfvi.auto.budget import Budget
 
 __all__ = ["CLOSE", "Record", "Tried", "described", "rank"]
 

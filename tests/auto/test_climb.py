@@ -34,7 +34,7 @@ from nfvi import (
     calibrate,
     plots,
 )
-from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
+from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbArguments, ClimbOver
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import (
     TAILS,
@@ -291,7 +291,7 @@ def test_which_rung_is_kept(rungs, best):
 )
 def test_when_a_rung_is_good(limits, khat, gap, ends):
     """k-hat below 0.5 within 0.002 nats of the log evidence; later below 0.7 within 0.001."""
-    climb = Climb(NORMAL, 0, DTYPE, None, Budget(), (), {})
+    climb = Climb(ClimbArguments(NORMAL, 0, DTYPE))
     climb.record.rungs = [rung(-gap, khat)]
     with pytest.raises(ClimbOver, match="as good as can be told") if ends else nullcontext():
         climb._stop_if_good(limits=limits)
