@@ -1,5 +1,6 @@
 """What every floor may use: argument checks, files, tables of text, progress bars, ArviZ."""
 
+from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
 from nfvi.utils.arviz_functions import psislw, tail_length
 from nfvi.utils.caret import caret, character, choice, nearest, quote
@@ -7,9 +8,11 @@ from nfvi.utils.checks import check_dtype, check_flag, check_positive, check_who
 from nfvi.utils.files import read_file, write_file
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text_table import align, short, to_sd
+from nfvi.utils.versions import show_versions
 
 __all__ = [
     "align",
+    "arviz_functions",
     "caret",
     "character",
     "check_dtype",
@@ -24,6 +27,7 @@ __all__ = [
     "quote",
     "read_file",
     "short",
+    "show_versions",
     "tail_length",
     "to_inference_data",
     "to_sd",
