@@ -1,4 +1,4 @@
-"""The package as a whole: what it installs, what it imports, which way its imports go."""
+"""The package as a whole: what it installs, what it imports, what it says of itself."""
 
 from __future__ import annotations
 
@@ -33,26 +33,6 @@ MODULES = [
     for package in (nfvi, models)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
-FLOORS = [
-    {"errors"},
-    {"utils"},
-    {"flows", "targets"},
-    {"formula", "mcmc"},
-    {"guides"},
-    {"training", "starts"},
-    {"fit"},
-    {"auto", "density"},
-    {"inference"},
-    {"assess", "sklearn"},
-    {"plots"},
-    {"cli"},
-]
-FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-# `Comparison.plot()` and `Calibration.plot()` fetch their pictures when they are called.
-UPWARD = {
-    "nfvi/assess/calibration.py imports nfvi.plots",
-    "nfvi/assess/compare.py imports nfvi.plots",
-}
 IMPORT_NAMES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn"}
 
 
@@ -89,16 +69,6 @@ def public(module: ModuleType) -> Iterator[tuple[str, object]]:
 
 def test_version_is_the_installed_one():
     assert nfvi.__version__ == importlib.metadata.version("nfvi") == PROJECT["version"]
-
-
-def test_imports_go_down():
-    upward = []
-    for path, module in imports("nfvi"):
-        here = FLOOR.get(path.relative_to(ROOT / "nfvi").with_suffix("").parts[0])
-        there = FLOOR.get(module.removeprefix("nfvi.").split(".")[0])
-        if module.startswith("nfvi.") and here is not None and (there or 0) > here:
-            upward.append(f"{path.relative_to(ROOT)} imports {module}")
-    assert set(upward) == UPWARD
 
 
 @pytest.mark.parametrize(
