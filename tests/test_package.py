@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import models
 import nfvi
@@ -69,6 +70,15 @@ def public(module: ModuleType) -> Iterator[tuple[str, object]]:
 
 def test_version_is_the_installed_one():
     assert nfvi.__version__ == importlib.metadata.version("nfvi") == PROJECT["version"]
+
+
+def test_citation_agrees_with_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert set(citation) >= {"message", "title", "authors"}  # what the format demands
+    for key in ("version", "license"):
+        assert citation[key] == PROJECT[key]
+    assert citation["title"].startswith(f"{PROJECT['name']}: ")
 
 
 @pytest.mark.parametrize(
