@@ -1,4 +1,4 @@
-# `make demo` shows what nfvi does, `make test` checks it; both need only Python 3.10 or newer.
+# `make demo` shows what nfvi does, `make test` checks it; both need only Python 3.11 or newer.
 #
 #   PYTHON=python3.12     the interpreter that the virtual environment is made with
 #   VENV=path             an environment of your own; CONSTRAINTS= (empty) keeps what it has,
@@ -56,6 +56,6 @@ $(DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
 	@touch $@
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "nfvi needs Python 3.10 or newer: make PYTHON=/path/to/one"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "nfvi needs Python 3.11 or newer: make PYTHON=/path/to/one"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
