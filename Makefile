@@ -3,7 +3,7 @@
 #   PYTHON=python3.12     the interpreter that the virtual environment is made with
 #   VENV=path             an environment of your own; CONSTRAINTS= (empty) keeps what it has,
 #                         a CUDA build of PyTorch for one
-#   ARGS='-k planar'      more arguments for pytest
+#   ARGS='-n 0 -k planar' more arguments for pytest: here no processes beside it, and fewer tests
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,8 +27,11 @@ demo: $(DEMO)
 picture: demo
 	cp $(OUT)/comparison.png docs/_static/demo.png
 
+# A process for each core, each with one thread: small flows are bound by the number of operations.
+# Neighbouring tests stay together, as they share fits.
+test: export OMP_NUM_THREADS ?= 1
 test: $(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
