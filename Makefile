@@ -1,9 +1,9 @@
-# `make demo` shows what nfvi does, `make test` checks it; both need only Python 3.10 or newer.
+# `make demo` shows what nfvi does, `make test` checks it; both need only Python 3.11 or newer.
 #
 #   PYTHON=python3.12     the interpreter that the virtual environment is made with
 #   VENV=path             an environment of your own; CONSTRAINTS= (empty) keeps what it has,
 #                         a CUDA build of PyTorch for one
-#   ARGS='-k planar'      more arguments for pytest
+#   ARGS='-n 0 -k planar' more arguments for pytest: here no processes beside it, and fewer tests
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,8 +27,11 @@ demo: $(DEMO)
 picture: demo
 	cp $(OUT)/comparison.png docs/_static/demo.png
 
+# A process for each core, each with one thread: small flows are bound by the number of operations.
+# Neighbouring tests stay together, as they share fits.
+test: export OMP_NUM_THREADS ?= 1
 test: $(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -56,6 +59,6 @@ $(DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
 	@touch $@
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "nfvi needs Python 3.10 or newer: make PYTHON=/path/to/one"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "nfvi needs Python 3.11 or newer: make PYTHON=/path/to/one"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+HERE = Path(__file__).parent
+# The package of this checkout, installed or not, and the extension beside this file.
+sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+
+import nfvi  # noqa: E402
 
 project = "nfvi"
 author = "the nfvi authors"
 copyright = author
-release = version = importlib.metadata.version("nfvi")
+release = version = nfvi.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_pages"]
 exclude_patterns = ["_build", "_generated"]

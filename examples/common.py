@@ -14,6 +14,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import nfvi
+
 __all__ = ["Example"]
 
 
@@ -39,7 +41,9 @@ class Example:
         self.quick: bool = options.quick
         self._out = Path(options.out)
         self._out.mkdir(parents=True, exist_ok=True)
-        packages = ", ".join(f"{name} {version(name)}" for name in ("nfvi", "torch", "pyro-ppl"))
+        packages = (
+            f"nfvi {nfvi.__version__}, torch {version('torch')}, pyro-ppl {version('pyro-ppl')}"
+        )
         print(about.splitlines()[0])
         print(f"{packages}, Python {platform.python_version()}, {os.cpu_count()} CPU cores")
         if self.quick:

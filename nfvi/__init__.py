@@ -1,8 +1,8 @@
 """Variational inference with normalizing flows from a formula, on PyTorch and Pyro."""
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from nfvi._version import __version__ as __version__
 from nfvi.assess import (
     Calibration,
     Comparison,
@@ -32,11 +32,10 @@ from nfvi.training import (
     Tracker,
     TrainState,
 )
+from nfvi.utils import show_versions
 
 if TYPE_CHECKING:
     from nfvi.sklearn import FlowDensity
-
-__version__ = version("nfvi")
 
 __all__ = [
     "NFVI",
@@ -75,6 +74,7 @@ __all__ = [
     "hmc",
     "log_density",
     "nuts",
+    "show_versions",
 ]
 
 

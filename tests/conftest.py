@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -46,8 +48,18 @@ def _global_state() -> dict[str, object]:
         # The seed, not the state: drawing is no offence, seeding is.
         "torch's seed": torch.initial_seed(),
         "argument checking of torch.distributions": torch.distributions.Distribution._validate_args,
+        "handler of SIGINT": signal.getsignal(signal.SIGINT),
+        "working directory": os.getcwd(),
         **{f"Pyro's setting {name}": value for name, value in pyro.settings.get().items()},
     }
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT raises, as in a terminal; what a shell runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +67,16 @@ def leaves_no_trace(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run a test from a fixed seed and an empty Pyro store; fail it if it changes global state.
 
     A test that seeds torch itself does so inside ``torch.random.fork_rng``, or uses a
-    ``torch.Generator``; one that fills Pyro's parameter store is marked ``pyro_params``.
+    ``torch.Generator``; one that fills Pyro's parameter store is marked ``pyro_params``, and one
+    that for a while changes what all of its process shares is marked ``process_wide``.
     """
+    process_wide = request.node.get_closest_marker("process_wide")
     devices = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices=devices), pyro.get_param_store().scope():
         torch.manual_seed(0)
         before = _global_state()
-        yield
+        with _interruptible() if process_wide else nullcontext():
+            yield
         after = _global_state()
         changed = {k: (before[k], after[k]) for k in before if before[k] != after[k]}
         torch.set_default_dtype(before["default dtype"])  # one failure, not one in each test after

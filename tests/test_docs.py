@@ -18,7 +18,10 @@ import nfvi
 from nfvi.fit import restarts
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md"),
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 FENCE = re.compile(
     r"(?P<skip><!-- not run: .+ -->\n\s*)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
     re.M | re.S,

@@ -1,4 +1,4 @@
-"""The package as a whole: what it installs, what it imports, which way its imports go."""
+"""The package as a whole: what it installs, what it imports, what it says of itself."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import models
 import nfvi
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -33,20 +30,6 @@ MODULES = [
     for package in (nfvi, models)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
-FLOORS = [
-    {"errors"},
-    {"utils"},
-    {"flows", "targets", "plots"},
-    {"formula", "mcmc"},
-    {"guides"},
-    {"training", "starts"},
-    {"fit"},
-    {"auto", "density"},
-    {"inference"},
-    {"assess", "sklearn"},
-    {"cli"},
-]
-FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 IMPORT_NAMES = {"pyro-ppl": "pyro", "scikit-learn": "sklearn"}
 
 
@@ -85,14 +68,13 @@ def test_version_is_the_installed_one():
     assert nfvi.__version__ == importlib.metadata.version("nfvi") == PROJECT["version"]
 
 
-def test_imports_go_down():
-    upward = []
-    for path, module in imports("nfvi"):
-        here = FLOOR.get(path.relative_to(ROOT / "nfvi").with_suffix("").parts[0])
-        there = FLOOR.get(module.removeprefix("nfvi.").split(".")[0])
-        if module.startswith("nfvi.") and here is not None and (there or 0) > here:
-            upward.append(f"{path.relative_to(ROOT)} imports {module}")
-    assert not upward
+def test_citation_agrees_with_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert set(citation) >= {"message", "title", "authors"}  # what the format demands
+    for key in ("version", "license"):
+        assert citation[key] == PROJECT[key]
+    assert citation["title"].startswith(f"{PROJECT['name']}: ")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,21 +16,19 @@ from torch import Tensor
 
 from nfvi.assess.calibration_run import outcomes, processes_for
 from nfvi.assess.calibration_task import Outcome, Task
-from nfvi.assess.calibration_text import calibration_text
+from nfvi.assess.calibration_text import CalibrationFacts, calibration_text
 from nfvi.assess.rank_checks import LEVEL, RankCheck, check_ranks, rank_columns
 from nfvi.assess.uniformity import Counts, band, bin_band
 from nfvi.errors import FitError, FormulaError, TargetError
 from nfvi.formula import Formula
 from nfvi.guides import Base
-from nfvi.inference import NFVI, is_auto, target_trainer
+from nfvi.inference import NFVI, WORDS, FitArguments, is_auto, target_trainer
 from nfvi.starts import StartName
 from nfvi.targets import PyroTarget, Target, check_simulable
 from nfvi.training import Anneal
 from nfvi.utils import check_flag, check_whole, progress_bar, progress_wanted
 
 __all__ = ["Calibration", "calibrate"]
-
-STARTS = (*get_args(StartName), "zeros")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,7 +93,20 @@ class Calibration:
         return not self.failures and all(check.passed for check in self.checks)
 
     def __str__(self) -> str:
-        return calibration_text(self)
+        return calibration_text(
+            CalibrationFacts(
+                formula=self.formula,
+                name=self.name,
+                simulations=self.simulations,
+                done=len(self.indices),
+                failures=self.failures,
+                draws=self.draws,
+                weighted=self.weighted,
+                checks=self.checks,
+                seed=self.seed,
+                wall_time=self.wall_time,
+            )
+        )
 
     def __repr__(self) -> str:
         done = f"{len(self.indices)} of {self.simulations} simulations"
@@ -183,8 +194,8 @@ def calibrate(
     started = time.perf_counter()
     check_whole("simulations", simulations, 1)
     check_whole("draws", draws, 1)
-    if init is not None and not (isinstance(init, str) and init in STARTS):
-        raise ValueError(f"init must be one of {', '.join(map(repr, STARTS))}, got {init!r}")
+    if init is not None and not (isinstance(init, str) and init in WORDS):
+        raise ValueError(f"init must be one of {', '.join(map(repr, WORDS))}, got {init!r}")
     if processes is not None:
         check_whole("processes", processes, 1)
     if seed is not None:
@@ -231,8 +242,7 @@ def _check_options(start: NFVI, target: PyroTarget, options: dict[str, Any]) -> 
     """Prepare a fit to the user's own data, without what ``"auto"`` and ``init=`` would run."""
     searched = isinstance(options["lr"], str) and options["lr"] == "auto"
     given = {**options, "init": None, "lr": None if searched else options["lr"]}
-    given |= {"draws": None, "prune": None}
-    target_trainer(start, target, given, options["gradient"], None)
+    target_trainer(start.spec, target, FitArguments(**given))
 
 
 def _target_of(model: Any, args: tuple[Any, ...]) -> PyroTarget:

@@ -143,6 +143,7 @@ def _work(index: int) -> Outcome | None:
             task = pickle.loads(_state["sent"])  # noqa: S301 (from the process that started this)
         except (AttributeError, ImportError) as error:
             raise TargetError(UNSENDABLE.format(reason=error)) from error
+        # The model's own torch.tensor(1.0) is of this dtype; the whole process runs nothing else.
         torch.set_default_dtype(task.default_dtype)
         for name, value in task.params.items():
             pyro.get_param_store()[name] = value

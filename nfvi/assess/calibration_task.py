@@ -79,7 +79,7 @@ class Task:
         seed: int,
     ) -> Task:
         """The task of a target's model."""
-        program = target._program
+        program = target.program
         return cls(
             program.model,
             program.args,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,10 +11,7 @@ from nfvi.assess.rank_checks import LEVEL, RankCheck
 from nfvi.assess.uniformity import band
 from nfvi.utils import align, wrapped
 
-if TYPE_CHECKING:
-    from nfvi.assess.calibration import Calibration
-
-__all__ = ["calibration_text"]
+__all__ = ["CalibrationFacts", "calibration_text"]
 
 ROWS_SHOWN = 20
 FAILURES_SHOWN = 3
@@ -23,21 +21,50 @@ CAVEAT = (
 )
 
 
-def calibration_text(found: Calibration) -> str:
+@dataclass(frozen=True)
+class CalibrationFacts:
+    """What the text of a :class:`~nfvi.Calibration` says, in numbers and words.
+
+    Attributes:
+        formula: of the fits.
+        name: of the model.
+        simulations: how many were asked for.
+        done: how many have ranks.
+        failures: the numbers of those whose fit failed, with the reason.
+        draws: L, draws of each fit.
+        weighted: whether draws were importance-resampled.
+        checks: one for each scalar.
+        seed: repeats the calibration.
+        wall_time: seconds.
+    """
+
+    formula: str
+    name: str
+    simulations: int
+    done: int
+    failures: Mapping[int, str]
+    draws: int
+    weighted: bool
+    checks: tuple[RankCheck, ...]
+    seed: int
+    wall_time: float
+
+
+def calibration_text(found: CalibrationFacts) -> str:
     """What was done, a row for each scalar, the worst first, and what it means."""
     words = [line for text in (_verdict(found), CAVEAT) for line in wrapped(text)]
     lines = [line for text in _head(found) for line in wrapped(text)]
     return "\n".join([*lines, "", _table(found), "", *words])
 
 
-def _head(found: Calibration) -> list[str]:
+def _head(found: CalibrationFacts) -> list[str]:
     kind = "importance-resampled draws" if found.weighted else "draws"
     lines = [
-        f"{found.formula!r} on {found.name}: {len(found.indices):,} simulations, ranks of the true"
+        f"{found.formula!r} on {found.name}: {found.done:,} simulations, ranks of the true"
         f" values among {found.draws} {kind} of each fit, seed {found.seed}, {found.wall_time:.0f}"
         " s"
     ]
-    missing = found.simulations - len(found.indices) - len(found.failures)
+    missing = found.simulations - found.done - len(found.failures)
     if missing:
         lines.append(f"interrupted: {missing:,} of {found.simulations:,} simulations were not done")
     if found.failures:
@@ -48,7 +75,7 @@ def _head(found: Calibration) -> list[str]:
     return lines
 
 
-def _table(found: Calibration) -> str:
+def _table(found: CalibrationFacts) -> str:
     header = ["", "mean rank", "spread", "p", "p of all", "the fit's draws are"]
     order = sorted(found.checks, key=lambda check: check.p_value)
     rows = [_row(check) for check in order[:ROWS_SHOWN]]
@@ -65,7 +92,7 @@ def _chance(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def _verdict(found: Calibration) -> str:
+def _verdict(found: CalibrationFacts) -> str:
     wrong = sum(not check.passed for check in found.checks)
     total = len(found.checks)
     if wrong:
@@ -74,7 +101,7 @@ def _verdict(found: Calibration) -> str:
             f" chance of {LEVEL:.0%} for all together): fits of this formula are not the posterior."
             " Try a richer one, more steps, or weighted=True."
         )
-    n = len(found.indices)
+    n = found.done
     low, high = band(n, found.draws, LEVEL / total)
     reach = float(np.max(high - low)) / (2 * n)
     rest = " Some fits failed, though, and nothing is known of them." if found.failures else ""

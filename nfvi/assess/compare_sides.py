@@ -59,6 +59,14 @@ class Side:
             return float(self.effective[site].flatten()[k]) / self.seconds
         return self.effective / self.seconds
 
+    @property
+    def least_ess(self) -> float:
+        """Effective draws: one number for all scalars, or else that of the worst one."""
+        if not isinstance(self.effective, Mapping):
+            return self.effective
+        least = [float(x.nan_to_num(math.inf).min()) for x in self.effective.values() if x.numel()]
+        return min(least, default=math.nan)
+
 
 @dataclass(frozen=True)
 class Moments:

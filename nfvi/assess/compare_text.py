@@ -4,26 +4,68 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from nfvi.assess.compare_sides import Moments, Side
+from nfvi.assess.compare_numbers import Distances, Row
+from nfvi.assess.compare_sides import Moments
 from nfvi.utils import align, short, to_sd
 
-if TYPE_CHECKING:
-    from nfvi.assess.compare import Comparison, Row
-
-__all__ = ["comparison_text"]
+__all__ = ["ComparisonFacts", "SideFacts", "comparison_text"]
 
 ROWS_SHOWN = 30
 RHAT_DISTRUST = 1.05
 STANDARD_ERRORS = 4
 
 
-def comparison_text(comparison: Comparison) -> str:
+@dataclass(frozen=True)
+class SideFacts:
+    """What the text says of one side.
+
+    Attributes:
+        label: its name.
+        draws: how many.
+        chains: how many chains these are; 1 for independent draws.
+        independent: whether the draws are independent.
+        seconds: what they cost; nan if unknown.
+        ess: effective draws bought by these seconds; of chains, those of the worst scalar.
+        worst_rhat: the largest R-hat; nan for independent draws.
+    """
+
+    label: str
+    draws: int
+    chains: int
+    independent: bool
+    seconds: float
+    ess: float
+    worst_rhat: float
+
+
+@dataclass(frozen=True)
+class ComparisonFacts:
+    """What the text of a :class:`~nfvi.Comparison` says, in numbers and words.
+
+    Attributes:
+        target: the name of what was compared on.
+        left: one side.
+        right: the other, which is the reference.
+        table: a row for every scalar, left against right.
+        against_exact: the same with left, then right, against exact draws.
+        distances: between the sets of draws.
+    """
+
+    target: str
+    left: SideFacts
+    right: SideFacts
+    table: tuple[Row, ...]
+    against_exact: tuple[tuple[Row, ...], tuple[Row, ...]] | None
+    distances: Distances
+
+
+def comparison_text(comparison: ComparisonFacts) -> str:
     """What was compared, the table per scalar, the distances, and how to read them."""
     left, right = comparison.left, comparison.right
     parts = [
-        f"{left.label} against {right.label}, on {left.target.name}",
+        f"{left.label} against {right.label}, on {comparison.target}",
         "\n".join(map(_price, (left, right))),
         _table(comparison),
         _distances(comparison),
@@ -32,22 +74,21 @@ def comparison_text(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _price(side: Side) -> str:
+def _price(side: SideFacts) -> str:
     kind = "independent draws" if side.independent else f"draws in {side.chains} chains"
-    text = f"{side.label}: {len(side.draws)} {kind}"
+    text = f"{side.label}: {side.draws} {kind}"
     if not math.isnan(side.seconds):
         text += f"; {side.seconds:.1f} s bought {_effective(side)}"
     return text
 
 
-def _effective(side: Side) -> str:
-    if isinstance(side.effective, float):
-        return f"an importance-sampling ESS of {short(side.effective)}"
-    values = [float(x.nan_to_num(math.inf).min()) for x in side.effective.values() if x.numel()]
-    return f"a bulk ESS of {short(min(values, default=math.nan))} or more"
+def _effective(side: SideFacts) -> str:
+    if side.independent:
+        return f"an importance-sampling ESS of {short(side.ess)}"
+    return f"a bulk ESS of {short(side.ess)} or more"
 
 
-def _table(comparison: Comparison) -> str:
+def _table(comparison: ComparisonFacts) -> str:
     header = ["", "", "mean", "sd", "5%", "50%", "95%", "ESS/s", "mean gap / sd", "sd ratio"]
     lines = []
     exact = {row.name: row.right for row in (comparison.against_exact or [()])[0]}
@@ -78,7 +119,7 @@ def _with_error(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def _distances(comparison: Comparison) -> str:
+def _distances(comparison: ComparisonFacts) -> str:
     d, left, right = comparison.distances, comparison.left.label, comparison.right.label
     rows = [
         [f"{left} to {right}", short(d.between, 3)],
@@ -95,7 +136,7 @@ def _distances(comparison: Comparison) -> str:
     return align([title, ""], rows)
 
 
-def _words(comparison: Comparison) -> list[str]:
+def _words(comparison: ComparisonFacts) -> list[str]:
     """What stands out."""
     left, right = comparison.left, comparison.right
     words = [_apart(comparison.table, f"{left.label} and {right.label}")]

@@ -73,8 +73,10 @@ def bin_band(simulations: int, shares: Array, level: float) -> tuple[Counts, Cou
 
     The counts are Binomial(N, share), and outside with a chance of ``level`` at most.
     """
-    below = _binomial(simulations, shares).cumsum(1)
-    return (below > level / 2).argmax(1), (below >= 1 - level / 2).argmax(1)
+    from scipy.stats import binom  # here and below, since it takes a second to import
+
+    low, high = binom.interval(1 - level, simulations, shares)
+    return low.astype(np.int64), high.astype(np.int64)
 
 
 def holm(p_values: Array) -> Array:
@@ -94,8 +96,10 @@ def holm(p_values: Array) -> Array:
 @cache
 def _tails(n: int, draws: int) -> Array:
     """Twice the smaller tail probability of each count of ranks below k: (L, N + 1)."""
-    mass = _binomial(n, np.arange(1, draws + 1) / (draws + 1))
-    below, above = mass.cumsum(1), mass[:, ::-1].cumsum(1)[:, ::-1]
+    from scipy.stats import binom
+
+    count, share = np.arange(n + 1), np.arange(1, draws + 1)[:, None] / (draws + 1)
+    below, above = binom.cdf(count, n, share), binom.sf(count - 1, n, share)
     tails: Array = np.minimum(2 * np.minimum(below, above), 1)
     return tails
 
@@ -106,9 +110,11 @@ def _stays_inside(inside: NDArray[np.bool_]) -> Array:
     Numbers of ranks of one value are multinomial: Poisson variables of mean N / (L + 1), given
     that they add up to N. The increments of the counts are then alike and independent.
     """
+    from scipy.stats import poisson
+
     bands, draws, width = inside.shape
     n = width - 1
-    jump = _poisson(n / (draws + 1), n)
+    jump = poisson.pmf(np.arange(width), n / (draws + 1))
     jumps = [(int(i), jump[i]) for i in (jump > NEGLIGIBLE).nonzero()[0]]
     mass = np.zeros((bands, width))
     mass[:, 0] = 1
@@ -117,26 +123,5 @@ def _stays_inside(inside: NDArray[np.bool_]) -> Array:
         for i, chance in jumps:
             moved[:, i:] += mass[:, : width - i] * chance
         mass = moved * inside[:, k]
-    chances: Array = mass @ jump[::-1] / _poisson(n, n)[n]
+    chances: Array = mass @ jump[::-1] / poisson.pmf(n, n)
     return chances
-
-
-def _binomial(n: int, p: Array) -> Array:
-    """The chances of 0, ..., n under binomial laws of p (m), between 0 and 1: (m, n + 1)."""
-    count, factorial = np.arange(n + 1), _log_factorials(n)
-    choose = factorial[n] - factorial - factorial[::-1]
-    odds = count * np.log(p)[:, None] + (n - count) * np.log1p(-p)[:, None]
-    chances: Array = np.exp(choose + odds)
-    return chances
-
-
-def _poisson(mean: float, most: int) -> Array:
-    """The chances of 0, ..., ``most`` under a Poisson law."""
-    chances: Array = np.exp(np.arange(most + 1) * np.log(mean) - mean - _log_factorials(most))
-    return chances
-
-
-def _log_factorials(n: int) -> Array:
-    """log 0!, ..., log n!."""
-    logs: Array = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
-    return logs

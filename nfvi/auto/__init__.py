@@ -1,10 +1,11 @@
 """NFVI("auto"): the climb from Gaussians to learned flows."""
 
 from nfvi.auto.budget import Budget
-from nfvi.auto.climb import AUTO, climb
+from nfvi.auto.climb import AUTO, ClimbArguments, climb
 
 __all__ = [
     "AUTO",
     "Budget",
+    "ClimbArguments",
     "climb",
 ]

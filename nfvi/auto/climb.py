@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
+from nfvi.auto.budget import Budget
 from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.particle_flow import learn_from_particles
@@ -31,10 +32,7 @@ from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, Stop, Trainer, TrainState, build_trainer
 
-if TYPE_CHECKING:
-    from nfvi.auto.budget import Budget
-
-__all__ = ["AUTO", "Climb", "climb"]
+__all__ = ["AUTO", "Climb", "ClimbArguments", "climb"]
 
 AUTO = "auto"
 # (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
@@ -61,10 +59,11 @@ class ClimbOver(Exception):  # noqa: N818 (an end, and no error)
         self.reason, self.cut = reason, cut
 
 
-class Climb:
-    """One climb on one target.
+@dataclass(frozen=True, eq=False)
+class ClimbArguments:
+    """What is climbed, with what, and how far.
 
-    Args:
+    Attributes:
         target: log p.
         seed: fixes everything but what a budget in seconds cuts off.
         dtype: of the guides.
@@ -74,20 +73,28 @@ class Climb:
         settings: what a fit keeps of its target and dtype.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        seed: int,
-        dtype: torch.dtype,
-        device: torch.device | str | None,
-        budget: Budget,
-        callbacks: Sequence[CallbackLike],
-        settings: dict[str, Any],
-    ) -> None:
-        self.target, self.seed, self.dtype = target, seed, dtype
-        self.callbacks, self.settings = callbacks, settings
-        self.generator = torch.Generator(device or "cpu").manual_seed(seed)
-        self.record = Record(target, seed, budget, settings)
+    target: Target
+    seed: int
+    dtype: torch.dtype
+    device: torch.device | str | None = None
+    budget: Budget = field(default_factory=Budget)
+    callbacks: Sequence[CallbackLike] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Climb:
+    """One climb on one target.
+
+    Args:
+        arguments: what is climbed, with what, and how far.
+    """
+
+    def __init__(self, arguments: ClimbArguments) -> None:
+        target, seed, settings = arguments.target, arguments.seed, arguments.settings
+        self.target, self.seed, self.dtype = target, seed, arguments.dtype
+        self.callbacks, self.settings = arguments.callbacks, settings
+        self.generator = torch.Generator(arguments.device or "cpu").manual_seed(seed)
+        self.record = Record(target, seed, arguments.budget, settings)
 
     def run(self) -> ClimbOver:
         """Climb to the end, and say why that was.
@@ -256,15 +263,7 @@ class Climb:
             raise ClimbOver(f"{last} gained no more than {max(gain, 0.0):.4f} nats")
 
 
-def climb(
-    target: Target,
-    seed: int,
-    dtype: torch.dtype,
-    device: torch.device | str | None,
-    budget: Budget,
-    callbacks: Sequence[CallbackLike],
-    settings: dict[str, Any],
-) -> tuple[Tried, ClimbPath, str]:
+def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:
     """The best guide that a climb finds, its path, and how it ended; see :class:`Climb`.
 
     Returns:
@@ -274,12 +273,12 @@ def climb(
     Raises:
         FitError: not one guide with a finite ELBO was found.
     """
-    whole = Climb(target, seed, dtype, device, budget, callbacks, settings)
+    whole = Climb(arguments)
     end = whole.run()
     path = whole.record.path(end.reason)
     found = whole.record.tried[path.best]
     if not math.isfinite(found.diagnostics.elbo):
-        raise FitError(nothing_finite(target), parts(found.guide)[0])
+        raise FitError(nothing_finite(whole.target), parts(found.guide)[0])
     return found, path, end.reason if end.cut else AUTO
 
 

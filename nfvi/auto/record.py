@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from nfvi.auto.budget import Budget
 from nfvi.fit import (
     KHAT_LIMIT,
     ClimbPath,
@@ -26,9 +27,6 @@ from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target
 from nfvi.training import History, Plan, Trainer
-
-if TYPE_CHECKING:
-    from nfvi.auto.budget import Budget
 
 __all__ = ["CLOSE", "Record", "Tried", "described", "score_of"]
 

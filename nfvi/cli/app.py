@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-import nfvi
+from nfvi._version import __version__
 from nfvi.cli.data import fit_data
 from nfvi.cli.options import failures_in_words
 from nfvi.cli.run import Request, run
@@ -33,7 +33,7 @@ GUIDE, FITTING, NUTS, RESULT = "The guide", "The fit", "NUTS beside it", "Result
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nfvi {nfvi.__version__}")
+        typer.echo(f"nfvi {__version__}")
         raise typer.Exit
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
-from nfvi.auto import AUTO, Budget, climb
+from nfvi.auto import AUTO, Budget, ClimbArguments, climb
 from nfvi.errors import FormulaError
 from nfvi.fit import Fit
-from nfvi.inference.target import target_dtype
+from nfvi.inference.arguments import FitArguments
+from nfvi.inference.guide_spec import GuideSpec
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, Checkpoint
-
-if TYPE_CHECKING:
-    from nfvi.inference.nfvi import NFVI
 
 __all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_guide_options"]
 
@@ -24,38 +21,38 @@ def is_auto(formula: object) -> bool:
     return isinstance(formula, str) and formula.strip().lower() == AUTO
 
 
-def refuse_data(nfvi: NFVI) -> None:
+def refuse_data(spec: GuideSpec) -> None:
     """Refuse to climb towards data.
 
     Raises:
         FormulaError: the formula is "auto".
     """
-    if nfvi.formula == AUTO:
+    if spec.formula == AUTO:
         raise FormulaError(
             'NFVI("auto") climbs towards a target, not towards data; name a formula for data, such'
             ' as NFVI("nsf*3").fit_data(x)'
         )
 
 
-def refuse_guide_options(nfvi: NFVI) -> None:
+def refuse_guide_options(spec: GuideSpec) -> None:
     """Refuse what "auto" chooses by itself.
 
     Raises:
         ValueError: a base or a jitter was given.
     """
-    if str(nfvi.base) != "normal":
+    if str(spec.base) != "normal":
         raise ValueError(
-            f'base={str(nfvi.base)!r}: NFVI("auto") chooses it, and starts from Gaussians; leave'
+            f'base={str(spec.base)!r}: NFVI("auto") chooses it, and starts from Gaussians; leave'
             " base= out"
         )
-    if nfvi.jitter is not None:
-        raise ValueError(f'jitter={nfvi.jitter!r}: NFVI("auto") chooses it; leave jitter= out')
+    if spec.jitter is not None:
+        raise ValueError(f'jitter={spec.jitter!r}: NFVI("auto") chooses it; leave jitter= out')
 
 
 def auto_fit(
-    nfvi: NFVI,
+    spec: GuideSpec,
     target: Target,
-    given: dict[str, Any],
+    arguments: FitArguments,
     budget: Budget | float | None,
     callbacks: Sequence[CallbackLike],
     started: float,
@@ -63,9 +60,9 @@ def auto_fit(
     """The fit of the best rung of a climb.
 
     Args:
-        nfvi: for seed, dtype and device.
+        spec: for seed, dtype and device.
         target: log p.
-        given: the other arguments of ``fit``, none of which may be set.
+        arguments: the other arguments of ``fit``, none of which may be set.
         budget: as for :meth:`nfvi.NFVI.fit`.
         callbacks: for every rung.
         started: when the fit began, by ``time.perf_counter``.
@@ -75,15 +72,18 @@ def auto_fit(
         FitError: no guide with a finite ELBO was found.
     """
     limits = Budget.of(budget)
-    _refuse(given, callbacks)
-    dtype, seed = target_dtype(nfvi, target), nfvi._fresh_seed()
-    settings = {
-        **nfvi._settings(target.dim, dtype),
-        "target": target.name,
-        "named": target.named,
-        "init": AUTO,
-    }
-    found, path, stopped = climb(target, seed, dtype, nfvi.device, limits, callbacks, settings)
+    _refuse(arguments, callbacks)
+    found, path, stopped = climb(
+        ClimbArguments(
+            target,
+            seed=spec.fresh_seed(),
+            dtype=spec.target_dtype(target),
+            device=spec.device,
+            budget=limits,
+            callbacks=callbacks,
+            settings=spec.target_settings(target, AUTO),
+        )
+    )
     if found.trainer is not None:
         found.trainer.gradient_evaluations = path.gradient_evaluations
         found.trainer.batched_evaluations = path.batched_evaluations
@@ -103,8 +103,8 @@ def auto_fit(
     )
 
 
-def _refuse(given: dict[str, Any], callbacks: Sequence[CallbackLike]) -> None:
-    chosen = [name for name, value in given.items() if value is not None]
+def _refuse(arguments: FitArguments, callbacks: Sequence[CallbackLike]) -> None:
+    chosen = arguments.given()
     if chosen:
         raise ValueError(
             f'{chosen[0]}= is chosen by NFVI("auto"): leave it out, or name a formula; budget='

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
 
 from nfvi.density import (
@@ -20,96 +18,91 @@ from nfvi.density import (
     make_rows,
     split_data,
 )
-from nfvi.inference.target import check_optimizer
-from nfvi.training import OptimizerSpec, restore
+from nfvi.inference.arguments import DataArguments
+from nfvi.inference.guide_spec import GuideSpec
+from nfvi.inference.saved_run import SavedRun
+from nfvi.training import OptimizerSpec
 
-if TYPE_CHECKING:
-    from nfvi.inference.nfvi import NFVI
-
-__all__ = ["data_fit"]
+__all__ = ["data_fit", "resumed_data_fit"]
 
 FRACTION = 0.1
 
 
-def data_fit(
-    nfvi: NFVI,
-    data: Data,
-    validation: Any,
-    standardize: bool,
-    given: dict[str, Any],
-    optimizer: OptimizerSpec,
-) -> Running:
-    """A fit to data that is ready to run, from the arguments of :meth:`nfvi.NFVI.fit_data`.
+def data_fit(spec: GuideSpec, data: Data, arguments: DataArguments) -> Running:
+    """A new fit to data that is ready to run.
 
     Raises:
-        ValueError: an argument is wrong, or another than that of the checkpoint.
+        ValueError: an argument is wrong.
     """
-    if nfvi._checkpoint is not None:
-        return _resumed(nfvi, data, validation, standardize, given, optimizer)
-    seed = nfvi._fresh_seed()
-    split = split_data(data, validation, seed)
-    if given["batch_size"] is None:
-        given = {**given, "batch_size": data.batch_size}
+    seed = spec.fresh_seed()
+    split = split_data(data, arguments.validation, seed)
+    batch_size = data.batch_size if arguments.batch_size is None else arguments.batch_size
     plan = data_plan(
-        len(split.train), standardize=standardize, optimizer=optimizer, seed=seed, **given
+        len(split.train),
+        epochs=arguments.epochs,
+        batch_size=batch_size,
+        patience=arguments.patience,
+        standardize=arguments.standardize,
+        optimizer=arguments.optimizer,
+        lr=arguments.lr,
+        seed=seed,
     )
-    return _running(nfvi, split, plan, fraction_of(validation), optimizer)
+    return _running(spec, split, plan, fraction_of(arguments.validation), arguments.optimizer)
 
 
-def _resumed(
-    nfvi: NFVI,
-    data: Data,
-    validation: Any,
-    standardize: bool,
-    given: dict[str, Any],
-    optimizer: OptimizerSpec,
+def resumed_data_fit(
+    spec: GuideSpec, data: Data, arguments: DataArguments, saved: SavedRun
 ) -> Running:
-    if nfvi._checkpoint is None:
-        raise ValueError("nothing to resume from")
-    tensors, values = nfvi._checkpoint
-    if "fingerprint" not in values:
+    """A fit to data that goes on from a checkpoint.
+
+    Raises:
+        ValueError: the data or an argument are others than those of the checkpoint.
+    """
+    values = saved.values
+    if not saved.of_data:
         raise ValueError(
             "the checkpoint is of a fit to a target; go on with NFVI.resume(path).fit(target)"
         )
-    plan = DataPlan.from_dict(values)
-    fraction, before = fraction_of(validation), values["validation"]
-    refused = [name for name, value in given.items() if value is not None]
-    refused += ["standardize"] if standardize not in (True, plan.standardize) else []
-    refused += (
-        ["validation"]
-        if None not in (fraction, before)
-        and fraction
-        not in (
-            FRACTION,
-            before,
-        )
-        else []
-    )
+    plan, before = DataPlan.from_dict(values), values["validation"]
+    refused = _refused(arguments, plan, before)
     if refused:
         raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit_data()")
-    split = split_data(data, validation if before is None else before, plan.seed)
+    split = split_data(data, arguments.validation if before is None else before, plan.seed)
     if fingerprint(split) != values["fingerprint"]:
         raise ValueError(
             f"these are not the data of the checkpoint, {values['rows']:,} rows to train on and"
             f" {values['held_out']:,} held out, in that order and with those weights and contexts:"
             " pass the same x, weights=, context= and held-out data"
         )
-    running = _running(nfvi, split, plan, before, optimizer)
-    check_optimizer(running.trainer, values, "fit_data()")
-    restore(running.trainer, tensors, values)
+    running = _running(spec, split, plan, before, arguments.optimizer)
+    saved.continue_in(running.trainer, "fit_data()")
     return running
 
 
+def _refused(arguments: DataArguments, plan: DataPlan, before: float | None) -> list[str]:
+    """The arguments that differ from those of a checkpoint, which held out ``before`` of the rows.
+
+    The default fraction is no word against another one; held-out data themselves (no fraction)
+    are told apart by the fingerprint.
+    """
+    fraction = fraction_of(arguments.validation)
+    refused = arguments.given()
+    refused += ["standardize"] if arguments.standardize not in (True, plan.standardize) else []
+    if None not in (fraction, before) and fraction not in (FRACTION, before):
+        refused.append("validation")
+    return refused
+
+
 def _running(
-    nfvi: NFVI, split: Split, plan: DataPlan, fraction: float | None, optimizer: OptimizerSpec
+    spec: GuideSpec, split: Split, plan: DataPlan, fraction: float | None, optimizer: OptimizerSpec
 ) -> Running:
     train = split.train
-    dtype = nfvi.dtype or (train.kind if train.tensor else None) or torch.get_default_dtype()
+    dtype = spec.dtype_or(train.kind if train.tensor else None)
     units = Standardization.of(train, wanted=plan.standardize)
-    like = torch.empty(0, dtype=dtype, device=nfvi.device)
+    like = torch.empty(0, dtype=dtype, device=spec.device)
     dim, context_dim = train.x.shape[1], 0 if train.context is None else train.context.shape[1]
     settings = {
-        **nfvi._settings(dim, dtype),
+        **spec.settings(dim, dtype),
         "context_dim": context_dim,
         "columns": train.columns,
         "draws": str(train.kind or dtype).removeprefix("torch."),
@@ -119,7 +112,7 @@ def _running(
         "fingerprint": fingerprint(split),
     }
     trainer = build_data_trainer(
-        lambda generator: nfvi._guide(dim, dtype, generator, context_dim),
+        lambda generator: spec.guide(dim, dtype, generator, context_dim),
         make_rows(train, units, like),
         units.log_scale,
         plan,

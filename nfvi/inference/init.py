@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from nfvi.errors import TargetError
 from nfvi.fit import Approximation, Fit
 from nfvi.guides import Guide, Placement, header_of_guide, parts
+from nfvi.inference.guide_spec import GuideSpec
 from nfvi.starts import FULL_RANK_LIMIT, StartName, find_start
 from nfvi.targets import Target, log_prob_and_score
 
-if TYPE_CHECKING:
-    from nfvi.inference.nfvi import NFVI
-
-__all__ = ["Beginning", "Init", "read_init", "resumed_init"]
+__all__ = ["WORDS", "Beginning", "Init", "read_init", "resumed_init"]
 
 Init: TypeAlias = str | Fit | Tensor | Mapping[str, Any] | Any
 WORDS = (*get_args(StartName), "zeros")
@@ -51,7 +49,7 @@ class Beginning:
     batched_evaluations: int = 0
     gradient_evaluations: int = 0
 
-    def found(self, nfvi: NFVI, target: Target, dtype: torch.dtype, seed: int) -> Beginning:
+    def found(self, spec: GuideSpec, target: Target, seed: int) -> Beginning:
         """The same with its start found, where there was one to find.
 
         Raises:
@@ -60,27 +58,26 @@ class Beginning:
         if self.search is None:
             return self
         # Another stream than those of the guides, the ranking, the diagnostics and the mixture.
-        generator = torch.Generator(nfvi.device).manual_seed(seed + 3)
-        start = find_start(target, self.search, generator, dtype)
+        generator = torch.Generator(spec.device).manual_seed(seed + 3)
+        start = find_start(target, self.search, generator, spec.target_dtype(target))
         return replace(
             self,
             label=f"auto ({start.name})" if self.search == "auto" else self.label,
             search=None,
-            placement=start.placement(nfvi.base.sd),
+            placement=start.placement(spec.base.sd),
             batched_evaluations=start.iterations,
             gradient_evaluations=start.gradient_evaluations,
         )
 
-    def guides(
-        self, nfvi: NFVI, dim: int, dtype: torch.dtype
-    ) -> Callable[[torch.Generator], Guide]:
+    def guides(self, spec: GuideSpec, target: Target) -> Callable[[torch.Generator], Guide]:
         """A function that makes the guide of the next restart from a generator."""
+        dim, dtype = target.dim, spec.target_dtype(target)
         sources = cycle(self.sources or (None,))
 
         def make(generator: torch.Generator) -> Guide:
             source = next(sources)
             placement = self.placement if source is None else source.placement
-            guide = nfvi._guide(dim, dtype, generator, placement=placement)
+            guide = spec.guide(dim, dtype, generator, placement=placement)
             if source is not None:
                 guide.load_state_dict(source.state_dict())
             return guide
@@ -88,7 +85,7 @@ class Beginning:
         return make
 
 
-def read_init(nfvi: NFVI, target: Target, init: Init, dtype: torch.dtype) -> Beginning:
+def read_init(spec: GuideSpec, target: Target, init: Init) -> Beginning:
     """Read ``init=`` of :meth:`nfvi.NFVI.fit`; nothing is fitted yet.
 
     Raises:
@@ -97,16 +94,16 @@ def read_init(nfvi: NFVI, target: Target, init: Init, dtype: torch.dtype) -> Beg
     if init is None:
         return Beginning()
     if isinstance(init, str):
-        return _of_word(nfvi, init)
+        return _of_word(spec, init)
     if isinstance(init, Approximation):
-        return _of_fit(nfvi, target, init)
-    point = _sites(nfvi, target, init) if isinstance(init, Mapping) else _point(nfvi, init)
+        return _of_fit(spec, target, init)
+    point = _sites(spec, target, init) if isinstance(init, Mapping) else _point(spec, init)
     if point.shape != (target.dim,):
         raise ValueError(
             f"init= is a point of shape {tuple(point.shape)}, and {target.name!r} takes"
             f" ({target.dim},); init takes {ACCEPTED}"
         )
-    log_p, gradient = log_prob_and_score(target, point.to(dtype).unsqueeze(0))
+    log_p, gradient = log_prob_and_score(target, point.to(spec.target_dtype(target)).unsqueeze(0))
     if not bool(log_p.isfinite().all() & gradient.isfinite().all()):
         raise ValueError(
             f"init= is the point {point.tolist()}, at which the log-density of {target.name!r} or"
@@ -122,19 +119,19 @@ def resumed_init(target: Target, values: dict[str, Any]) -> Beginning:
     return Beginning(values.get("init", "zeros"), placement=placement)
 
 
-def _of_word(nfvi: NFVI, word: str) -> Beginning:
+def _of_word(spec: GuideSpec, word: str) -> Beginning:
     if word not in WORDS:
         raise ValueError(f"init= got {word!r}; it takes {ACCEPTED}")
     if word == "zeros":
         return Beginning()
     try:
-        nfvi.base.sd  # noqa: B018
+        spec.base.sd  # noqa: B018
     except NotImplementedError as error:
         raise ValueError(f"init={word!r} needs the spread of the base: {error}") from error
     return Beginning(word, search=word)  # type: ignore[arg-type]
 
 
-def _of_fit(nfvi: NFVI, target: Target, fit: Approximation) -> Beginning:
+def _of_fit(spec: GuideSpec, target: Target, fit: Approximation) -> Beginning:
     """Copies of its guides where they are of the same form, else its mean and covariance."""
     if fit.dim != target.dim:
         raise TargetError(
@@ -144,9 +141,9 @@ def _of_fit(nfvi: NFVI, target: Target, fit: Approximation) -> Beginning:
     guides = parts(fit.guide)
     first = header_of_guide(guides[0])
     alike = all(header_of_guide(guide) == first for guide in guides)
-    if alike and (first["formula"], first["base"]) == (str(nfvi.formula), str(nfvi.base)):
+    if alike and (first["formula"], first["base"]) == (str(spec.formula), str(spec.base)):
         return Beginning("fit", sources=guides)
-    placement = _moments(fit, nfvi.base.sd).to(nfvi.device)
+    placement = _moments(fit, spec.base.sd).to(spec.device)
     return Beginning("fit (mean and covariance)", placement=placement)
 
 
@@ -168,17 +165,17 @@ def _moments(fit: Approximation, base_sd: float) -> Placement:
     return Placement(mean, sd / base_sd if int(info) else sd.unsqueeze(1) * lower / base_sd)
 
 
-def _point(nfvi: NFVI, init: Any) -> Tensor:
+def _point(spec: GuideSpec, init: Any) -> Tensor:
     try:
-        return torch.as_tensor(init, dtype=torch.float64, device=nfvi.device).detach()
+        return torch.as_tensor(init, dtype=torch.float64, device=spec.device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         got = f"a {type(init).__name__}" if isinstance(init, nn.Module) else repr(init)
         raise ValueError(f"init= got {got}; it takes {ACCEPTED}") from error
 
 
-def _value(nfvi: NFVI, site: str, value: Any) -> Tensor:
+def _value(spec: GuideSpec, site: str, value: Any) -> Tensor:
     try:
-        return _point(nfvi, value)
+        return _point(spec, value)
     except ValueError as error:
         raise ValueError(
             f"init= got a dict of sites, in which site {site!r} is {value!r}: give a number, an"
@@ -186,7 +183,7 @@ def _value(nfvi: NFVI, site: str, value: Any) -> Tensor:
         ) from error
 
 
-def _sites(nfvi: NFVI, target: Target, init: Mapping[str, Any]) -> Tensor:
+def _sites(spec: GuideSpec, target: Target, init: Mapping[str, Any]) -> Tensor:
     unconstrain: Callable[..., Tensor] | None = getattr(target, "unconstrain", None)
     if unconstrain is None:
         raise ValueError(
@@ -194,6 +191,6 @@ def _sites(nfvi: NFVI, target: Target, init: Mapping[str, Any]) -> Tensor:
             f" ({target.dim},)"
         )
     try:
-        return unconstrain({name: _value(nfvi, name, value) for name, value in init.items()})
+        return unconstrain({name: _value(spec, name, value) for name, value in init.items()})
     except TargetError as error:
         raise TargetError(f"init= got a dict of sites: {error}") from error

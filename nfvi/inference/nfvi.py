@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,14 +13,17 @@ from nfvi.auto import Budget
 from nfvi.density import DensityFit, read_data
 from nfvi.fit import Fit
 from nfvi.formula import Formula
-from nfvi.guides import Base, Guide, Placement, make_base
+from nfvi.guides import Base, Guide, make_base
+from nfvi.inference.arguments import DataArguments, FitArguments, check_callbacks
 from nfvi.inference.auto import AUTO, auto_fit, is_auto, refuse_data, refuse_guide_options
-from nfvi.inference.data import data_fit
+from nfvi.inference.data import data_fit, resumed_data_fit
+from nfvi.inference.guide_spec import GuideSpec
 from nfvi.inference.init import Init
-from nfvi.inference.target import target_dtype, target_trainer
+from nfvi.inference.saved_run import SavedRun
+from nfvi.inference.target import resumed_target_trainer, target_trainer
 from nfvi.targets import Target, as_target
 from nfvi.training import Anneal, CallbackLike, OptimizerSpec, with_progress
-from nfvi.utils import check_dtype, check_whole, common_dim, read_file, usable_device
+from nfvi.utils import check_dtype, check_whole, common_dim, usable_device
 
 __all__ = ["NFVI"]
 
@@ -73,11 +75,16 @@ class NFVI:
         self.jitter, self.seed, self.dtype = jitter, seed, dtype
         self.device = usable_device("device", device)
         if self.formula == AUTO:
-            refuse_guide_options(self)
-        self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+            refuse_guide_options(self.spec)
+        self._saved: SavedRun | None = None
 
     def __repr__(self) -> str:
         return f"NFVI({str(self.formula)!r}, base={str(self.base)!r})"
+
+    @property
+    def spec(self) -> GuideSpec:
+        """What its guides are made from."""
+        return GuideSpec(self.formula, self.base, self.jitter, self.seed, self.dtype, self.device)
 
     @classmethod
     def resume(
@@ -97,7 +104,8 @@ class NFVI:
             FileNotFoundError: there is no such file.
             FitError: the file is truncated, not a checkpoint of nfvi, or of a newer version.
         """
-        tensors, values = read_file(path, "checkpoint", device)
+        saved = SavedRun.read(path, device)
+        values = saved.values
         nfvi = cls(
             values["formula"],
             base=values["base"],
@@ -105,7 +113,7 @@ class NFVI:
             dtype=getattr(torch, values["dtype"]),
             device=device,
         )
-        nfvi._checkpoint = tensors, values
+        nfvi._saved = saved
         return nfvi
 
     def fit(
@@ -207,18 +215,31 @@ class NFVI:
         """
         started = time.perf_counter()
         target = as_target(target, *args, dim=dim)
-        target.check(target_dtype(self, target), self.device)
-        _check_callbacks(callbacks)
-        given: dict[str, Any] = {"init": init, "steps": steps, "n_mc": n_mc, "restarts": restarts}
-        given |= {"combine": combine, "prune": prune, "anneal": anneal, "lr": lr, "draws": draws}
-        if self.formula == AUTO:
-            given |= {"gradient": gradient, "optimizer": optimizer}
-            return auto_fit(
-                self, target, given, budget, with_progress(callbacks, progress), started
-            )
+        spec, saved = self.spec, self._saved
+        target.check(spec.target_dtype(target), spec.device)
+        check_callbacks(callbacks)
+        arguments = FitArguments(
+            init=init,
+            steps=steps,
+            n_mc=n_mc,
+            restarts=restarts,
+            combine=combine,
+            prune=prune,
+            anneal=anneal,
+            lr=lr,
+            draws=draws,
+            gradient=gradient,
+            optimizer=optimizer,
+        )
+        if spec.formula == AUTO:
+            shown = with_progress(callbacks, progress)
+            return auto_fit(spec, target, arguments, budget, shown, started)
         if budget is not None:
             raise ValueError(f'budget={budget!r} is for NFVI("auto"); use steps= with a formula')
-        trainer = target_trainer(self, target, given, gradient, optimizer)
+        if saved is None:
+            trainer = target_trainer(spec, target, arguments)
+        else:
+            trainer = resumed_target_trainer(spec, target, arguments, saved)
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
 
     def fit_data(
@@ -267,11 +288,23 @@ class NFVI:
             FitError: the loss or its gradient was not finite 100 times in a row.
         """
         started = time.perf_counter()
-        refuse_data(self)
-        _check_callbacks(callbacks)
-        given = {"batch_size": batch_size, "epochs": epochs, "patience": patience, "lr": lr}
+        spec, saved = self.spec, self._saved
+        refuse_data(spec)
+        check_callbacks(callbacks)
         data = read_data(x, context, weights)
-        running = data_fit(self, data, validation, standardize, given, optimizer)
+        arguments = DataArguments(
+            validation=validation,
+            standardize=standardize,
+            batch_size=batch_size,
+            epochs=epochs,
+            patience=patience,
+            lr=lr,
+            optimizer=optimizer,
+        )
+        if saved is None:
+            running = data_fit(spec, data, arguments)
+        else:
+            running = resumed_data_fit(spec, data, arguments, saved)
         return DensityFit.from_running(running, callbacks, progress, started)
 
     def starting_guide(
@@ -300,55 +333,8 @@ class NFVI:
         size = common_dim(known)
         if size is None:
             raise ValueError("starting needs target= or dim=, since a formula has no dimension")
+        spec = self.spec
         # The generator of nfvi.training.setup.build_trainer: this is the first restart's start.
         generator = torch.Generator().manual_seed(seed if self.seed is None else self.seed)
-        return Guide(
-            self.formula,
-            size,
-            base=self.base,
-            jitter=self.jitter,
-            generator=generator,
-            dtype=self.dtype or getattr(target, "dtype", None),
-            device=self.device,
-        )
-
-    def _guide(
-        self,
-        dim: int,
-        dtype: torch.dtype,
-        generator: torch.Generator,
-        context_dim: int = 0,
-        placement: Placement | None = None,
-    ) -> Guide:
-        return Guide(
-            self.formula,
-            dim,
-            base=self.base,
-            context_dim=context_dim,
-            jitter=self.jitter,
-            placement=placement,
-            generator=generator,
-            dtype=dtype,
-            device=self.device,
-        )
-
-    def _settings(self, dim: int, dtype: torch.dtype) -> dict[str, Any]:
-        return {
-            "formula": str(self.formula),
-            "base": str(self.base),
-            "dtype": str(dtype).removeprefix("torch."),
-            "dim": dim,
-        }
-
-    def _fresh_seed(self) -> int:
-        return secrets.randbits(48) if self.seed is None else self.seed
-
-
-def _check_callbacks(callbacks: Sequence[CallbackLike]) -> None:
-    if not isinstance(callbacks, Sequence):
-        raise TypeError(f"callbacks= must be a list of callbacks, got {callbacks!r}")
-    for callback in callbacks:
-        if not callable(callback) or isinstance(callback, type):
-            raise TypeError(
-                f"callbacks= must hold functions of the state or callback objects, got {callback!r}"
-            )
+        own = None if target is None else getattr(target, "dtype", None)
+        return spec.guide(size, spec.dtype_or(own), generator)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Literal, TypeVar
 
 import torch
 
 from nfvi.errors import TargetError
-from nfvi.guides import header_of_guide
+from nfvi.guides import Guide, header_of_guide
+from nfvi.inference.arguments import FitArguments
+from nfvi.inference.guide_spec import GuideSpec
 from nfvi.inference.init import Beginning, read_init, resumed_init
+from nfvi.inference.saved_run import SavedRun
 from nfvi.targets import Target
 from nfvi.training import (
     CAP,
@@ -26,67 +29,100 @@ from nfvi.training import (
     default_restarts,
     find_learning_rate,
     is_adaptive,
-    restore,
     tempering_lengths,
 )
 from nfvi.utils import check_whole
 
-if TYPE_CHECKING:
-    from nfvi.inference.nfvi import NFVI
+__all__ = ["resumed_target_trainer", "target_trainer"]
 
-__all__ = ["check_optimizer", "target_dtype", "target_trainer"]
-
-
-def target_dtype(nfvi: NFVI, target: Target) -> torch.dtype:
-    """The dtype of a guide for a target."""
-    return nfvi.dtype or getattr(target, "dtype", None) or torch.get_default_dtype()
+T = TypeVar("T")
 
 
-def target_trainer(
-    nfvi: NFVI, target: Target, given: dict[str, Any], gradient: Any, optimizer: OptimizerSpec
-) -> Trainer:
-    """The trainer of a fit to a target, from the arguments of :meth:`nfvi.NFVI.fit`.
+def target_trainer(spec: GuideSpec, target: Target, arguments: FitArguments) -> Trainer:
+    """The trainer of a new fit to a target.
 
     Raises:
-        TargetError, ValueError: an argument is wrong, or another than that of the checkpoint.
+        TargetError, ValueError: an argument is wrong; nothing has been run then.
+        FitError: no start of the kind in ``init`` was found.
     """
-    if nfvi._checkpoint is not None:
-        return _resumed(nfvi, target, given, gradient, optimizer)
-    ends_itself = _is_auto("steps", given["steps"], "an integer of at least 1")
-    steps = STEPS if given["steps"] is None else CAP if ends_itself else given["steps"]
+    steps = _number("steps", arguments.steps, "an integer of at least 1", STEPS, auto=CAP)
     check_whole("steps", steps, 1)
-    dtype = target_dtype(nfvi, target)
-    beginning = read_init(nfvi, target, given["init"], dtype)
-    trial = nfvi._guide(target.dim, dtype, torch.Generator().manual_seed(0))
-    restarts = _restarts(given["restarts"], beginning, default_restarts(trial, target, optimizer))
-    # A guide that is fitted already is not to be flattened first.
-    anneal = False if given["anneal"] is None and beginning.sources else given["anneal"]
-    auto = _is_auto("lr", given["lr"], "a positive number")
-    default = default_learning_rate(trial) if optimizer is None else None
-    growing = _is_auto("n_mc", given["n_mc"], "an integer of at least 2")
-    n_mc = default_n_mc(target.dim) if given["n_mc"] is None else given["n_mc"]
-    plan = Plan(
-        steps=steps,
-        n_mc=FIRST if growing else n_mc,
-        lengths=tempering_lengths(anneal, restarts, NOMINAL_STEPS if ends_itself else steps),
-        gradient=default_gradient(trial) if gradient is None else gradient,
-        lr=default if given["lr"] is None or auto else given["lr"],
-        seed=nfvi._fresh_seed(),
-        draws="iid" if given["draws"] is None else given["draws"],
-        open_ended=ends_itself,
-        growing=growing,
-        adaptive=is_adaptive(given["anneal"]),
-        prune=False if given["prune"] is None else given["prune"],
-        combine="best" if given["combine"] is None else given["combine"],
-    )
-    if beginning.search is not None or auto:
-        _trainer(nfvi, target, plan, optimizer, beginning)  # what is wrong is said before all work
-    beginning = beginning.found(nfvi, target, dtype, plan.seed)
-    make = _with_ladder if auto else _trainer
-    trainer = make(nfvi, target, plan, optimizer, beginning)
+    beginning = read_init(spec, target, arguments.init)
+    trial = spec.guide(target.dim, spec.target_dtype(target), torch.Generator().manual_seed(0))
+    default = default_restarts(trial, target, arguments.optimizer)
+    restarts = _restarts(arguments.restarts, beginning, default)
+    plan = _plan(arguments, trial, beginning, steps, restarts, spec.fresh_seed())
+    searching = isinstance(arguments.lr, str)
+    if beginning.search is not None or searching:
+        # What is wrong is said before all work.
+        _trainer(spec, target, plan, arguments.optimizer, beginning)
+    beginning = beginning.found(spec, target, plan.seed)
+    make = _with_ladder if searching else _trainer
+    trainer = make(spec, target, plan, arguments.optimizer, beginning)
     trainer.gradient_evaluations += beginning.gradient_evaluations
     trainer.batched_evaluations += beginning.batched_evaluations
     return trainer
+
+
+def resumed_target_trainer(
+    spec: GuideSpec, target: Target, arguments: FitArguments, saved: SavedRun
+) -> Trainer:
+    """The trainer of a fit to a target that goes on from a checkpoint.
+
+    Raises:
+        TargetError, ValueError: the target or an argument is another than that of the checkpoint.
+    """
+    values = saved.values
+    if saved.of_data:
+        raise ValueError(
+            "the checkpoint is of a fit to data; go on with NFVI.resume(path).fit_data(x)"
+        )
+    # An optimiser is code, which a file does not hold: it is passed again.
+    refused = [name for name in arguments.given() if name not in ("gradient", "optimizer")]
+    refused += ["gradient"] if arguments.gradient not in (None, values["gradient"]) else []
+    if refused:
+        raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit()")
+    if target.dim != values["dim"]:
+        raise TargetError(
+            f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
+            f" {target.name!r} has dim={target.dim}; resume with the same target"
+        )
+    beginning = resumed_init(target, values)
+    trainer = _trainer(spec, target, Plan.from_dict(values), arguments.optimizer, beginning)
+    saved.continue_in(trainer, "fit()")
+    return trainer
+
+
+def _plan(
+    arguments: FitArguments,
+    trial: Guide,
+    beginning: Beginning,
+    steps: int,
+    restarts: int,
+    seed: int,
+) -> Plan:
+    """The plan of a new fit: its arguments, with defaults that suit a guide like ``trial``."""
+    anneal, ends_itself = arguments.anneal, isinstance(arguments.steps, str)
+    # A guide that is fitted already is not to be flattened first.
+    anneal = False if anneal is None and beginning.sources else anneal
+    rate = default_learning_rate(trial) if arguments.optimizer is None else None
+    lr = _number("lr", arguments.lr, "a positive number", rate, auto=rate)
+    least = "an integer of at least 2"
+    n_mc = _number("n_mc", arguments.n_mc, least, default_n_mc(trial.dim), auto=FIRST)
+    return Plan(
+        steps=steps,
+        n_mc=n_mc,
+        lengths=tempering_lengths(anneal, restarts, NOMINAL_STEPS if ends_itself else steps),
+        gradient=default_gradient(trial) if arguments.gradient is None else arguments.gradient,
+        lr=lr,
+        seed=seed,
+        draws="iid" if arguments.draws is None else arguments.draws,
+        open_ended=ends_itself,
+        growing=isinstance(arguments.n_mc, str),
+        adaptive=is_adaptive(arguments.anneal),
+        prune=False if arguments.prune is None else arguments.prune,
+        combine="best" if arguments.combine is None else arguments.combine,
+    )
 
 
 def _restarts(given: int | None, beginning: Beginning, default: int) -> int:
@@ -106,24 +142,26 @@ def _restarts(given: int | None, beginning: Beginning, default: int) -> int:
     return restarts
 
 
-def _is_auto(name: str, value: object, kind: str) -> bool:
-    """Whether an argument is the word "auto", and not another word.
+def _number(name: str, value: T | Literal["auto"] | None, kind: str, default: T, auto: T) -> T:
+    """An argument that may be the word "auto", or ``None`` for a default.
 
     Raises:
         ValueError: it is another word, or a truth value.
     """
+    if value is None:
+        return default
     if isinstance(value, str) and value == "auto":
-        return True
+        return auto
     if isinstance(value, str | bool):
         raise ValueError(f'{name} must be {kind} or "auto", got {value!r}')
-    return False
+    return value
 
 
 def _with_ladder(
-    nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec, beginning: Beginning
+    spec: GuideSpec, target: Target, plan: Plan, optimizer: OptimizerSpec, beginning: Beginning
 ) -> Trainer:
     """A trainer with the learning rate that a ladder finds from the start of the first restart."""
-    make = beginning.guides(nfvi, target.dim, target_dtype(nfvi, target))
+    make = beginning.guides(spec, target)
     start = make(torch.Generator().manual_seed(plan.seed))
     found = find_learning_rate(
         start,
@@ -132,63 +170,17 @@ def _with_ladder(
         gradient=plan.gradient,
         optimizer=optimizer,
     )
-    trainer = _trainer(nfvi, target, replace(plan, lr=found.lr), optimizer, beginning)
+    trainer = _trainer(spec, target, replace(plan, lr=found.lr), optimizer, beginning)
     trainer.gradient_evaluations = found.gradient_evaluations
     trainer.batched_evaluations = found.batched_evaluations
     return trainer
 
 
-def _resumed(
-    nfvi: NFVI, target: Target, given: dict[str, Any], gradient: Any, optimizer: OptimizerSpec
-) -> Trainer:
-    if nfvi._checkpoint is None:
-        raise ValueError("nothing to resume from")
-    tensors, values = nfvi._checkpoint
-    if "fingerprint" in values:
-        raise ValueError(
-            "the checkpoint is of a fit to data; go on with NFVI.resume(path).fit_data(x)"
-        )
-    refused = [name for name, value in given.items() if value is not None]
-    refused += ["gradient"] if gradient not in (None, values["gradient"]) else []
-    if refused:
-        raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit()")
-    if target.dim != values["dim"]:
-        raise TargetError(
-            f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
-            f" {target.name!r} has dim={target.dim}; resume with the same target"
-        )
-    beginning = resumed_init(target, values)
-    trainer = _trainer(nfvi, target, Plan.from_dict(values), optimizer, beginning)
-    check_optimizer(trainer, values, "fit()")
-    restore(trainer, tensors, values)
-    return trainer
-
-
-def check_optimizer(trainer: Trainer, values: dict[str, Any], door: str) -> None:
-    """Check that a trainer has the optimiser that a checkpoint was written with.
-
-    Raises:
-        ValueError: it has another.
-    """
-    if type(trainer.optimizer).__name__ != values["optimizer"]:
-        raise ValueError(
-            f"the checkpoint was written with optimizer={values['optimizer']}; pass the same"
-            f" optimizer= to {door}"
-        )
-
-
 def _trainer(
-    nfvi: NFVI, target: Target, plan: Plan, optimizer: OptimizerSpec, beginning: Beginning
+    spec: GuideSpec, target: Target, plan: Plan, optimizer: OptimizerSpec, beginning: Beginning
 ) -> Trainer:
-    dtype = target_dtype(nfvi, target)
-    settings = {
-        **nfvi._settings(target.dim, dtype),
-        "target": target.name,
-        "named": target.named,
-        "init": beginning.label,
-    }
-    make = beginning.guides(nfvi, target.dim, dtype)
-    trainer = build_trainer(make, target, plan, optimizer, settings)
+    settings = spec.target_settings(target, beginning.label)
+    trainer = build_trainer(beginning.guides(spec, target), target, plan, optimizer, settings)
     # What a guide must have to take up the numbers in a checkpoint.
     trainer.settings["placement"] = header_of_guide(trainer.ensemble.template)["placement"]
     return trainer

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
+from nfvi.targets.checks import Evaluate, isolated, probe_points, shape_text
 
-__all__ = ["Target"]
+__all__ = ["CheckedTarget", "Sampler", "Target"]
+
+Sampler: TypeAlias = Callable[[int, torch.Generator | None, torch.dtype, torch.device], Tensor]
 
 
 class Target(ABC):
@@ -21,6 +27,7 @@ class Target(ABC):
         log_normalizer: log ∫ exp(log p(z)) dz where it is known, else ``None``.
         named: whether the sites are those of a model; ``Fit.sample`` then returns a dict.
         batching: ``"loop"`` where a batch is evaluated point by point, which is slow.
+        dtype: that of the model behind it; ``None`` where there is no such thing.
     """
 
     dim: int
@@ -28,6 +35,8 @@ class Target(ABC):
     log_normalizer: float | None = None
     named: bool = False
     batching: str = "batch"
+    dtype: torch.dtype | None = None
+    _sampler: Sampler | None = None
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -50,7 +59,7 @@ class Target(ABC):
     @property
     def has_sampler(self) -> bool:
         """Whether :meth:`sample` gives exact draws."""
-        return False
+        return self._sampler is not None
 
     def sample(
         self,
@@ -63,8 +72,92 @@ class Target(ABC):
         """Exact independent draws (n, d).
 
         Raises:
-            TargetError: this target has no exact sampler.
+            TargetError: this target has no exact sampler, or one that returned another shape.
         """
-        raise TargetError(
-            f"target {self.name!r} has no exact sampler; use nuts(target) for draws from it"
-        )
+        if self._sampler is None:
+            raise TargetError(
+                f"target {self.name!r} has no exact sampler; use nuts(target) for draws from it"
+            )
+        draws = self._sampler(n, generator, dtype or torch.get_default_dtype(), _device(device))
+        if tuple(draws.shape) != (n, self.dim):
+            raise TargetError(
+                f"the sampler of {self.name!r} returned shape {shape_text(draws.shape)} "
+                f"in place of {shape_text((n, self.dim))}"
+            )
+        return draws
+
+
+class CheckedTarget(Target):
+    """A target that is tried out once for each dtype and device, and chooses how to be evaluated.
+
+    A subclass says on how many points, and chooses there.
+    """
+
+    def __init__(self) -> None:
+        self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
+        self._warned_of_loop = False
+
+    @abstractmethod
+    def _number_of_probes(self) -> int:
+        """How many points :meth:`_choose` is to see."""
+
+    @abstractmethod
+    def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
+        """A function of z like these points (n, d) -> (n,), in the dtype of z.
+
+        Returns:
+            The function, its ``batching``, and for a loop what a warning says of the reason.
+
+        Raises:
+            TargetError: there is none that is a log-density.
+        """
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density at points z (n, d): (n,), in the dtype of z, up to a constant.
+
+        Raises:
+            TargetError: z is not (n, d), or the first call finds the target unusable.
+        """
+        self._require_shape(z)
+        evaluate = self._evaluators.get((z.dtype, z.device))
+        if evaluate is None:
+            self.check(z.dtype, z.device)
+            evaluate = self._evaluators[z.dtype, z.device]
+        return evaluate(z)
+
+    def check(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Check the log-density on fixed points near the origin; :meth:`log_prob` does it once.
+
+        Args:
+            dtype: of z; default that of the model, if it has one, or else
+                ``torch.get_default_dtype()``.
+            device: of z; default ``torch.get_default_device()``.
+
+        Raises:
+            TargetError: the shape, dtype, values or gradient are not those of a log-density, or two
+                calls differ. The exception of the user's own code, if it raised one, is its
+                ``__cause__``.
+        """
+        dtype = dtype or self.dtype or torch.get_default_dtype()
+        points = probe_points(self._number_of_probes(), self.dim, dtype, _device(device))
+        with isolated():
+            evaluate, self.batching, reason = self._choose(points)
+        if self.batching == "loop" and not self._warned_of_loop:
+            self._warned_of_loop = True
+            warnings.warn(
+                f"{self.name!r} is evaluated one point at a time, which is slow, because {reason}",
+                stacklevel=3,
+            )
+        self._evaluators[dtype, points.device] = evaluate
+
+    def _require_shape(self, z: Tensor) -> None:
+        if z.dim() != 2 or z.shape[1] != self.dim:
+            raise TargetError(
+                f"{self.name!r} takes z of shape (n, {self.dim}); got {shape_text(z.shape)}"
+            )
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    return torch.get_default_device() if device is None else torch.device(device)

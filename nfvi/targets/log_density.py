@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -11,16 +10,14 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.base import Target
+from nfvi.targets.base import CheckedTarget, Sampler
 from nfvi.targets.batching import find_batching
-from nfvi.targets.checks import Evaluate, check_values, isolated, probe_points, shape_text
+from nfvi.targets.checks import Evaluate, check_values
 
 __all__ = ["LogDensity", "log_density"]
 
-Sampler = Callable[[int, torch.Generator | None, torch.dtype, torch.device], Tensor]
 
-
-class LogDensity(Target):
+class LogDensity(CheckedTarget):
     """An unnormalised log-density log p(z) on R^d from a function.
 
     The function is checked once for each dtype and device, at the first call of :meth:`log_prob`
@@ -60,6 +57,7 @@ class LogDensity(Target):
     ) -> None:
         if not callable(fn):
             raise TargetError(f"a log-density is a function of z; got {type(fn).__name__}")
+        super().__init__()
         self.fn = fn
         self.dim = _dimension(dim)
         self.name = name or _name_of(fn)
@@ -67,8 +65,6 @@ class LogDensity(Target):
         self._sampler = sampler
         self._batched = batched
         self._sign = 1
-        self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
-        self._warned = False
 
     @classmethod
     def from_potential(
@@ -109,95 +105,22 @@ class LogDensity(Target):
         """The same as :meth:`log_prob`, so that a decorated function can still be called."""
         return self.log_prob(z)
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density at points z (n, d): (n,), in the dtype of z, up to a constant.
-
-        Raises:
-            TargetError: z is not (n, d), or the first call finds the function unusable.
-        """
-        if z.dim() != 2 or z.shape[1] != self.dim:
-            raise TargetError(
-                f"{self.name!r} takes z of shape (n, {self.dim}); got {shape_text(z.shape)}"
-            )
-        evaluate = self._evaluators.get((z.dtype, z.device))
-        if evaluate is None:
-            self.check(z.dtype, z.device)
-            evaluate = self._evaluators[z.dtype, z.device]
-        return evaluate(z)
-
-    def check(
-        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> None:
-        """Check the function on fixed points of a dtype and device; :meth:`log_prob` does it once.
-
-        Args:
-            dtype: default ``torch.get_default_dtype()``.
-            device: default ``torch.get_default_device()``.
-
-        Raises:
-            TargetError: the shape, dtype, values or gradient are not those of a log-density. The
-                function's own exception, if it raised one, is its ``__cause__``.
-        """
-        dtype = dtype or torch.get_default_dtype()
-        device = torch.device(device) if device is not None else torch.get_default_device()
-        # As many points as dimensions would let a function of one point pass for one of a batch.
-        points = probe_points(3 if self.dim == 2 else 2, self.dim, dtype, device)
-        with isolated():
-            raw, batching, reason = find_batching(self.fn, points, self.name, self._batched)
-            evaluate = self._signed(raw)
-            returned = check_values(evaluate, points, self.name)
-        self.batching = batching
-        if batching == "loop":
-            self._warn_of_loop(reason)
-        self._evaluators[dtype, points.device] = (
-            evaluate if returned == dtype else _cast(evaluate, dtype)
-        )
-
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """``{"z": z}``: a bare log-density lives on R^d itself."""
         return {"z": z}
 
-    @property
-    def has_sampler(self) -> bool:
-        """Whether :meth:`sample` gives exact draws."""
-        return self._sampler is not None
+    def _number_of_probes(self) -> int:
+        # As many points as dimensions would let a function of one point pass for one of a batch.
+        return 3 if self.dim == 2 else 2
 
-    def sample(
-        self,
-        n: int,
-        *,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """Exact independent draws (n, d).
-
-        Raises:
-            TargetError: no sampler was given, or it returned another shape.
-        """
-        if self._sampler is None:
-            return super().sample(n, generator=generator, dtype=dtype, device=device)
-        dtype = dtype or torch.get_default_dtype()
-        device = torch.device(device) if device is not None else torch.get_default_device()
-        draws = self._sampler(n, generator, dtype, device)
-        if tuple(draws.shape) != (n, self.dim):
-            raise TargetError(
-                f"the sampler of {self.name!r} returned shape {shape_text(draws.shape)} "
-                f"in place of {shape_text((n, self.dim))}"
-            )
-        return draws
-
-    def _signed(self, raw: Evaluate) -> Evaluate:
-        return raw if self._sign == 1 else lambda z: -raw(z)
-
-    def _warn_of_loop(self, reason: str) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"{self.name!r} is evaluated one point at a time, which is slow, because "
-                f"torch.func.vmap cannot map it ({reason}); write it for a batch z (n, d) -> (n,)",
-                stacklevel=4,
-            )
+    def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
+        raw, batching, reason = find_batching(self.fn, points, self.name, self._batched)
+        evaluate = raw if self._sign == 1 else lambda z: -raw(z)
+        returned = check_values(evaluate, points, self.name)
+        if returned != points.dtype:
+            evaluate = _cast(evaluate, points.dtype)
+        why = f"torch.func.vmap cannot map it ({reason}); write it for a batch z (n, d) -> (n,)"
+        return evaluate, batching, why
 
 
 def log_density(

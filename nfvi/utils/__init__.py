@@ -1,5 +1,6 @@
 """What every floor may use: argument checks, files, text for a terminal, progress bars, ArviZ."""
 
+from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
 from nfvi.utils.arviz_functions import psislw, tail_length
 from nfvi.utils.caret import caret, character, choice, nearest, quote
@@ -17,11 +18,13 @@ from nfvi.utils.names import scalar_names
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
+from nfvi.utils.versions import show_versions
 
 __all__ = [
     "KHAT_LIMIT",
     "Posterior",
     "align",
+    "arviz_functions",
     "caret",
     "character",
     "check_dtype",
@@ -42,6 +45,7 @@ __all__ = [
     "read_file",
     "scalar_names",
     "short",
+    "show_versions",
     "tail_length",
     "to_inference_data",
     "to_sd",

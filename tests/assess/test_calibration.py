@@ -126,6 +126,7 @@ def test_failures_are_counted(stand_in):
         stand_in(2, fails=(1, 2))
 
 
+@pytest.mark.process_wide
 def test_ctrl_c_keeps_what_was_done(stand_in):
     found = stand_in(20, interrupts=(4,))
     assert found.indices == (0, 1, 2, 3) and found.simulations == 20
@@ -195,6 +196,7 @@ def test_ranks_do_not_depend_on_the_processes():
     assert two.ranks["weights"].shape == (4, 1)
 
 
+@pytest.mark.process_wide
 def test_ctrl_c_stops_the_processes_too():
     target = PyroTarget(eight_schools)
     settings = {"formula": "scale-loc", "base": "normal", "dtype": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from math import comb
 
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ def test_one_draw_is_a_fair_coin():
     """With L = 1, N = 6: the two-sided binomial test; 1 of 6 has 2 (1 + 6)/64."""
     ranks = np.array([[0, 0, 0], [1, 0, 1], [1, 0, 1], [1, 0, 0], [1, 0, 0], [1, 0, 1]])
     assert uniformity_p_values(ranks, 1) == pytest.approx([14 / 64, 2 / 64, 1.0], abs=1e-12)
+
+
+def test_many_ranks_keep_their_digits():
+    """With L = 1, N = 2 000: twice the tail of a Binomial(N, ½), summed in whole numbers."""
+    n, below = 2000, (900, 990, 1010)
+    ranks = np.stack([np.arange(n) >= count for count in below], 1).astype(int)
+    tails = [sum(comb(n, k) for k in range(min(c, n - c) + 1)) for c in below]
+    exact = [2 * tail / 2**n for tail in tails]
+    assert uniformity_p_values(ranks, 1) == pytest.approx(exact, abs=2e-12)
 
 
 def test_false_alarms_are_as_rare_as_the_level_says():

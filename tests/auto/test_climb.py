@@ -34,7 +34,7 @@ from nfvi import (
     calibrate,
     plots,
 )
-from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
+from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbArguments, ClimbOver
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import (
     TAILS,
@@ -291,7 +291,7 @@ def test_which_rung_is_kept(rungs, best):
 )
 def test_when_a_rung_is_good(limits, khat, gap, ends):
     """k-hat below 0.5 within 0.002 nats of the log evidence; later below 0.7 within 0.001."""
-    climb = Climb(NORMAL, 0, DTYPE, None, Budget(), (), {})
+    climb = Climb(ClimbArguments(NORMAL, 0, DTYPE))
     climb.record.rungs = [rung(-gap, khat)]
     with pytest.raises(ClimbOver, match="as good as can be told") if ends else nullcontext():
         climb._stop_if_good(limits=limits)
@@ -461,15 +461,17 @@ class TestHowItEnds:
         assert fit.stopped == fit.path.reason == "enough"
         assert fit.path[-1].steps == 3 == len(tracker)
 
-    def test_ctrl_c_keeps_the_best_so_far(self, python_handles_sigint):
+    @pytest.mark.process_wide
+    def test_ctrl_c_keeps_the_best_so_far(self):
         press = lambda state: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
         fit = climbed(CURVED, callbacks=[press])
         assert fit.stopped == fit.path.reason == "interrupted"
         assert fit.path[-1].steps == 1 and math.isfinite(fit.elbo)
         assert "interrupted; refine() goes on" in " ".join(str(fit).split())
 
+    @pytest.mark.process_wide
     @pytest.mark.parametrize(("call", "rungs"), [(5, 0), (-1, 2)], ids=["before", "between"])
-    def test_ctrl_c_outside_a_run(self, call, rungs, python_handles_sigint):
+    def test_ctrl_c_outside_a_run(self, call, rungs):
         """Before there is a guide it raises; while modes are looked for, it ends the climb."""
         calls = 0
         last = climbed(CURVED, budget=Budget(steps=1)).path[1].batched_evaluations + 20
@@ -513,14 +515,6 @@ class TestHowItEnds:
 
         with pytest.raises(FitError, match="found no guide with a finite ELBO for 'target'"):
             climbed(LogDensity(target, 3, name="target"))
-
-
-@pytest.fixture
-def python_handles_sigint():
-    """As in an interactive session, whatever the process that runs the tests was started with."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class TestGoingOn:
@@ -578,7 +572,9 @@ class TestWhatIsRefused:
             ({"budget": "3"}, "budget must be seconds over 0"),
             ({"budget": True}, "budget must be seconds over 0"),
             ({"budget": -1}, "budget must be seconds over 0"),
-            ({"callbacks": [Checkpoint("fit.ckpt")]}, "a Checkpoint holds one fit"),
+            pytest.param(
+                {"callbacks": [Checkpoint("fit.ckpt")]}, "a Checkpoint holds one fit", id="file"
+            ),
         ],
         ids=str,
     )

@@ -297,6 +297,7 @@ def test_without_matplotlib_the_rest_is_written(cli, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+@pytest.mark.process_wide
 def test_ctrl_c_keeps_the_fit(cli, tmp_path):
     (tmp_path / "stops.py").write_text(
         "import signal\ncalls = []\n\ndef f(z):\n    calls.append(1)\n"

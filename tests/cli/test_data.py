@@ -105,6 +105,7 @@ def test_without_matplotlib_the_rest_is_written(cli, tmp_path, monkeypatch):
     assert written == {"fit.safetensors", "scores.csv", "summary.txt"}
 
 
+@pytest.mark.process_wide
 def test_ctrl_c_keeps_the_fit(cli, monkeypatch):
     original = DensityFit.from_running.__func__
 

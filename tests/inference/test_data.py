@@ -409,8 +409,8 @@ OPTIONS = {"epochs": 6, "batch_size": 32}
 """51 steps of 270 rows."""
 
 
+@pytest.mark.process_wide
 def test_ctrl_c_keeps_what_was_fitted_and_refine_makes_up_the_rest():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     x, nfvi = rows(), NFVI("maf(hidden=[8])", seed=3)
     half = nfvi.fit_data(x, callbacks=[press_at(17)], **{**OPTIONS, "batch_size": 27, "epochs": 4})
     assert half.stopped == "interrupted" and half.steps == 17
@@ -418,7 +418,6 @@ def test_ctrl_c_keeps_what_was_fitted_and_refine_makes_up_the_rest():
     half.sample(5)
     half.refine(3)  # to step 47: the 23 that were left, and 7 of a new cycle
     assert half.steps == 47 and half.stopped == "steps"
-    signal.signal(signal.SIGINT, before)
     whole = nfvi.fit_data(x, batch_size=27, epochs=4)
     assert torch.equal(half.history.loss[:40], whole.history.loss)
 

@@ -409,6 +409,7 @@ def test_ctrl_c_keeps_what_is_finished():
     assert "Interrupted" in str(part)
 
 
+@pytest.mark.process_wide
 def test_a_real_signal_interrupts():
     timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
     timer.start()

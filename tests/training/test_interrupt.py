@@ -15,20 +15,14 @@ import torch
 from nfvi import NFVI, Callback, Checkpoint, Tracker
 from nfvi.training.interrupt import catch_interrupt
 
+pytestmark = pytest.mark.process_wide
+
 
 def target(z):
     return -0.5 * (z[..., 0] - z[..., 1] ** 2) ** 2 - 0.5 * z[..., 1] ** 2
 
 
 fit = partial(NFVI("planar*2", seed=2).fit, target, dim=2, steps=100, n_mc=16, restarts=2)
-
-
-@pytest.fixture(autouse=True)
-def python_handles_sigint():
-    """As in an interactive session, whatever the process that runs the tests was started with."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def press_at(*steps):

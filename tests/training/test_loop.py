@@ -161,6 +161,7 @@ class TestCallbacks:
         assert torch.equal(flat(fit()), flat(fit((Groups(),))))
 
 
+@pytest.mark.process_wide
 class TestInterrupt:
     """Ctrl-C returns the fit so far, and refine goes on bit for bit."""
 

@@ -130,6 +130,7 @@ class TestFit:
         assert whole.gradient_evaluations == resumed.gradient_evaluations
         assert whole.settings == resumed.settings
 
+    @pytest.mark.process_wide
     def test_ctrl_c_before_the_first_step(self) -> None:
         calls = []
 

@@ -42,8 +42,6 @@ def chains(rng) -> np.ndarray:
 
 def in_both(request, function):
     """What ``function`` gives with all of ArviZ installed, and with 0.x alone."""
-    if sys.version_info < (3, 11):
-        pytest.skip("ArviZ 1.x needs Python 3.11")
     both = function()
     request.getfixturevalue("only_arviz_0")
     return both, function()

@@ -67,7 +67,7 @@ def simulate(target: PyroTarget, seed: int) -> Simulation:
     Raises:
         TargetError: the model raised, or drew values that are not finite.
     """
-    program = target._program
+    program = target.program
     handler = _Simulate(program.params)
     try:
         with isolated(seed), handler:
@@ -84,7 +84,7 @@ def simulate(target: PyroTarget, seed: int) -> Simulation:
 
 def given_data(target: PyroTarget, data: Values) -> PyroTarget:
     """The same model with other data at its observed sites."""
-    program = target._program
+    program = target.program
     model: Callable[..., Any] = pyro.condition(program.model, data=dict(data))
     return PyroTarget(model, *program.args, name=target.name, **program.kwargs)
 

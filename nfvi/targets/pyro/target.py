@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +11,8 @@ from pyro.poutine.messenger import unwrap
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.base import Target
-from nfvi.targets.checks import Evaluate, fixed_randomness, isolated, probe_points, shape_text
+from nfvi.targets.base import CheckedTarget
+from nfvi.targets.checks import Evaluate, fixed_randomness
 from nfvi.targets.pyro.batching import map_deterministics
 from nfvi.targets.pyro.evaluator import checked_evaluator
 from nfvi.targets.pyro.handlers import Values
@@ -23,7 +22,7 @@ from nfvi.targets.pyro.sites import constrain_sites, unconstrain_sites
 __all__ = ["PyroTarget"]
 
 
-class PyroTarget(Target):
+class PyroTarget(CheckedTarget):
     """The posterior of a Pyro model's latent sites, log p(x, y) + log|det dx/dz|, up to a constant.
 
     The latent sites x, in the model's order, are put end to end in one vector z (d,), after each
@@ -59,6 +58,7 @@ class PyroTarget(Target):
         deterministic: names of the deterministic sites in :meth:`constrain`.
         subsamples: the indices (B,) kept for each plate that would draw its own.
         dtype: the widest in which the model itself draws a site.
+        program: the model and its arguments, with all that varies from run to run held fixed.
         batching: ``"vmap"``, ``"broadcast"`` or ``"loop"``, as the last check found.
 
     Raises:
@@ -85,65 +85,21 @@ class PyroTarget(Target):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
+        super().__init__()
         self.name = name or _name_of(model)
-        self._program, self.sites = read_program(self.name, model, args, kwargs)
+        self.program, self.sites = read_program(self.name, model, args, kwargs)
         self.dim = sum(site.size for site in self.sites.values())
-        self.dtype = functools.reduce(
+        self.dtype: torch.dtype = functools.reduce(
             torch.promote_types, (site.dtype for site in self.sites.values())
         )
-        self.deterministic = self._program.deterministic
-        self.subsamples = dict(self._program.subsamples)
+        self.deterministic = self.program.deterministic
+        self.subsamples = dict(self.program.subsamples)
         self.batching: str = "vmap"
-        self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
-        self._warned_of_loop = False
-        warn_of_constants(self.name, self._program)
+        warn_of_constants(self.name, self.program)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log p(x(z), y) + log|det dx/dz| at points z (n, d): (n,), in the dtype of z.
-
-        Raises:
-            TargetError: z is not (n, d), or the first call finds the model unusable.
-        """
-        self._require_shape(z)
-        evaluate = self._evaluators.get((z.dtype, z.device))
-        if evaluate is None:
-            self.check(z.dtype, z.device)
-            evaluate = self._evaluators[z.dtype, z.device]
-        return evaluate(z)
-
-    def check(
-        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> None:
-        """Choose how a batch is evaluated and check the log-density, as the first call does.
-
-        Args:
-            dtype: of z; default that in which the model draws its sites.
-            device: of z; default ``torch.get_default_device()``.
-
-        Raises:
-            TargetError: at fixed points near the origin the model raised, or its log-density is
-                not finite or differentiable, or not the same in two calls.
-        """
-        dtype = dtype or self.dtype
-        device = torch.device(device) if device is not None else torch.get_default_device()
-        points = probe_points(self._uncommon_size(), self.dim, dtype, device)
-        with isolated():
-            evaluate, self.batching, reason = checked_evaluator(
-                self._program, self.sites, self.dtype, points, self.name
-            )
-        if self.batching == "loop" and not self._warned_of_loop:
-            self._warned_of_loop = True
-            warnings.warn(
-                f"{self.name!r} is evaluated one point at a time, which is slow, because a batch "
-                f"of points does not go through it ({reason}); avoid .item(), writing into tensors "
-                "and branches on values in the model",
-                stacklevel=3,
-            )
-        self._evaluators[dtype, points.device] = evaluate
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """Latent and deterministic sites at points z (n, d), in the model's order.
@@ -156,11 +112,11 @@ class PyroTarget(Target):
         if self.deterministic:
             with fixed_randomness():
                 if self._collect is None:
-                    self._collect = map_deterministics(self._program, values)
+                    self._collect = map_deterministics(self.program, values)
                 values |= self._collect(values)
         return {
             name: values[name].to(z.dtype) if values[name].is_floating_point() else values[name]
-            for name in self._program.order
+            for name in self.program.order
         }
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -176,7 +132,7 @@ class PyroTarget(Target):
         Raises:
             TargetError: a site is missing, unknown, of another shape, or outside its support.
         """
-        unknown = [name for name in values if name not in self._program.order]
+        unknown = [name for name in values if name not in self.program.order]
         if unknown:
             raise TargetError(
                 f"{self.name!r} has no site {', '.join(unknown)}; its latent sites are "
@@ -184,16 +140,20 @@ class PyroTarget(Target):
             )
         return unconstrain_sites(self.sites, values)
 
-    def _require_shape(self, z: Tensor) -> None:
-        if z.dim() != 2 or z.shape[1] != self.dim:
-            raise TargetError(
-                f"{self.name!r} takes z of shape (n, {self.dim}); got {shape_text(z.shape)}"
-            )
-
-    def _uncommon_size(self) -> int:
-        """A number of trial points that is no dimension of a site, lest axes be mixed up."""
+    def _number_of_probes(self) -> int:
+        """A number that is no dimension of a site, lest axes be mixed up."""
         taken = {size for site in self.sites.values() for size in site.shape}
         return next(n for n in range(3, 1000) if n not in taken)
+
+    def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
+        evaluate, batching, reason = checked_evaluator(
+            self.program, self.sites, self.dtype, points, self.name
+        )
+        why = (
+            f"a batch of points does not go through it ({reason}); avoid .item(), writing into"
+            " tensors and branches on values in the model"
+        )
+        return evaluate, batching, why
 
 
 def _name_of(model: Callable[..., Any]) -> str:

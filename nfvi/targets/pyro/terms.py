@@ -46,7 +46,7 @@ def _trace(target: PyroTarget) -> Any:
     with isolated():
         origin = torch.zeros(1, target.dim, dtype=target.dtype, device="cpu")
         values, _ = constrain_sites(target.sites, origin)
-        return target._program.trace({name: value[0] for name, value in values.items()})
+        return target.program.trace({name: value[0] for name, value in values.items()})
 
 
 def _reason(node: Message) -> str:

@@ -204,6 +204,7 @@ def points(target: PyroTarget, n: int, dtype=torch.float64, seed: int = 1) -> to
 
 
 @pytest.mark.parametrize("model", ZOO, ids=lambda m: m.__name__)
+@pytest.mark.process_wide
 @pytest.mark.usefixtures("double")
 def test_density_is_pyros_plus_jacobians(model):
     target = PyroTarget(model)
@@ -220,6 +221,7 @@ def test_density_is_pyros_plus_jacobians(model):
             torch.testing.assert_close(value, trace.nodes[name]["value"], rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.process_wide
 @pytest.mark.usefixtures("double")
 def test_angle_has_a_finite_integral():
     """On the line, where torch puts it, the density of an angle is periodic."""
@@ -230,6 +232,7 @@ def test_angle_has_a_finite_integral():
     assert abs(integral - 1) < 1e-6
 
 
+@pytest.mark.process_wide
 @pytest.mark.parametrize("model", [eight_schools, simplex, correlation], ids=lambda m: m.__name__)
 def test_float32_agrees_with_float64(model):
     """A z narrower than the model's float64 data is evaluated in float64 and comes back float32."""
@@ -244,6 +247,7 @@ def test_float32_agrees_with_float64(model):
     assert all(value.dtype == torch.float32 for value in target.constrain(z.float()).values())
 
 
+@pytest.mark.process_wide
 @pytest.mark.usefixtures("double")
 def test_gradient_is_that_of_single_runs():
     target = PyroTarget(eight_schools)
@@ -269,6 +273,7 @@ def test_sites_tell_shapes_and_places():
     assert PyroTarget(correlation, name="my model").name == "my model"
 
 
+@pytest.mark.process_wide
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("model", ZOO, ids=lambda m: m.__name__)
 def test_unconstrain_inverts_constrain(model):
@@ -295,6 +300,7 @@ def test_unconstrain_says_what_is_wrong():
         target.unconstrain(good | {"tau": -good["tau"]})
 
 
+@pytest.mark.process_wide
 @pytest.mark.usefixtures("double")
 def test_enumerated_mixture_is_summed_out():
     """Against the sum by hand, with a subsampling plate's scale outside of the sum's log."""
@@ -326,6 +332,7 @@ def test_enumerated_mixture_is_summed_out():
     assert target.batching == "vmap"
 
 
+@pytest.mark.process_wide
 @pytest.mark.usefixtures("double")
 def test_enumerated_chain_is_summed_out():
     """A hidden Markov model, one state masked out, against the forward algorithm."""

@@ -114,6 +114,7 @@ class TestFit:
         assert torch.equal(resumed.history.elbo, whole.history.elbo)
         assert (resumed.stopped, resumed.settings) == (whole.stopped, whole.settings)
 
+    @pytest.mark.process_wide
     def test_interrupted_and_refined_to_the_end(self) -> None:
         def press(state: Any) -> None:
             if state.step == 70:
