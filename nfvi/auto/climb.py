@@ -277,6 +277,7 @@ def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:
     end = whole.run()
     path = whole.record.path(end.reason)
     found = whole.record.tried[path.best]
+    found = replace(found, missed=whole.record.missed_by(found.guide))
     if not math.isfinite(found.diagnostics.elbo):
         raise FitError(nothing_finite(whole.target), parts(found.guide)[0])
     return found, path, end.reason if end.cut else AUTO

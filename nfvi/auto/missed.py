@@ -70,7 +70,7 @@ def _gaussians_at(
 ) -> list[Guide]:
     """A Gaussian at each place, fitted by a few steps from the curvature there."""
     loc = torch.stack([place.z for place in found.places])
-    tril = torch.stack([place.tril for place in found.places])
+    tril = torch.stack([place.tril for place in found.places if place.tril is not None])
     fitted = fit_gaussians(
         record.target, loc, tril, generator, steps=STEPS, dtype=dtype, enough=record.enough
     )

@@ -48,6 +48,7 @@ class Tried:
     restarts: tuple[Restart, ...]
     settings: dict[str, Any]
     trainer: Trainer | None
+    missed: MissedMass | None = None
 
 
 class Record:

@@ -17,6 +17,7 @@ from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.fit.restarts import Restart
 from nfvi.fit.scalars import summarize
+from nfvi.fit.verdict import Verdict
 
 __all__ = [
     "KHAT_LIMIT",
@@ -27,6 +28,7 @@ __all__ = [
     "FittedGuide",
     "Restart",
     "Rung",
+    "Verdict",
     "WeightedDraws",
     "diagnose",
     "draw_weighted",

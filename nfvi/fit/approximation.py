@@ -13,6 +13,7 @@ from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weig
 from nfvi.fit.expectation import Expectation, expectation_of
 from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.scalars import summarize
+from nfvi.fit.verdict import Findings, Verdict, judge
 from nfvi.guides import AnyGuide
 from nfvi.targets import Target
 from nfvi.utils import check_whole, to_inference_data
@@ -178,12 +179,26 @@ class Approximation(FittedGuide):
         """
         draws = self.weighted_draws(n, seed=seed)
         posterior = self._known_target().constrain(draws.z)
-        attrs = {"inference_library": "nfvi", **self._attributes(), **self.diagnostics.as_dict()}
+        attrs = {
+            "inference_library": "nfvi",
+            "verdict": self.verdict.word,
+            **self._attributes(),
+            **self.diagnostics.as_dict(),
+        }
         return to_inference_data(
             {name: value.unsqueeze(0) for name, value in posterior.items()},
             {"lp": draws.log_p.unsqueeze(0), "log_q": draws.log_q.unsqueeze(0)},
             attrs,
         )
+
+    @property
+    def verdict(self) -> Verdict:
+        """``good``, ``usable`` or ``not to be trusted``, with the reasons; see docs/diagnostics."""
+        return judge(self._findings())
+
+    def _findings(self) -> Findings:
+        known = None if self.target is None else self.target.log_normalizer
+        return Findings(self.diagnostics, known)
 
     def _attributes(self) -> dict[str, Any]:
         """What ArviZ is told of the approximation, beside the diagnostics."""

@@ -66,6 +66,7 @@ class Diagnostics:
         log_evidence_se: its standard error by the delta method; too small when k-hat is high.
         not_finite: draws at which log p or log q was NaN or infinite, log p = −∞ apart; they
             are left out of the ELBO and have weight 0.
+        widest: the largest distance between the 5 and 95 % quantiles of a coordinate.
     """
 
     elbo: float
@@ -76,6 +77,7 @@ class Diagnostics:
     log_evidence: float
     log_evidence_se: float
     not_finite: int = 0
+    widest: float = 0.0
 
     @property
     def efficiency(self) -> float:
@@ -141,7 +143,17 @@ def diagnose(draws: WeightedDraws) -> Diagnostics:
         log_evidence=log_evidence,
         log_evidence_se=log_evidence_se,
         not_finite=int(bad.sum()),
+        widest=_widest(draws.z),
     )
+
+
+def _widest(z: Tensor) -> float:
+    """The largest distance between the 5 and 95 % quantiles of a column (n, d)."""
+    n = len(z)
+    low, high = max(n // 20, 1), max(n - n // 20, 1)
+    # Sorted, as torch's quantile takes no more than 2²⁴ numbers.
+    ordered = z.double().sort(0).values
+    return float((ordered[high - 1] - ordered[low - 1]).nan_to_num(posinf=torch.inf).max())
 
 
 def _evidence(log_ratio: Tensor, n: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from nfvi.fit.diagnostics import Diagnostics
 from nfvi.fit.path import ClimbPath
 from nfvi.fit.restarts import Restart
 from nfvi.guides import AnyGuide, guide_from_header, header_of_guide
+from nfvi.search import MissedMass
 from nfvi.targets import Target, as_target
 from nfvi.training import History
 from nfvi.utils import over, read_file, under, write_file
@@ -35,6 +36,7 @@ class FitRecord:
         batched_evaluations: batches in which it was taken; ``None`` in files of earlier versions.
         diagnostics: of the guide.
         path: the rungs of a climb, or ``None``.
+        missed: of the search for mass that the guide misses, or ``None``.
     """
 
     guide: AnyGuide
@@ -47,10 +49,11 @@ class FitRecord:
     batched_evaluations: int | None
     diagnostics: Diagnostics
     path: ClimbPath | None
+    missed: MissedMass | None = None
 
 
-def save_fit(fit: FitRecord, path: str | os.PathLike[str]) -> None:
-    """Write a fit; see :meth:`nfvi.Fit.save`."""
+def save_fit(fit: FitRecord, path: str | os.PathLike[str], verdict: str) -> None:
+    """Write a fit, with its verdict for those who read the header; see :meth:`nfvi.Fit.save`."""
     tensors = over("guide.", fit.guide.state_dict())
     tensors |= over("history.", fit.history.state_dict())
     values = {
@@ -63,6 +66,8 @@ def save_fit(fit: FitRecord, path: str | os.PathLike[str]) -> None:
         "restarts": [asdict(restart) for restart in fit.restarts],
         "path": None if fit.path is None else fit.path.as_dict(),
         "diagnostics": fit.diagnostics.as_dict(),
+        "missed": None if fit.missed is None else fit.missed.as_dict(),
+        "verdict": verdict,
     }
     write_file(path, "fit", tensors, values)
 
@@ -91,6 +96,7 @@ def load_fit(
             batched_evaluations=values.get("batched_evaluations"),
             diagnostics=Diagnostics(**values["diagnostics"]),
             path=ClimbPath.from_dict(values["path"]) if values.get("path") else None,
+            missed=MissedMass.from_dict(values["missed"]) if values.get("missed") else None,
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error

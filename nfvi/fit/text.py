@@ -10,15 +10,17 @@ from nfvi.fit.diagnostics import KHAT_LIMIT, Diagnostics
 from nfvi.fit.path import ClimbPath
 from nfvi.fit.restarts import Restart
 from nfvi.fit.restarts_text import restart_lines, spread
+from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Verdict
 from nfvi.guides import Base, Normal, StudentT
+from nfvi.search import MissedMass
 from nfvi.utils import plus_minus, wrapped
 
 __all__ = ["FitReport", "describe"]
 
-CLOSE, ROUGH = 0.5, 0.1
-CAVEAT = (
-    "None of these numbers can see a mode that the guide misses: compare with NUTS from several"
-    " starting points, compare(fit, nuts(target))."
+CLOSE = 0.5
+NOT_SEARCHED = (
+    "No search was made for mass that the guide misses, and none of these numbers can see a mode"
+    " that it misses: fit.search() looks for it."
 )
 
 
@@ -44,6 +46,8 @@ class FitReport:
         rising: whether the ELBO still rose at the end.
         path: the rungs of a climb, or ``None``.
         diagnostics: of the guide; ``None`` where they are not known.
+        verdict: on the whole; ``None`` likewise.
+        missed: of the search for mass that the guide misses; ``None`` where there was none.
     """
 
     formula: str
@@ -63,6 +67,8 @@ class FitReport:
     rising: bool
     path: ClimbPath | None
     diagnostics: Diagnostics | None
+    verdict: Verdict | None
+    missed: MissedMass | None
 
 
 def describe(fit: FitReport) -> str:
@@ -166,36 +172,35 @@ def _khat(khat: float) -> tuple[str, str]:
 
 
 def _advice(fit: FitReport, found: Diagnostics) -> list[str]:
-    texts = _verdict(fit, found), *spread(fit.restarts), CAVEAT
-    return [line for text in texts for line in wrapped(text)]
+    missed = NOT_SEARCHED if fit.missed is None else fit.missed.describe()
+    texts = str(fit.verdict), _next(fit, found), *spread(fit.restarts), missed
+    return [line for text in texts if text for line in wrapped(text)]
 
 
-def _verdict(fit: FitReport, found: Diagnostics) -> str:
-    """What the diagnostics allow, and what to try next."""
+def _next(fit: FitReport, found: Diagnostics) -> str:
+    """What to try next."""
+    if fit.verdict is None or fit.verdict.word == GOOD:
+        return ""
+    if fit.missed is not None and not fit.missed.clean:
+        return f"Try {_other_start(fit)}."
     if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
         return (
-            "Not to be trusted yet. Most draws weigh alike and a few far more: the tails of the"
-            " guide are lighter than the target's. Weighted results are unreliable; means and sds"
-            f" of the guide may be good all the same. Try {_other_base(fit)}, or more layers."
+            "Most draws weigh alike and a few far more: the tails of the guide are lighter than the"
+            " target's. Means and sds of the guide may be good all the same. Try"
+            f" {_other_base(fit)}, or more layers."
         )
-    if found.khat >= KHAT_LIMIT:
-        return (
-            f"Not to be trusted yet. Try {_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
-        )
-    if found.efficiency >= CLOSE:
-        return (
-            "The guide is close to the target wherever its draws fall;"
-            " fit.importance_resample(n) corrects what is left."
-        )
-    if found.efficiency >= ROUGH:
-        return (
-            "The guide is roughly right: fit.importance_resample(n) is better than fit.sample(n);"
-            f" {_richer(fit)} would bring it closer.{_more_steps(fit)}"
-        )
-    return (
-        "Few draws count after weighting: take many for fit.importance_resample(n), or try"
-        f" {_richer(fit)}.{_more_steps(fit)}"
-    )
+    if fit.verdict.word == NOT_TRUSTED:
+        return f"Try {_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
+    return f"{_richer(fit).capitalize()} would bring it closer.{_more_steps(fit)}"
+
+
+def _other_start(fit: FitReport) -> str:
+    """What finds mass that is missed."""
+    if fit.path is None:
+        return 'NFVI("auto"), which takes what a search finds into a mixture'
+    if fit.stopped.startswith("the budget"):
+        return "a larger budget"
+    return "another seed, or nuts(target) from several starting points beside it"
 
 
 def _richer(fit: FitReport) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from nfvi.utils import align, short, wrapped
@@ -26,14 +28,29 @@ class Place:
         log_p: of the target there.
         share: of all the mass of the target, as far as it is known.
         log_excess: log p − log q − log Z there; 0 where the guide is right.
-        tril: L (d, d) of the Gaussian with the curvature of log p there.
+        tril: L (d, d) of the Gaussian with the curvature of log p there; ``None`` after loading.
     """
 
     z: Tensor = field(repr=False)
-    tril: Tensor = field(repr=False)
     log_p: float
     share: float
     log_excess: float
+    tril: Tensor | None = field(default=None, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, without the Gaussian."""
+        return {
+            "z": self.z.tolist(),
+            "log_p": self.log_p,
+            "share": self.share,
+            "log_excess": self.log_excess,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Place:
+        """What :meth:`as_dict` wrote."""
+        z = torch.tensor(values["z"], dtype=torch.float64)
+        return cls(**{**values, "z": z})
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,17 @@ class MissedMass:
         if not self.clean and self.places:
             lines += ["", *_table(self.places).splitlines()]
         return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**values, "places": [place.as_dict() for place in self.places]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MissedMass:
+        """What :meth:`as_dict` wrote."""
+        places = tuple(Place.from_dict(place) for place in values["places"])
+        return cls(**{**values, "places": places})
 
     def describe(self) -> str:
         """What was searched and found, in a few sentences."""

@@ -20,8 +20,8 @@ __all__ = ["search_mass"]
 DRAWS = 131_072
 """Of 28 multimodal targets whose fit misses a mode, 16 000 draws find 13, 131 000 find 19."""
 FEW_DIMENSIONS = 5
-DRAWS_FEW_DIMENSIONS = 1_048_576
-"""In d = 5 a million draws meet two modes of sd 0.1 at 5 and 6 sds that 131 000 miss."""
+DRAWS_FEW_DIMENSIONS = 2_097_152
+"""In d = 5 a mode of sd 0.1 at 6 sds is met by 2 of a million: one of 8 seeds would miss it."""
 FEWEST_DRAWS = 8_192
 WORK = 2e8
 """Numbers that the operations of log p may write for the draws: 0.1 to 0.4 s on one core."""
@@ -70,7 +70,7 @@ def search_mass(
         target: p.
         log_evidence: log Z as the guide sees it.
         generator: of all draws.
-        draws: wide draws; default 131 072, or 1 048 576 in up to 5 dimensions, but fewer of a
+        draws: wide draws; default 131 072, or 2 097 152 in up to 5 dimensions, but fewer of a
             target that takes much work, and 8 192 at least.
         starts: of ascents; default one for 64 draws, from 64 to 512. They are fewer above 128
             dimensions, and none above 300.
@@ -179,10 +179,10 @@ def _told(places: Gaussians, found: Weighed, guide: AnyGuide, log_z: float) -> t
     return tuple(
         Place(
             places.loc[i],
-            places.tril[i],
             float(places.log_p[i]),
             float(shares[i]),
             float(excess[i]),
+            places.tril[i],
         )
         for i in order
         if float(shares[i]) > 0

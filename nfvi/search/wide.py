@@ -56,10 +56,10 @@ def wide_draws(loc: Tensor, tril: Tensor, n: int, generator: torch.Generator) ->
         n: how many.
         generator: of the draws.
     """
-    normal = partial(torch.randn, generator=generator, dtype=loc.dtype, device=generator.device)
-    noise = normal((n, len(loc))).to(loc.device)
+    normal = partial(torch.randn, generator=generator, device=generator.device)
+    noise = normal((n, len(loc))).to(loc)
     # χ² as a sum of squares: torch draws no gamma variables from a generator.
-    chi2 = normal((n, DF)).square().sum(1, keepdim=True).to(loc.device)
+    chi2 = normal((n, DF)).square().sum(1, keepdim=True).to(loc)
     turn = torch.arange(n, device=loc.device)
     reach = torch.tensor(REACH, dtype=loc.dtype, device=loc.device)[turn // 2 % len(REACH)]
     noise = noise * reach.unsqueeze(1) * (DF / chi2).sqrt()
