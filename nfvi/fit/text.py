@@ -180,7 +180,7 @@ def _advice(fit: FitReport, found: Diagnostics) -> list[str]:
 def _next(fit: FitReport, found: Diagnostics) -> str:
     """What to try next."""
     if fit.verdict is None or fit.verdict.word == GOOD:
-        return ""
+        return _more_steps(fit).strip()
     if fit.missed is not None and not fit.missed.clean:
         return f"Try {_other_start(fit)}."
     if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:

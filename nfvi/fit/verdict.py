@@ -92,8 +92,8 @@ def _against_trust(found: Findings) -> list[str]:
     if d.widest > IMPROPER:
         return [
             f"The guide is {d.widest:.1e} wide and would widen on: the target is improper, it has"
-            " no finite mass. Look for a parameter without a prior, or one that the data say nothing"
-            " about."
+            " no finite mass. Look for a parameter without a prior, or one that the data say"
+            " nothing about."
         ]
     reasons = []
     if d.khat >= KHAT_LIMIT:

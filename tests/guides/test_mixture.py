@@ -199,7 +199,6 @@ class TestRefusals:
         [
             (Guide("loc", 3, dtype=torch.float64), "one dim"),
             (Guide("loc", 2, dtype=torch.float32), "one dtype"),
-            (Guide("loc", 2, base="laplace", dtype=torch.float64), "one base"),
             (Guide("iaf", 2, context_dim=1, dtype=torch.float64), "without context"),
             ("planar", "must be guides"),
         ],
