@@ -340,7 +340,6 @@ class Fit(Approximation):
             base=self.guide.base,
             dim=self.dim,
             target=self.settings["target"],
-            log_normalizer=None if self.target is None else self.target.log_normalizer,
             seed=self.seed,
             init=self.settings.get("init", "zeros"),
             steps=self.steps,
@@ -352,9 +351,7 @@ class Fit(Approximation):
             restarts=self.restarts,
             rising=still_rises(self.history, self.restarts),
             path=self.path,
-            diagnostics=self.diagnostics if known else None,
-            verdict=self.verdict if known else None,
-            missed=self.missed if known else None,
+            findings=self._findings() if known else None,
         )
 
     def _findings(self) -> Findings:

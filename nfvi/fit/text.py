@@ -10,9 +10,8 @@ from nfvi.fit.diagnostics import KHAT_LIMIT, Diagnostics
 from nfvi.fit.path import ClimbPath
 from nfvi.fit.restarts import Restart
 from nfvi.fit.restarts_text import restart_lines, spread
-from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Verdict
+from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import Base, Normal, StudentT
-from nfvi.search import MissedMass
 from nfvi.utils import plus_minus, wrapped
 
 __all__ = ["FitReport", "describe"]
@@ -33,7 +32,6 @@ class FitReport:
         base: of the guide.
         dim: d.
         target: its name.
-        log_normalizer: log Z, where the target knows it.
         seed: of the fit.
         init: where the guide began.
         steps: of the optimiser.
@@ -45,16 +43,13 @@ class FitReport:
         restarts: all of them.
         rising: whether the ELBO still rose at the end.
         path: the rungs of a climb, or ``None``.
-        diagnostics: of the guide; ``None`` where they are not known.
-        verdict: on the whole; ``None`` likewise.
-        missed: of the search for mass that the guide misses; ``None`` where there was none.
+        findings: how good the guide is; ``None`` where that is not known.
     """
 
     formula: str
     base: Base
     dim: int
     target: str
-    log_normalizer: float | None
     seed: int
     init: str
     steps: int
@@ -66,9 +61,7 @@ class FitReport:
     restarts: tuple[Restart, ...]
     rising: bool
     path: ClimbPath | None
-    diagnostics: Diagnostics | None
-    verdict: Verdict | None
-    missed: MissedMass | None
+    findings: Findings | None
 
 
 def describe(fit: FitReport) -> str:
@@ -78,10 +71,9 @@ def describe(fit: FitReport) -> str:
         *_path(fit.path),
         *(line for text in restart_lines(fit.restarts) for line in wrapped(text)),
     ]
-    if fit.diagnostics is None:
+    if fit.findings is None:
         return "\n".join([*lines, *wrapped("no diagnostics: load it with target= to compute them")])
-    found = fit.diagnostics
-    return "\n".join([*lines, "", *_numbers(fit, found), "", *_advice(fit, found)])
+    return "\n".join([*lines, "", *_numbers(fit.findings), "", *_advice(fit, fit.findings)])
 
 
 def _path(path: ClimbPath | None) -> list[str]:
@@ -119,11 +111,12 @@ def _draws(fit: FitReport) -> str:
     return f"{first:,} to {last:,}" if last > first else f"{first:,}"
 
 
-def _numbers(fit: FitReport, d: Diagnostics) -> list[str]:
+def _numbers(findings: Findings) -> list[str]:
+    d = findings.diagnostics
     outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
     rows = [
         ("ELBO", plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
-        *_kl(d, fit.log_normalizer),
+        *_kl(d, findings.log_normalizer),
         ("k-hat", *_khat(d.khat)),
         (
             "IS efficiency",
@@ -171,25 +164,27 @@ def _khat(khat: float) -> tuple[str, str]:
     return f"{khat:.2f}", "over 1: the guide misses a part, or its tails are too light"
 
 
-def _advice(fit: FitReport, found: Diagnostics) -> list[str]:
-    missed = NOT_SEARCHED if fit.missed is None else fit.missed.describe()
-    texts = str(fit.verdict), _next(fit, found), *spread(fit.restarts), missed
+def _advice(fit: FitReport, found: Findings) -> list[str]:
+    verdict = judge(found)
+    missed = NOT_SEARCHED if found.missed is None else found.missed.describe()
+    texts = str(verdict), _next(fit, found, verdict), *spread(fit.restarts), missed
     return [line for text in texts if text for line in wrapped(text)]
 
 
-def _next(fit: FitReport, found: Diagnostics) -> str:
+def _next(fit: FitReport, found: Findings, verdict: Verdict) -> str:
     """What to try next."""
-    if fit.verdict is None or fit.verdict.word == GOOD:
+    d = found.diagnostics
+    if verdict.word == GOOD:
         return _more_steps(fit).strip()
-    if fit.missed is not None and not fit.missed.clean:
+    if found.missed is not None and not found.missed.clean:
         return f"Try {_other_start(fit)}."
-    if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
+    if d.khat >= KHAT_LIMIT and d.efficiency >= CLOSE:
         return (
             "Most draws weigh alike and a few far more: the tails of the guide are lighter than the"
             " target's. Means and sds of the guide may be good all the same. Try"
             f" {_other_base(fit)}, or more layers."
         )
-    if fit.verdict.word == NOT_TRUSTED:
+    if verdict.word == NOT_TRUSTED:
         return f"Try {_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
     return f"{_richer(fit).capitalize()} would bring it closer.{_more_steps(fit)}"
 
