@@ -133,6 +133,7 @@ class Climb:
         return ClimbOver("the last rung was reached")
 
     def _climb(self) -> None:
+        self.record.measure(self.dtype, self.generator.device)
         start = gaussian_rungs(self.record, self.generator, self.dtype)
         self._stop_if_spent()
         starts = self._cover(mode_rungs(self.record, start, self.generator, self.dtype))

@@ -66,7 +66,7 @@ def explore(
 
     Half of a round starts from N(0, 9 I) with L = I, the other half from the start's Gaussian
     stretched by 4; a third of either starts twice as far away, and a third four times. 16 starts
-    come first; if they find more than one place, rounds of 24 follow, at most 6 in all. Two
+    come first; if they find a new place, rounds of 24 follow, at most 6 in all. Two
     Gaussians are the same if their Bhattacharyya distance is below 1; those whose ELBO is more
     than 7 nats below the best are left out.
 
@@ -77,10 +77,10 @@ def explore(
         dtype: in which the target is evaluated.
         enough: asked after every batch; a round that is cut short is left out, but for its cost.
     """
-    found = Modes(start.loc[None], start.tril[None], start.loc.new_zeros(1), 0, 0)
     noise = torch.randn(
         COMPARED, target.dim, generator=generator, dtype=dtype, device=generator.device
     )
+    found = _known(target, start, noise)
     for turn in range(ROUNDS):
         before = found
         found = _round(target, start, found, LATER if turn else FIRST, generator, noise, enough)
@@ -90,6 +90,14 @@ def explore(
         if len(found.loc) == len(before.loc):
             break
     return found
+
+
+def _known(target: Target, start: Start, noise: Tensor) -> Modes:
+    """The start and those that lost to it, as far as they are apart."""
+    locs, factors = zip((start.loc, start.tril), *start.others, strict=True)
+    loc, tril = torch.stack(locs), torch.stack(factors)
+    every = Modes(loc, tril, gaussian_elbos(target, loc, tril, noise), 1, 0)
+    return every.choose(_distinct(every))
 
 
 def _round(
