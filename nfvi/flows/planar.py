@@ -32,7 +32,8 @@ class Planar(RunFlow):
             See :class:`Flow` for the other arguments.
 
     Reference:
-        Rezende and Mohamed, Variational inference with normalizing flows, 2015.
+        Rezende and Mohamed, Variational inference with normalizing flows, 2015; û is that of
+        their appendix A.1.
     """
 
     fast = "sampling"

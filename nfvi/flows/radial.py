@@ -29,7 +29,8 @@ class Radial(RunFlow):
             standard normal draws. See :class:`Flow` for the other arguments.
 
     Reference:
-        Rezende and Mohamed, Variational inference with normalizing flows, 2015.
+        Rezende and Mohamed, Variational inference with normalizing flows, 2015; β is that of
+        their appendix A.2.
     """
 
     def __init__(self, dim: int, **common: Any) -> None:
