@@ -21,7 +21,10 @@ __all__ = ["describe", "plus_minus", "summarize", "wrapped"]
 
 WIDTH = 99
 QUANTILES = (0.05, 0.5, 0.95)
+# Shares of efficiency where the advice changes, as docs/diagnostics.md has it: above the first
+# the guide will do by itself, below the second most draws are wasted.
 CLOSE, ROUGH = 0.5, 0.1
+# In nats: what no plot shows is not worth more steps.
 LEAST_GAIN = 0.01
 CAVEAT = (
     "None of these numbers can see a mode that the guide misses: compare with NUTS from several"
