@@ -14,10 +14,13 @@ from nfvi.flows.numerics.soft_bound import soft_bound
 
 __all__ = ["RationalQuadratic", "raw_size"]
 
+# The usual value for these splines. A smaller one lets a bin be a cliff, whose inverse is as steep
+# as it is flat; a larger one costs shape, and with 256 bins it may be 1/256 at the most.
 LEAST = 1e-3
 """Least width and height of a bin, as a share of the box; least slope at a knot; least half-width
 of the box, as a share of where it starts."""
 MOST_BINS = 256
+# Of a box, not measured: coordinates that far out want scale, not knots.
 LARGEST = 1e6
 
 
