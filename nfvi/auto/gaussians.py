@@ -17,6 +17,7 @@ from nfvi.training import default_n_mc
 
 __all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite"]
 
+# Of each Gaussian: a weight of 5 % is known to a tenth of it. Under a budget there may be fewer.
 WEIGHING, FEWEST = 2_000, 100
 FIRST_BATCH = 2_048
 """Points of the first batch of gradients that looks for modes: 16 starts of 128 draws."""
