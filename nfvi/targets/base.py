@@ -56,6 +56,10 @@ class Target(ABC):
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """The sites, by name, at a batch of points z (n, d): each (n, \\*event)."""
 
+    def prior_draws(self, n: int, seed: int) -> Tensor | None:
+        """n draws (n, d) of a prior, which know the scale of the problem; ``None`` for no prior."""
+        return None
+
     @property
     def has_sampler(self) -> bool:
         """Whether :meth:`sample` gives exact draws."""

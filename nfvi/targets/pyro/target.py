@@ -16,6 +16,7 @@ from nfvi.targets.checks import Evaluate, fixed_randomness
 from nfvi.targets.pyro.batching import map_deterministics
 from nfvi.targets.pyro.evaluator import checked_evaluator
 from nfvi.targets.pyro.handlers import Values
+from nfvi.targets.pyro.prior import draw_prior
 from nfvi.targets.pyro.reader import read_program, warn_of_constants
 from nfvi.targets.pyro.sites import constrain_sites, unconstrain_sites
 
@@ -118,6 +119,15 @@ class PyroTarget(CheckedTarget):
             name: values[name].to(z.dtype) if values[name].is_floating_point() else values[name]
             for name in self.program.order
         }
+
+    def prior_draws(self, n: int, seed: int) -> Tensor | None:
+        """n draws z (n, d) of the model's prior; ``None`` where it is improper.
+
+        Args:
+            n: how many; the model is run as often.
+            seed: of the draws.
+        """
+        return draw_prior(self.program, self.sites, n, seed)
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
         """z from the values of the latent sites: the inverse of :meth:`constrain`.
