@@ -15,7 +15,9 @@ from nfvi.training import Trainer
 
 __all__ = ["outcome"]
 
+# Of each restart: a weight of 5 % is known to a tenth of it.
 DRAWS = 2_000
+# Such a restart is a mode with less than 10⁻⁴ of the mass, or a bad fit of a larger one.
 NATS = 10.0
 
 

@@ -15,6 +15,8 @@ from nfvi.utils import plus_minus, wrapped
 
 __all__ = ["FitReport", "describe"]
 
+# Shares of efficiency where the advice changes, as docs/diagnostics.md has it: above the first
+# the guide will do by itself, below the second most draws are wasted.
 CLOSE, ROUGH = 0.5, 0.1
 CAVEAT = (
     "None of these numbers can see a mode that the guide misses: compare with NUTS from several"

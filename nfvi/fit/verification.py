@@ -9,6 +9,8 @@ from nfvi.utils import align, short, wrapped
 
 __all__ = ["ScalarCheck", "Verification"]
 
+# What a reader would mind, not what can be proven: smaller errors are below the Monte-Carlo error
+# of a hundred draws. A tail may be short by more before anything but an extreme quantile changes.
 MEAN_LIMIT = 0.1
 SD_LIMIT = 0.1
 TAIL_LIMIT = 2.0

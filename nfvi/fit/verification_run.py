@@ -17,13 +17,18 @@ from nfvi.targets import Target, log_prob_anywhere
 
 __all__ = ["verify_guide"]
 
+# Some 90 leapfrog steps: several periods of a base space that is nearly normal. Shorter blocks
+# may stand still by chance; the chains stop at two blocks where nothing moves.
 BLOCK = 20
+# Chains that still move after 200 iterations have shown enough; a verdict says that they did.
 MOST_BLOCKS = 10
 EVERY = 4
 """Iterations between those that count for the tails."""
+# A guide that is right is called wrong in one check of a hundred at the most (Bonferroni).
 LEVEL = 0.01
 TAILS = (0.001, 0.01)
 """What the guide has beyond each of the quantiles where the tails are looked at."""
+# 200 draws beyond the outermost quantile: its mass is known to 7 %, and that error is counted.
 REFERENCE = 200_000
 MOST_NUMBERS = 20_000_000
 """Of the reference draws, all coordinates together."""

@@ -12,8 +12,13 @@ from nfvi.targets import Target, log_prob_anywhere
 
 __all__ = ["ParallelHMC"]
 
+# NUTS's usual aim; lower is cheaper for the bulk, and gets chains stuck in necks.
 TARGET_ACCEPT = 0.8
+# Not measured: 4 or 5 steps of half an sd are a third of a Gaussian's period. Fewer are a random
+# walk, and more are paid for by all chains, which share their number.
 LEAPFROGS = 8
+# Ten iterations at acceptance 1 raise the step by a fifth. The mean over two thousand chains has so
+# little noise that the gain need not decay, as it must where one chain adapts its own step.
 GAIN = 0.1
 
 

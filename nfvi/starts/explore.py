@@ -13,12 +13,22 @@ from nfvi.targets import Target
 
 __all__ = ["Modes", "explore", "overlap"]
 
+# Measured on `mixture_10d`, which has 8 modes, and pot1, which has 2, three seeds each: all are
+# found, in 113 and 162 batches. What another value of one of them alone did is said below.
+# 8 first starts find as many, at half the gradients where there is one mode; 12 later ones lose a
+# mode of the mixture in one seed of three. Six rounds are 136 starts, for modes without end.
 FIRST, LATER, ROUNDS = 16, 24, 6
+# 40 leave a third place on pot1, on the way to a mode; 160 take 62 batches more there for nothing.
 STEPS = 80
+# In sds. (1, 1.5) loses a mode of the mixture in one seed of three; from too far no start arrives.
 WIDE, INFLATED = 3.0, 4.0
+# (1,) finds as many modes, and a third place on pot1; the reaches are for modes further out.
 FURTHER = (1.0, 2.0, 4.0)
+# A mode so far below the best holds a thousandth of its mass.
 NATS = 7.0
+# Bhattacharyya distance of unit normals 2.8 sds apart. 0.3 splits a mode of pot1; 3 is as good.
 SAME = 1.0
+# Only their order and a distance of 7 nats are read from them.
 COMPARED = 500
 
 

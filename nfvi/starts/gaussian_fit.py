@@ -18,13 +18,24 @@ __all__ = ["Enough", "GaussianFit", "fit_gaussians", "gaussian_elbos", "never"]
 Enough: TypeAlias = Callable[[int], bool]
 """Whether to end early, after so many points at which the gradient was taken."""
 
-STEPS = 300
+# Measured by init="gaussian" on `gaussian_20d`, `funnel` and centred `eight_schools`, two seeds
+# each: 155, 217 and 247 batches. Half or twice of one of these moves the ELBO by 0.04 nats at most
+# on the funnel, 0.02 on eight schools and nothing on the first, hardly more than another seed does.
+STEPS = 300  # more than any fit there took
+# Twice as many take a fifth fewer batches, each of twice the size.
 DRAWS = (128, 256)
+# 5 save 12 to 21 batches, 20 cost 18 to 30.
 FAST_PATIENCE = 10
+# 50 save a third of the batches, and end on noise that more steps average out.
 SLOW_STEPS = 100
+# 2.5 saves up to 41 batches and loses the most but for REACH; 10 costs 24 for nothing.
 HALVING = 5.0
+# In nats. 2e-3 halves the batches of funnel and eight schools; 1e-4 costs 25 for nothing.
 SETTLED = 5e-4
+# Of the draws, those that must be finite; where all are, no matter. Less, and a step may leave the
+# support.
 FEWEST = 0.7
+# e^1.4 = 4 in a variance, thus 2 in an sd. Twice of it lost the most on eight schools, 0.02 nats.
 REACH = 1.4
 
 

@@ -24,7 +24,10 @@ __all__ = ["FULL_RANK_LIMIT", "STARTS", "Start", "StartName", "find_start"]
 
 StartName: TypeAlias = Literal["auto", "gaussian", "laplace", "pathfinder"]
 STARTS = ("auto", "gaussian", "laplace", "pathfinder")
+# On one core a step of full rank takes 0.07 s at d = 300 and 0.32 s at 600, without the target;
+# some two hundred steps are 13 s and a minute.
 FULL_RANK_LIMIT = 300
+# Common draws, so that the noise of a difference is small; candidates that are close are as good.
 COMPARED = 1_000
 
 
