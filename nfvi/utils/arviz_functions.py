@@ -1,7 +1,7 @@
 """What is computed by ArviZ, from whichever of its two lines is installed.
 
-Statistics come from ``arviz_stats``, which imports in a moment: 0.8 beside ArviZ 0.x on Python 3.11,
-1.x on Python 3.12 and newer. Both are imported where they are used first, and give the same
+Statistics come from ``arviz_stats``, which imports in a moment: 0.8 beside ArviZ 0.x on Python
+3.11, 1.x on Python 3.12 and newer. Both are imported where they are used first, and give the same
 numbers.
 """
 
