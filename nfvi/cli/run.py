@@ -66,6 +66,7 @@ class Request:
 def run(request: Request) -> int:
     """Fit, sample, compare, print, write; returns the exit code.
 
+    The last line is the verdict on the fit, for scripts.
     Ctrl-C ends the fit, or NUTS, and keeps what there is.
     """
     _check(request)
@@ -75,6 +76,7 @@ def run(request: Request) -> int:
         fit = start.fit(target, **_fit_arguments(request))
         said = [str(fit), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
+        verdict = f"Verdict: {fit.verdict.word}."
         folder.fit(fit, None if request.resume else start, request.draws)
         code = INTERRUPTED if fit.stopped == "interrupted" else 0
         if request.nuts and code == 0:
@@ -82,6 +84,7 @@ def run(request: Request) -> int:
     folder.text("summary.txt", "\n\n".join(said))
     if folder.written:
         typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in folder.written))
+    typer.echo(f"\n{verdict}")
     return code
 
 
@@ -168,6 +171,6 @@ def _sites(fit: Fit, request: Request) -> list[str]:
     """The table of a model's sites, where no comparison will show it."""
     if request.nuts or fit.target is None or not fit.target.named:
         return []
-    lines = fit.summary().splitlines()
+    lines = fit.summary_table().splitlines()
     more = len(lines) - 1 - ROWS_SHOWN
     return ["\n".join(lines[: ROWS_SHOWN + 1]) + (f"\n... and {more} more" if more > 0 else "")]
