@@ -1,8 +1,8 @@
 """Densities of data: circles beside Zuko, and Iris beside quadratic discriminant analysis.
 
     pip install -e '.[bench]'
-    python benchmarks/density.py                  # about 6 minutes on 2 cores
-    python benchmarks/density.py --only circles
+    python -m benchmarks.density                  # about 6 minutes on 2 cores
+    python -m benchmarks.density --only circles
 
 Circles: 1 000 points to fit to and 50 000 fresh ones to score, new ones for every seed. The
 settings of both joint flows were tuned on points of seed 0, which is not among the seeds here: for
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 import zuko
-from environment import describe_environment
 from torch import Tensor, nn
 
+from benchmarks.environment import describe_environment
 from nfvi import NFVI
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))

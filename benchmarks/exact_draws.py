@@ -1,6 +1,6 @@
 """NUTS through a fitted guide beside plain NUTS, on targets whose geometry is bad.
 
-    python benchmarks/exact_draws.py             # about 5 minutes on 2 cores
+    python -m benchmarks.exact_draws             # about 5 minutes on 2 cores
 
 Each row is two chains of 500 draws after 500 of warm-up, at the default target acceptance. The
 least effective sample size is over all coordinates of unconstrained space; gradients count the
@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 
 import torch
-from environment import describe_environment
 from torch import Tensor
 
+from benchmarks.environment import describe_environment
 from models import eight_schools, funnel
 from nfvi import NFVI, MCMCRun, nuts
 from nfvi.mcmc import ess

@@ -1,7 +1,7 @@
 """Learned flows on pot1-pot4, with the exact KL.
 
-    python benchmarks/learned_flows.py             # everything; about 20 minutes on 2 cores
-    python benchmarks/learned_flows.py --seeds 1   # a quick look
+    python -m benchmarks.learned_flows             # everything; about 20 minutes on 2 cores
+    python -m benchmarks.learned_flows --seeds 1   # a quick look
 
 Every fit uses the default settings of NFVI; only the seed changes. In pot2-pot4 z0 is
 Laplace(0, 10), hence the base, and z1 given z0 is a normal, or two, around a sine of period 4,
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import argparse
 
-from environment import describe_environment
-from potentials import potential
-
+from benchmarks.environment import describe_environment
+from benchmarks.potentials import potential
 from models.potentials import pot1, pot2, pot3, pot4
 
 WAVES = "scale-monotone(features=fourier(8),alternate=false)*2"

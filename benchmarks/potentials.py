@@ -1,7 +1,7 @@
 """The numbers of the README on pot1, pot4 and Gaussians, and what a step costs.
 
-    python benchmarks/potentials.py             # everything; about 15 minutes on 2 cores
-    python benchmarks/potentials.py --seeds 3   # a quick look
+    python -m benchmarks.potentials             # everything; about 15 minutes on 2 cores
+    python -m benchmarks.potentials --seeds 3   # a quick look
 
 Every fit uses the default settings of NFVI; only the seed changes. KL is exact up to Monte-Carlo
 error: log Z − ELBO with log Z known and the ELBO from 100 000 draws.
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from environment import describe_environment
 
+from benchmarks.environment import describe_environment
 from models.gaussian import Gaussian, make_gaussian
 from models.potentials import mass_left, pot1, pot4
 from nfvi import NFVI, Fit

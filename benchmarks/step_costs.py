@@ -1,8 +1,8 @@
 """What a step of each flow costs beside the same layer in Zuko or normflows.
 
     pip install -e '.[bench]'
-    python benchmarks/step_costs.py             # about 3 minutes on 2 cores
-    python benchmarks/step_costs.py --only nsf
+    python -m benchmarks.step_costs             # about 3 minutes on 2 cores
+    python -m benchmarks.step_costs --only nsf
 
 A step takes four layers at d = 10 with 256 points: the log-density of given points, or draws with
 their log-density, and the backward pass to the parameters. Networks have two hidden layers of 64
@@ -23,9 +23,9 @@ from typing import Any
 import normflows as nf
 import torch
 import zuko
-from environment import describe_environment
 from torch import Tensor
 
+from benchmarks.environment import describe_environment
 from nfvi.guides import Guide
 
 LAYERS, D, N, HIDDEN, BINS = 4, 10, 256, 64, 8

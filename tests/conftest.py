@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from types import ModuleType
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -22,8 +18,6 @@ from hypothesis import settings
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,14 +77,3 @@ def leaves_no_trace(request: pytest.FixtureRequest) -> Iterator[None]:
         left = [] if request.node.get_closest_marker("pyro_params") else [*pyro.get_param_store()]
     assert not changed, f"the test left global state changed (before, after): {changed}"
     assert not left, f"the test left parameters in Pyro's store: {left}"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """To import what stands beside the scripts of benchmarks/, which is no package."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCHMARKS:
-            del sys.modules[name]

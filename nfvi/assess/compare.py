@@ -15,7 +15,10 @@ from nfvi.utils import Posterior, check_whole
 
 __all__ = ["Comparison", "compare"]
 
+# As many as four chains of 1 000, so that a sampler by default gives as many as a fit is asked
+# for.
 DEFAULT_DRAWS = 4000
+# Below, an sd and its error say nothing.
 LEAST_DRAWS = 8
 
 

@@ -13,7 +13,9 @@ from nfvi.utils import align, short, to_sd
 __all__ = ["ComparisonFacts", "SideFacts", "comparison_text"]
 
 ROWS_SHOWN = 30
+# Looser than the 1.01 of a run's own text: a comparison goes on, with a word on what it rests on.
 RHAT_DISTRUST = 1.05
+# Of any mean or sd of up to some dozens of scalars: by chance in one comparison of hundreds.
 STANDARD_ERRORS = 4
 
 

@@ -14,7 +14,10 @@ from nfvi.utils import scalar_names
 
 __all__ = ["LEVEL", "RankCheck", "check_ranks", "rank_columns"]
 
+# False alarms over all scalars of a calibration (Holm): a correct sampler fails one in a hundred.
 LEVEL = 0.01
+# Standard errors: names the shape of a failure that is proven already, so that chance hardly
+# counts.
 SEEN = 2.5
 
 

@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 # Equal tail probabilities that differ by rounding are ties.
 TIE = 1e-9
+# Of the chance of a count: far below the rounding of a p-value, and most counts are below it.
 NEGLIGIBLE = 1e-20
 
 

@@ -17,7 +17,10 @@ from nfvi.training import default_n_mc
 
 __all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite"]
 
-WEIGHING = 2_000
+# Of each Gaussian: a weight of 5 % is known to a tenth of it. Under a budget there may be fewer.
+WEIGHING, FEWEST = 2_000, 100
+FIRST_BATCH = 2_048
+"""Points of the first batch of gradients that looks for modes: 16 starts of 128 draws."""
 
 
 def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtype) -> Start:
@@ -62,7 +65,7 @@ def mode_rungs(
         start's.
     """
     here = [start.placement(1.0)]
-    if record.target.dim > FULL_RANK_LIMIT:
+    if record.target.dim > FULL_RANK_LIMIT or not record.affords(FIRST_BATCH):
         return here
     modes = explore(record.target, _full(start), generator, dtype, record.enough)
     record.count(modes.iterations, modes.gradient_evaluations)
@@ -93,7 +96,8 @@ def _mixture(record: Record, modes: Modes, generator: torch.Generator, dtype: to
     """Keep the mixture of those that it takes, if it takes more than one; these."""
     pairs = zip(modes.loc, modes.tril, strict=True)
     guides = [gaussian_guide(loc, tril, dtype) for loc, tril in pairs]
-    weights = mixture_weights(guides, record.target, WEIGHING, generator, record.out_of_time)
+    n = record.affordable(WEIGHING, FEWEST)
+    weights = mixture_weights(guides, record.target, n, generator, record.out_of_time)
     needed = (weights > 0).nonzero()[:, 0]
     if len(needed) > 1:
         chosen = [guides[i] for i in needed.tolist()]

@@ -25,13 +25,25 @@ from nfvi.fit import (
 )
 from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
 from nfvi.search import MissedMass, search_mass
-from nfvi.targets import Target
+from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import History, Plan, Trainer
 
 __all__ = ["CLOSE", "Record", "Tried", "described", "score_of"]
 
+# As many as `print(fit)` takes, so that the rung that was judged good is shown as such.
 DRAWS = 10_000
+# Of a component of a mixture, whose ELBO is only shown.
 PART_DRAWS = 2_000
+RANKING = 20_000
+MOST_WIDE, FEWEST_WIDE = 2**30, 512
+FEWEST_DRAWS, FEWEST_PART_DRAWS = 500, 100
+PROBES = 16
+GRADIENT = 3.0
+"""Times as long as a value."""
+JUDGING = 0.02
+"""Of a budget in seconds, for the values that judge one rung."""
+# Nats: the error of an ELBO of 10 000 draws whose log weights have an sd of 0.2, and the shift of
+# a mean by a tenth of an sd, 0.1²/2. Wider, k-hat chooses worse guides; narrower, chance chooses.
 CLOSE, FAIR = 0.002, 0.005
 NEGLIGIBLE = 20.0
 RUNGS = 0.9
@@ -66,6 +78,7 @@ class Record:
         scores: by which they are compared, see :func:`score_of`.
         steps: optimiser steps, of all runs that ended.
         missed: the last search for mass that a rung misses.
+        seconds_per_point: of one value of log p, in a small batch; 0 where it was not measured.
         batches: evaluations of the target, one after the other.
         gradients: points at which its gradient was taken.
     """
@@ -74,6 +87,7 @@ class Record:
         self.target, self.seed, self.budget, self.settings = target, seed, budget, settings
         self.started = time.perf_counter()
         self.steps = self.batches = self.gradients = 0
+        self.seconds_per_point = 0.0
         self.missed: MissedMass | None = None
         self._searched: AnyGuide | None = None
         self.tried: list[Tried] = []
@@ -84,6 +98,31 @@ class Record:
     def last(self) -> Rung:
         """The latest rung."""
         return self.rungs[-1]
+
+    @torch.no_grad()
+    def measure(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Time the log-density at a few points, to size what a budget in seconds must hold."""
+        if self.budget.seconds is None:
+            return
+        generator = torch.Generator(device).manual_seed(self.seed)
+        shape = PROBES, self.target.dim
+        z = 0.1 * torch.randn(shape, generator=generator, dtype=dtype, device=device)
+        log_prob_anywhere(self.target, z)  # the first call may check or prepare
+        started = time.perf_counter()
+        log_prob_anywhere(self.target, z)
+        self.seconds_per_point = (time.perf_counter() - started) / len(z)
+
+    def affordable(self, most: int, least: int, share: float = JUDGING) -> int:
+        """How many points may be looked at for a share of the budget, between two limits."""
+        if self.budget.seconds is None or self.seconds_per_point == 0:
+            return most
+        return min(most, max(least, int(share * self.budget.seconds / self.seconds_per_point)))
+
+    def affords(self, gradients: int) -> bool:
+        """Whether a batch of so many gradients takes less than a tenth of the budget."""
+        if self.budget.seconds is None:
+            return True
+        return GRADIENT * gradients * self.seconds_per_point < 0.1 * self.budget.seconds
 
     def count(self, batches: int, gradients: int, steps: int = 0) -> None:
         """Add to the costs."""
@@ -118,6 +157,7 @@ class Record:
                 self.target,
                 best.diagnostics.log_evidence,
                 generator,
+                most=self.affordable(MOST_WIDE, FEWEST_WIDE, 2 * JUDGING),
                 enough=lambda _: self.out_of_time(),
             )
             self._searched = best.guide
@@ -130,7 +170,7 @@ class Record:
 
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""
-        guide, restarts = outcome(trainer)
+        guide, restarts = outcome(trainer, self.affordable(RANKING, FEWEST_DRAWS))
         found, score = self._judge(guide)
         tried = Tried(guide, found, trainer.history, restarts, trainer.settings, trainer)
         self._add(tried, score, trainer.step)
@@ -182,7 +222,8 @@ class Record:
 
     def _judge(self, guide: AnyGuide) -> tuple[Diagnostics, float]:
         """With the draws that a fit's own diagnostics would take; and the score."""
-        draws = draw_weighted(guide, self.target, DRAWS, self._stream(guide, 1))
+        n = self.affordable(DRAWS, FEWEST_DRAWS)
+        draws = draw_weighted(guide, self.target, n, self._stream(guide, 1))
         found = diagnose(draws)
         return found, score_of(draws, found)
 
@@ -198,7 +239,8 @@ class Record:
         )
 
     def _elbo(self, guide: AnyGuide) -> tuple[float, float]:
-        _, log_p, log_q = evaluate(guide, self.target, PART_DRAWS, self._stream(guide, 0))
+        n = self.affordable(PART_DRAWS, FEWEST_PART_DRAWS)
+        _, log_p, log_q = evaluate(guide, self.target, n, self._stream(guide, 0))
         return elbo_of(log_p, log_q)
 
     def _stream(self, guide: AnyGuide, offset: int) -> torch.Generator:

@@ -15,6 +15,7 @@ from nfvi.utils import check_whole
 
 __all__ = ["Density", "guide_of"]
 
+# Rows at once: large enough to cost no more than their arithmetic, small enough for any memory.
 CHUNK = 16_384
 
 

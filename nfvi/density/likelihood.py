@@ -16,6 +16,7 @@ from nfvi.training import Ensemble, Objective
 
 __all__ = ["LogLikelihood", "MaximumLikelihood", "Rows", "log_likelihood_of"]
 
+# Rows at once, as in density.py.
 CHUNK = 16_384
 
 

@@ -21,6 +21,8 @@ from nfvi.utils import check_whole, to_inference_data, wrapped
 
 __all__ = ["Approximation"]
 
+# An ELBO to 0.01 sd of log w, and the 300 largest weights for k-hat. A hundredth as many would see
+# nothing of a mode that a thousandth of the draws are in.
 DIAGNOSTIC_DRAWS = 10_000
 
 

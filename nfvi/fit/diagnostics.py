@@ -26,8 +26,13 @@ __all__ = [
     "smoothed_weights",
 ]
 
+# Draws at once: enough that a batch costs no more than its arithmetic, few enough for any memory.
 CHUNK = 4_096
+# The tail is a fifth of the weights: of fewer than these it has not five, the least that are
+# fitted.
 FEWEST = 25
+# Log-densities of a thousand are rounded to 10⁻⁴ in float32, and so are the weights of an exact
+# guide: a tail that small is one of rounding.
 EQUAL = 1e-3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from nfvi.mcmc import MCMCRun
 from nfvi.search import MissedMass
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, History, Trainer, trainer_of_guide, with_progress
-from nfvi.utils import check_whole
+from nfvi.utils import check_positive, check_whole
 
 __all__ = ["Fit"]
 
@@ -222,7 +223,9 @@ class Fit(Approximation):
             progress=progress,
         )
 
-    def verify(self, *, chains: int = 2000, seed: int | None = None) -> Verification:
+    def verify(
+        self, *, chains: int = 2000, seed: int | None = None, budget: float | None = None
+    ) -> Verification:
         """Lower bounds on the error of every mean, sd and tail, by short HMC chains.
 
         Each chain starts from a draw of the guide and moves towards the target, in the base space
@@ -231,8 +234,10 @@ class Fit(Approximation):
         ``print(fit.verify())`` shows it site by site.
 
         Args:
-            chains: how many, run as one batch.
+            chains: how many, run as one batch for each component of a mixture.
             seed: fixes everything; default that of the fit.
+            budget: seconds after which no further block of 20 iterations begins; the bounds hold,
+                but the chains may not have settled. Default none.
 
         Raises:
             FitError: the fit was loaded without its target, or few of its draws have a finite
@@ -245,7 +250,17 @@ class Fit(Approximation):
         """
         check_whole("chains", chains, max(100, 2 * self.dim))
         generator = self._stream(self.seed if seed is None else seed)
-        found = verify_guide(self.guide, self._known_target(), chains, generator, self.khat)
+        if budget is not None:
+            check_positive("budget", budget)
+        end = math.inf if budget is None else time.perf_counter() + budget
+        found = verify_guide(
+            self.guide,
+            self._known_target(),
+            chains,
+            generator,
+            self.khat,
+            lambda: time.perf_counter() > end,
+        )
         self._verified = found.passed
         return found
 

@@ -17,12 +17,16 @@ from nfvi.targets import Target
 
 __all__ = ["mixture_weights"]
 
+# A draw in ten thousand: diagnostics would not see the component.
 LEAST_WEIGHT = 1e-4
+# What no plot shows; copies of one mode differ by less, and so become one.
 LEAST_NATS = 0.01
 ERRORS = 2.0
 # A point is missed where a density falls below a hundredth of what all guides give it together.
 THIN = 0.01
+# The ELBO hardly sees a small mode: one with a thousandth of the mass is kept whatever it says.
 MOST_MISSED = 1e-3
+# EM on weights alone is fast where guides do not overlap, and where they do any split will do.
 ITERATIONS = 200
 CONVERGED = 1e-6
 # Guides that are left out on trial before one is dropped: of 58 on a shell in d = 10, whose parts

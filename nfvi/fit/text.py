@@ -16,6 +16,7 @@ from nfvi.utils import plus_minus, wrapped
 
 __all__ = ["FitReport", "describe"]
 
+# Of the efficiency: above it most draws weigh alike, and a high k-hat is that of a few in tails.
 CLOSE = 0.5
 NOT_SEARCHED = (
     "No search was made for mass that the guide misses, and none of these numbers can see a mode"

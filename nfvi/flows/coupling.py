@@ -33,6 +33,8 @@ class Coupling(Flow):
     """
 
     takes_context = True
+    # `realnvp*6` on pot1 (600 steps of 128 even draws, two seeds) ends at KL 0.02 and 0.03 with it,
+    # at 0.04 twice with a quarter, and at 0.17 and 1.45 with the 0.02 of other families.
     learning_rate = 0.005
     min_dim = 2
     advice = "; in one dimension use spline, maf or sinharcsinh"

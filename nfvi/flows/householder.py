@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from nfvi.flows.base import Flow
 from nfvi.flows.registry import register
+from nfvi.flows.runs import RunFlow
 
 __all__ = ["Householder", "compact_form"]
 
 
 @register("hh", help="z − 2 v (vᵀz) / ‖v‖²")
-class Householder(Flow):
+class Householder(RunFlow):
     """Reflection at the hyperplane normal to v: f(z) = z − 2 v (vᵀz) / ‖v‖², log|det| = 0.
 
     K reflections in a row are applied at once in the compact form H₁⋯H_K = I − V T Vᵀ with the
@@ -43,30 +43,14 @@ class Householder(Flow):
         super().__init__(dim, **common)
         self.v = nn.Parameter(normalize(1 + self.jitter * self.noise(dim), dim=-1))
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.forward_run([self], z)
-
-    def inverse(
-        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return self.inverse_run([self], x)
-
     @classmethod
-    def forward_run(
-        cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        normals, compact = compact_form(_stack(flows))
+    def _push(cls, layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
+        normals, compact = _compact(layers)
         return z - (z @ normals.mT) @ compact @ normals, z.new_zeros(z.shape[:-1])
 
     @classmethod
-    def inverse_run(
-        cls,
-        flows: Sequence[Flow],
-        x: Tensor,
-        z: Tensor | None = None,
-        context: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        normals, compact = compact_form(_stack(flows))
+    def _pull(cls, layers: Sequence[Any], x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        normals, compact = _compact(layers)
         return x - (x @ normals.mT) @ compact.mT @ normals, x.new_zeros(x.shape[:-1])
 
 
@@ -85,6 +69,5 @@ def compact_form(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return normals, torch.linalg.solve_triangular(triangle, identity, upper=True)
 
 
-def _stack(flows: Sequence[Flow]) -> Tensor:
-    rows: list[Tensor] = [flow.v for flow in flows]  # type: ignore[misc]
-    return torch.stack(rows)
+def _compact(layers: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    return compact_form(torch.stack([layer.v for layer in layers]))

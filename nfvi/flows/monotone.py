@@ -17,6 +17,10 @@ from nfvi.flows.registry import register
 
 __all__ = ["Monotone"]
 
+# `monotone*3` on pot1 (600 steps of 128 even draws, two seeds) ends at KL 0.014 to 0.031 for slopes
+# of 1e-5 to 0.03, shares of 0.25 to 0.9 and reaches of 1 to 3, which is what seeds differ by. The
+# least slope bounds the inverse's, a larger share lets the map get flatter, and centres further out
+# bend the tails.
 LEAST_SLOPE = 1e-3
 MOST_TERMS = 100
 SHARE = 0.5

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1
-from nfvi.flows.base import Flow
 from nfvi.flows.numerics import backward_recursion, forward_recursion
 from nfvi.flows.registry import register
+from nfvi.flows.runs import RunFlow
 
 __all__ = ["Planar"]
 
 
 @register("planar", help="z + û tanh(wᵀz + b), û = u + (softplus(wᵀu) − 1 − wᵀu) w / ‖w‖²")
-class Planar(Flow):
+class Planar(RunFlow):
     """Push along û at the hyperplane wᵀz + b = 0: f(z) = z + û tanh(wᵀz + b).
 
     û = u + (softplus(wᵀu) − 1 − wᵀu) w/‖w‖² keeps wᵀû > −1, so that f is invertible, and
@@ -32,7 +32,8 @@ class Planar(Flow):
             See :class:`Flow` for the other arguments.
 
     Reference:
-        Rezende and Mohamed, Variational inference with normalizing flows, 2015.
+        Rezende and Mohamed, Variational inference with normalizing flows, 2015; û is that of
+        their appendix A.1.
     """
 
     fast = "sampling"
@@ -47,33 +48,17 @@ class Planar(Flow):
         self.w = nn.Parameter(direction)
         self.b = nn.Parameter(self.jitter * self.noise())
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.forward_run([self], z)
-
-    def inverse(
-        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return self.inverse_run([self], x, z)
-
     @classmethod
-    def forward_run(
-        cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        run = _stack(flows)
+    def _push(cls, layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
+        run = _stack(layers)
         rows = z.reshape(-1, z.shape[-1])
         h = forward_recursion(torch.addmm(run.b, rows, run.w.mT), run.gram).tanh()
         x = torch.addmm(rows, h, run.u_hat)
         return x.reshape(z.shape), _ladj(h, run.slope).reshape(z.shape[:-1])
 
     @classmethod
-    def inverse_run(
-        cls,
-        flows: Sequence[Flow],
-        x: Tensor,
-        z: Tensor | None = None,
-        context: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        run = _stack(flows)
+    def _pull(cls, layers: Sequence[Any], x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        run = _stack(layers)
         rows = x.reshape(-1, x.shape[-1])
         known = None
         if z is not None:
@@ -96,8 +81,8 @@ class _Run(NamedTuple):
     gram: Tensor
 
 
-def _stack(flows: Sequence[Flow]) -> _Run:
-    u, w, b = (torch.stack([getattr(flow, name) for flow in flows]) for name in ("u", "w", "b"))
+def _stack(layers: Sequence[Any]) -> _Run:
+    u, w, b = (torch.stack([getattr(layer, name) for layer in layers]) for name in ("u", "w", "b"))
     w_u, w_w = (w * u).sum(-1), (w * w).sum(-1)
     # At w = 0 the correction is 0/0; there it is taken as 0, and the layer is a plain shift.
     tiny = torch.finfo(w.dtype).tiny

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1
-from nfvi.flows.base import Flow
 from nfvi.flows.registry import register
+from nfvi.flows.runs import RunFlow
 
 __all__ = ["Radial"]
 
 
 @register("radial", help="z + β (z − z₀) / (α + ‖z − z₀‖), α = eᵃ, β = softplus(b) − α")
-class Radial(Flow):
+class Radial(RunFlow):
     """Contraction or expansion around z₀: f(z) = z + β h (z − z₀) with h = 1/(α + r), r = ‖z − z₀‖.
 
     α = exp(a) and β = softplus(b) − α > −α make it invertible, and
@@ -29,7 +29,8 @@ class Radial(Flow):
             standard normal draws. See :class:`Flow` for the other arguments.
 
     Reference:
-        Rezende and Mohamed, Variational inference with normalizing flows, 2015.
+        Rezende and Mohamed, Variational inference with normalizing flows, 2015; β is that of
+        their appendix A.2.
     """
 
     def __init__(self, dim: int, **common: Any) -> None:
@@ -38,20 +39,10 @@ class Radial(Flow):
         self.b = nn.Parameter(INVERSE_SOFTPLUS_1 + self.jitter * self.noise())
         self.z_ref = nn.Parameter(self.jitter * self.noise(dim))
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.forward_run([self], z)
-
-    def inverse(
-        self, x: Tensor, z: Tensor | None = None, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return self.inverse_run([self], x)
-
     @classmethod
-    def forward_run(
-        cls, flows: Sequence[Flow], z: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _push(cls, layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
         total = None
-        for center, alpha, positive in _layers(flows):
+        for center, alpha, positive in _parts(layers):
             offset = z - center
             r = torch.linalg.vector_norm(offset, dim=-1)
             stretch = (r + positive) / (r + alpha)
@@ -61,15 +52,9 @@ class Radial(Flow):
         return z, total if total is not None else z.new_zeros(z.shape[:-1])
 
     @classmethod
-    def inverse_run(
-        cls,
-        flows: Sequence[Flow],
-        x: Tensor,
-        z: Tensor | None = None,
-        context: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def _pull(cls, layers: Sequence[Any], x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
         total = x.new_zeros(x.shape[:-1])
-        for center, alpha, positive in reversed(_layers(flows)):
+        for center, alpha, positive in reversed(_parts(layers)):
             offset = x - center
             r_x = torch.linalg.vector_norm(offset, dim=-1)
             # r² + (softplus(b) − r_x) r − α r_x = 0; the form without cancellation on either side.
@@ -82,18 +67,18 @@ class Radial(Flow):
         return x, total
 
 
-def _layers(flows: Sequence[Flow]) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _parts(layers: Sequence[Any]) -> list[tuple[Tensor, Tensor, Tensor]]:
     """z₀ (d), α and softplus(b) = α + β of each layer: α within [ε², 1/ε], the other at least ε².
 
     ε is the dtype's rounding.
     """
-    a, b = (torch.stack([getattr(flow, name) for flow in flows]) for name in ("a", "b"))
+    a, b = (torch.stack([getattr(layer, name) for layer in layers]) for name in ("a", "b"))
     # So that the squares and quotients of the two, and their derivatives at r = 0, stay in
     # range. α is bounded before the exponential: behind it an overflow would give 0 · ∞.
     eps = torch.finfo(a.dtype).eps
     alpha = a.clamp(2 * math.log(eps), -math.log(eps)).exp()
     positive = softplus(b).clamp_min(eps**2)
-    centers: list[Tensor] = [flow.z_ref for flow in flows]  # type: ignore[misc]
+    centers: list[Tensor] = [layer.z_ref for layer in layers]
     return list(zip(centers, alpha.unbind(0), positive.unbind(0), strict=True))
 
 

@@ -36,7 +36,7 @@ class RealNVP(Coupling):
         common: see :class:`Flow`.
 
     Reference:
-        Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, 2017.
+        Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, 2017, section 3.2.
     """
 
     def __init__(

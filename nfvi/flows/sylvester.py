@@ -17,7 +17,9 @@ from nfvi.flows.registry import register
 
 __all__ = ["Sylvester"]
 
+# Not measured: the inverse takes a root find for each, one after the other.
 USUAL_RANK = 8
+# Of R̃_ii, by which ρ_i is divided: nearer to 0 the entries of R, and their gradients, explode.
 LEAST_SLOPE = 1e-3
 
 
@@ -46,12 +48,13 @@ class Sylvester(Flow):
 
     Reference:
         van den Berg, Hasenclever, Tomczak and Welling, Sylvester normalizing flows for
-        variational inference, 2018.
+        variational inference, 2018; the determinant is by their theorem 1, the condition on the
+        diagonals that of their theorem 2.
     """
 
     fast = "sampling"
     takes_context = True
-    default_jitter = 0.1
+    default_jitter = 0.1  # as planar, of which it is the form of higher rank
 
     def __init__(self, dim: int, *, rank: int = 0, **common: Any) -> None:
         super().__init__(dim, **common)

@@ -111,7 +111,7 @@ class MixtureGuide(nn.Module):
 
     def rsample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n draws x (n, d), as for :meth:`rsample_and_log_prob`."""
-        counts = self._counts(n, generator)
+        counts = self.counts(n, generator)
         draws = [
             guide.transform(guide.base_sample(count, generator=generator))[0]
             for guide, count in zip(self.guides, counts, strict=True)
@@ -128,7 +128,7 @@ class MixtureGuide(nn.Module):
         """The mixture as a ``torch.distributions.Distribution`` over vectors of length d."""
         return MixtureDistribution(self)
 
-    def _counts(self, n: int, generator: torch.Generator | None) -> list[int]:
+    def counts(self, n: int, generator: torch.Generator | None) -> list[int]:
         """How many of n draws each component gives: n w_k on average, and within one of that."""
         uniform = torch.rand((), generator=generator, dtype=torch.float64, device=self.device)
         edges = (n * self.weights.cumsum(0) + uniform).floor().long()

@@ -19,6 +19,7 @@ __all__ = ["Chain", "Kernel", "Potential", "run_chain"]
 Kernel = Any  # pyro.infer.mcmc.MCMCKernel; Pyro ships no types
 OnDraw = Callable[[str], None]
 
+# Of a chain cut short: split in halves, as for R-hat and ESS, it needs two draws in each.
 LEAST_DRAWS = 4
 
 

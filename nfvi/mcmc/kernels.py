@@ -10,6 +10,7 @@ from nfvi.utils import check_positive
 
 __all__ = ["MAX_LEAPFROG_STEPS", "BoundedHMC", "Mass", "kernel_options"]
 
+# As many as a tree of NUTS at its default depth of 10; a chain whose step is tiny would not return.
 MAX_LEAPFROG_STEPS = 1024
 
 Mass = Literal["diagonal", "dense", "identity"]

@@ -15,6 +15,8 @@ from nfvi.utils import usable_device
 
 __all__ = ["chain_seeds", "starts"]
 
+# Stan's defaults both: wide enough for R-hat to see chains that stay apart, and near the bulk where
+# scales are about 1. A support that is missed a hundred times wants `init=`.
 RADIUS = 2.0
 TRIES = 100
 

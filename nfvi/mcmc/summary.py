@@ -14,6 +14,8 @@ from nfvi.utils import align, scalar_names, short, to_sd
 
 __all__ = ["RunReport", "ScalarSummary", "scalar_table", "summary_text"]
 
+# Recommended by Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021: 400 effective draws of four
+# chains are what estimates of R-hat and of Monte Carlo errors need.
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
 ROWS_SHOWN = 30

@@ -114,6 +114,11 @@ class MissedMass:
         cut = " The search was cut short by the budget." if self.cut else ""
         if math.isnan(self.share):
             return f"The guide has no log evidence to compare with: nothing was searched.{cut}"
+        if self.clean and not self.starts:
+            return (
+                f"No mass was found that the guide misses in {self.draws:,} wide draws, which says"
+                f" little in so many dimensions: no ascents are made there.{cut}"
+            )
         if self.clean:
             return (
                 f"No mass was found that the guide misses, in {where}; narrower or farther parts"

@@ -25,8 +25,9 @@ DRAWS_FEW_DIMENSIONS = 2_097_152
 FEWEST_DRAWS = 8_192
 WORK = 2e8
 """Numbers that the operations of log p may write for the draws: 0.1 to 0.4 s on one core."""
-STARTS = (64, 512)
+STARTS = (16, 512)
 """At least and at most: one for 64 draws."""
+DRAWS_OF_A_LOOP = 1_024
 NUMBERS = 2**23
 """Of all inverse Hessians side by side: 512 starts up to d = 128, 93 at d = 300."""
 CHUNK = 16_384
@@ -42,6 +43,8 @@ def draws_for(target: Target, z: Tensor) -> int:
         target: log p.
         z: some points (n, d) at which it is finite.
     """
+    if target.batching == "loop":
+        return DRAWS_OF_A_LOOP
     most = DRAWS_FEW_DIMENSIONS if target.dim <= FEW_DIMENSIONS else DRAWS
     affordable = int(WORK / max(numbers_per_point(target, z), 1.0))
     return max(min(most, affordable), FEWEST_DRAWS)
@@ -55,6 +58,7 @@ def search_mass(
     *,
     draws: int | None = None,
     starts: int | None = None,
+    most: int | None = None,
     enough: Callable[[int], bool] = lambda _: False,
 ) -> MissedMass:
     """Look for mass of a target p where a guide q has none.
@@ -72,7 +76,8 @@ def search_mass(
         generator: of all draws.
         draws: wide draws; default 131 072, or 2 097 152 in up to 5 dimensions, but fewer of a
             target that takes much work, and 8 192 at least.
-        starts: of ascents; default one for 64 draws, from 64 to 512. They are fewer above 128
+        most: the default number of draws is no larger.
+        starts: of ascents; default one for 64 draws, from 16 to 512. They are fewer above 128
             dimensions, and none above 300.
         enough: asked after every batch, with the gradients so far, whether to end early.
     """
@@ -82,6 +87,7 @@ def search_mass(
         return _nothing(log_evidence)
     if draws is None:
         draws = draws_for(target, guide.sample(PROBES, generator=generator))
+        draws = draws if most is None else min(draws, most)
     z, log_p = _scan(target, loc, tril, draws, generator, dtype, enough)
     if starts is None:
         starts = min(max(draws // 64, STARTS[0]), STARTS[1])

@@ -13,12 +13,22 @@ from nfvi.targets import Target
 
 __all__ = ["Modes", "apart", "explore", "overlap"]
 
+# Measured on `mixture_10d`, which has 8 modes, and pot1, which has 2, three seeds each: all are
+# found, in 113 and 162 batches. What another value of one of them alone did is said below.
+# 8 first starts find as many, at half the gradients where there is one mode; 12 later ones lose a
+# mode of the mixture in one seed of three. Six rounds are 136 starts, for modes without end.
 FIRST, LATER, ROUNDS = 16, 24, 6
+# 40 leave a third place on pot1, on the way to a mode; 160 take 62 batches more there for nothing.
 STEPS = 80
+# In sds. (1, 1.5) loses a mode of the mixture in one seed of three; from too far no start arrives.
 WIDE, INFLATED = 3.0, 4.0
+# (1,) finds as many modes, and a third place on pot1; the reaches are for modes further out.
 FURTHER = (1.0, 2.0, 4.0)
+# A mode so far below the best holds a thousandth of its mass.
 NATS = 7.0
+# Bhattacharyya distance of unit normals 2.8 sds apart. 0.3 splits a mode of pot1; 3 is as good.
 SAME = 1.0
+# Only their order and a distance of 7 nats are read from them.
 COMPARED = 500
 
 
@@ -66,7 +76,7 @@ def explore(
 
     Half of a round starts from N(0, 9 I) with L = I, the other half from the start's Gaussian
     stretched by 4; a third of either starts twice as far away, and a third four times. 16 starts
-    come first; if they find more than one place, rounds of 24 follow, at most 6 in all. Two
+    come first; if they find a new place, rounds of 24 follow, at most 6 in all. Two
     Gaussians are the same if their Bhattacharyya distance is below 1; those whose ELBO is more
     than 7 nats below the best are left out.
 
@@ -77,10 +87,10 @@ def explore(
         dtype: in which the target is evaluated.
         enough: asked after every batch; a round that is cut short is left out, but for its cost.
     """
-    found = Modes(start.loc[None], start.tril[None], start.loc.new_zeros(1), 0, 0)
     noise = torch.randn(
         COMPARED, target.dim, generator=generator, dtype=dtype, device=generator.device
     )
+    found = _known(target, start, noise)
     for turn in range(ROUNDS):
         before = found
         found = _round(target, start, found, LATER if turn else FIRST, generator, noise, enough)
@@ -90,6 +100,14 @@ def explore(
         if len(found.loc) == len(before.loc):
             break
     return found
+
+
+def _known(target: Target, start: Start, noise: Tensor) -> Modes:
+    """The start and those that lost to it, as far as they are apart."""
+    locs, factors = zip((start.loc, start.tril), *start.others, strict=True)
+    loc, tril = torch.stack(locs), torch.stack(factors)
+    every = Modes(loc, tril, gaussian_elbos(target, loc, tril, noise), 1, 0)
+    return every.choose(_distinct(every))
 
 
 def _round(

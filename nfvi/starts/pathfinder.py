@@ -1,4 +1,8 @@
-"""L-BFGS on the log-density: its end is a mode, and its path is for Pathfinder."""
+"""L-BFGS on the log-density: its end is a mode, its path is for Pathfinder.
+
+Pathfinder's paper keeps the inverse Hessian in factors, for high dimensions; here it is written
+out (d, d), which costs little up to the 300 dimensions where ``"auto"`` leaves it out.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,22 @@ from nfvi.targets import Target, log_prob_and_score
 
 __all__ = ["Ascent", "ascend", "pathfinder"]
 
+# Measured on `gaussian_20d`, `funnel`, `eight_schools`, two regressions of the zoo and three of
+# posteriordb. 50 stop 135 nats short of the mode of `diamonds`; the longest path that ends by
+# itself has 83.
 ITERATIONS = 100
+# With 10 pairs `gaussian_20d`, `diamonds` and `mesquite` do not settle within 100 iterations, and
+# Pathfinder's Gaussian on the first is 12 nats worse; 100 pairs are no better than 50.
 MEMORY = 50
+# By which the points of a path are compared. 10 are worse by 0.4 nats on a regression, 100 better
+# by less than 0.1, but for eight schools (2.4), which has no mode to end at.
 DRAWS = 25
+# In units of |log p|'s own rounding, or else noise is climbed; 100 change nothing there.
 ROUNDING = 10.0
+# In nats. 1e-6 saves 6 and 8 iterations on `gaussian_20d` and `logistic_regression`, and costs
+# Pathfinder's Gaussian 1.4 and 2.2 nats there.
 LEAST_GAIN = 1e-10
+# Of yᵀy: a pair with less curvature is rounding, or a ridge, and would blow up the inverse Hessian.
 CURVED = 1e-12
 
 
@@ -78,7 +93,11 @@ def ascend(target: Target, start: Tensor, dtype: torch.dtype, enough: Enough = n
 
 
 def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The two-loop recursion: the inverse Hessian that the pairs imply, times the gradient."""
+    """The inverse Hessian that the pairs imply, times the gradient.
+
+    Reference:
+        Nocedal and Wright, Numerical optimization, 2006, algorithm 7.4.
+    """
     if not pairs:
         step: Tensor = gradient / gradient.norm().clamp_min(1.0)
         return step

@@ -10,6 +10,8 @@ from nfvi.targets.score import log_prob_and_score
 
 __all__ = ["laplace"]
 
+# Least squared pivot of a precision whose diagonal is scaled to 1: below, the rounding of finite
+# differences decides whether it is definite.
 FLATTEST = 1e-10
 
 

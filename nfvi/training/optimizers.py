@@ -13,7 +13,11 @@ __all__ = ["OptimizerSpec", "check_rates", "keep_rows", "make_optimizer", "move_
 
 OptimizerSpec: TypeAlias = type[optim.Optimizer] | Callable[[list[Tensor]], optim.Optimizer] | None
 
+# `monotone*3` on pot1 (600 steps of 128 even draws, two seeds) ends at KL 0.02 with it, at 0.06
+# with a quarter, and runs off in one of the two with four times as much. Families may ask for
+# less.
 LEARNING_RATE = 0.02
+# β₂ below Adam's own 0.999: a fit has thousands of steps, and its gradients shrink all the time.
 BETAS = (0.9, 0.99)
 
 _ROW_WISE = (

@@ -2,7 +2,6 @@
 
 from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
-from nfvi.utils.arviz_functions import psislw, tail_length
 from nfvi.utils.caret import caret, character, choice, nearest, quote
 from nfvi.utils.checks import (
     check_dtype,
@@ -15,6 +14,7 @@ from nfvi.utils.checks import (
 from nfvi.utils.files import over, read_file, under, write_file
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.names import scalar_names
+from nfvi.utils.pareto import psislw, tail_length
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped

@@ -23,7 +23,8 @@ def to_inference_data(
 
     With ArviZ 1.x, or without ``arviz``, this is an ``xarray.DataTree`` made by ``arviz_base``;
     with ArviZ 0.x (the last line for Python 3.11 and before), whose functions refuse a tree, it is
-    an ``arviz.InferenceData`` with the same groups; its ``to_datatree()`` gives the tree.
+    an ``arviz.InferenceData`` with the same groups; its ``to_datatree()`` gives the tree. Both have
+    ``to_netcdf(path)``, for which the extra ``nfvi[arviz]`` brings what is needed.
     Event dimensions are named ``<site>_dim_0``, ``<site>_dim_1``, ... and counted from 0.
 
     Args:

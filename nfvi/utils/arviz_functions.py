@@ -1,13 +1,12 @@
 """What is computed by ArviZ, from whichever of its two lines is installed.
 
-ArviZ 1.x is made of ``arviz_base`` and ``arviz_stats``, which import in a moment and need
-Python 3.11; ArviZ 0.x, the last line for Python 3.10, is one package that takes seconds. Both are
-imported where they are used first, and give the same numbers.
+Statistics come from ``arviz_stats``, which imports in a moment: 0.8 beside ArviZ 0.x on Python
+3.11, 1.x on Python 3.12 and newer. Both are imported where they are used first, and give the same
+numbers.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
@@ -15,35 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ess", "from_dict", "psislw", "rhat", "tail_length"]
-
-
-def tail_length(n: int) -> int:
-    """How many of n weights Pareto smoothing takes as the tail: ⌊3√n⌋, or n/5 up to n = 225."""
-    return math.floor(3 * n**0.5) if n > 225 else n // 5
-
-
-def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Pareto-smoothed log weights and the k-hat of their upper tail.
-
-    Args:
-        log_weights: finite log weights (n), n >= 25, of which those in the tail differ.
-
-    Returns:
-        (n), normalised to sum to 1 when exponentiated, and k-hat.
-
-    Reference:
-        Vehtari, Simpson, Gelman, Yao and Gabry, "Pareto smoothed importance sampling", 2024.
-    """
-    array_stats = _array_stats()
-    if array_stats is not None:
-        # It takes log-likelihoods: what leave-one-out weighs with is their inverse.
-        smoothed, khat = array_stats.psislw(-log_weights)
-    else:
-        # 0.x rounds 3√(n / reff) up and 1.x rounds it down: this reff makes the tails equal.
-        reff = 9 * len(log_weights) / (tail_length(len(log_weights)) - 0.5) ** 2
-        smoothed, khat = _arviz_0().psislw(log_weights, reff=reff)
-    return smoothed, float(khat)
+__all__ = ["ess", "from_dict", "rhat"]
 
 
 def rhat(draws: np.ndarray) -> np.ndarray:
@@ -100,7 +71,10 @@ def _of_columns(statistic: str, draws: np.ndarray, **options: object) -> np.ndar
 
 
 def _array_stats() -> Any:
-    """The array functions of ``arviz_stats``; None where they are missing or without PSIS."""
+    """The array functions of ``arviz_stats``; None where they are missing or older than its PSIS.
+
+    Those give another ESS of an sd.
+    """
     try:
         from arviz_stats.base import array_stats
     except ImportError:

@@ -1,6 +1,6 @@
 """NFVI("auto"): what it ends with on targets with known answers, what it counts, and how it ends.
 
-The benchmark, benchmarks/posteriors.py, has ten seeds of each target; here one or two must do.
+The benchmark, benchmarks/posteriors, has ten seeds of each target; here one or two must do.
 """
 
 from __future__ import annotations

@@ -202,7 +202,11 @@ class TestArviz:
         table = az.summary(data, kind="stats")
         assert list(table.index) == ["z[0]", "z[1]"]
         assert table["mean"].tolist() == pytest.approx(MEAN.tolist(), abs=0.5)
-        assert az.plot_trace(data).shape == (1, 2)
+        az.plot_trace(data)
+        # 0.x: density and trace of z; 1.x: a trace of each of its coordinates.
+        panels = plt.gcf().axes
+        assert len(panels) == 2 and all(panel.get_title().startswith("z") for panel in panels)
+        assert sum(len(panel.lines) for panel in panels) >= 2
         plt.close("all")
 
     def test_it_can_be_stored(self, fit: Fit, tmp_path: Path) -> None:

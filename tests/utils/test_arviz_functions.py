@@ -47,36 +47,6 @@ def in_both(request, function):
     return both, function()
 
 
-# Sizes on both sides of where the tail's rule changes, and where 3√n is and is not whole.
-@pytest.mark.parametrize("n", [25, 29, 100, 224, 225, 226, 900, 1000, 4097])
-@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
-def test_psislw_agrees(request, rng, n, scale):
-    log_weights = scale * rng.normal(size=n)
-    given = log_weights.copy()
-    with np.errstate(over="ignore"):
-        (new, new_khat), (old, old_khat) = in_both(request, lambda: functions.psislw(log_weights))
-    np.testing.assert_allclose(old, new, rtol=1e-9, atol=1e-9)
-    assert old_khat == pytest.approx(new_khat, rel=1e-9, abs=1e-9)
-    assert type(old_khat) is type(new_khat) is float
-    np.testing.assert_array_equal(log_weights, given)
-
-
-@pytest.mark.parametrize("only_0", [False, True])
-def test_psislw_leaves_the_body_and_finds_the_shape(request, rng, only_0):
-    """Pareto weights of shape 1/2, whose k-hat scatters by about 0.09 with a tail of 299."""
-    if only_0:
-        request.getfixturevalue("only_arviz_0")
-    log_weights = 0.5 * rng.exponential(size=10_000)
-    smoothed, khat = functions.psislw(log_weights)
-    assert khat == pytest.approx(0.5, abs=0.3)
-    assert np.exp(smoothed).sum() == pytest.approx(1)
-    order = np.argsort(log_weights)
-    body = order[: -functions.tail_length(10_000)]
-    shift = smoothed[body] - log_weights[body]
-    np.testing.assert_allclose(shift, shift[0], atol=1e-12)
-    assert (np.diff(smoothed[order]) >= 0).all()
-
-
 def test_chain_statistics_agree(request, chains):
     kinds = ("bulk", "tail", "mean", "sd")
     new, old = in_both(

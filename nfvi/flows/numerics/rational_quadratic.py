@@ -14,10 +14,13 @@ from nfvi.flows.numerics.soft_bound import soft_bound
 
 __all__ = ["RationalQuadratic", "raw_size"]
 
+# The usual value for these splines. A smaller one lets a bin be a cliff, whose inverse is as steep
+# as it is flat; a larger one costs shape, and with 256 bins it may be 1/256 at the most.
 LEAST = 1e-3
 """Least width and height of a bin, as a share of the box; least slope at a knot; least half-width
 of the box, as a share of where it starts."""
 MOST_BINS = 256
+# Of a box, not measured: coordinates that far out want scale, not knots.
 LARGEST = 1e6
 
 
@@ -104,24 +107,22 @@ class RationalQuadratic(nn.Module):
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """g(x) and log g'(x) for x (\\*) and raw parameters (\\*, P), or of fewer dimensions."""
         table, half = self._table(raw)
-        u = x / half
-        inside = u.clamp(-1, 1)
+        inside, outside = _parts(x / half)
         bin_ = self._bin(table, inside, 0)
         t = (inside - bin_.x) / bin_.width
         share, slope = _quotient(bin_, t)
         # The slope of the outermost knots, where a point outside has been moved to.
-        y = bin_.y + bin_.height * share + slope * softshrink(u, 1)
+        y = bin_.y + bin_.height * share + slope * outside
         return y * half, slope.log()
 
     def inverse(self, y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """g⁻¹(y) and the log of its slope; shapes as for :meth:`forward`."""
         table, half = self._table(raw)
-        v = y / half
-        inside = v.clamp(-1, 1)
+        inside, outside = _parts(y / half)
         bin_ = self._bin(table, inside, self.bins + 1)
         t = _solve(bin_, (inside - bin_.y) / bin_.height)
         _, slope = _quotient(bin_, t)
-        x = bin_.x + bin_.width * t + softshrink(v, 1) / slope
+        x = bin_.x + bin_.width * t + outside / slope
         return x * half, -slope.log()
 
     def _table(self, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,6 +145,15 @@ class RationalQuadratic(nn.Module):
         x, x_right, y, y_right = knots.unbind(-1)
         # Differences of the very knots that the search compared: 0 ≤ t ≤ 1 despite rounding.
         return _Bin(x, y, x_right - x, y_right - y, left, right)
+
+
+def _parts(u: Tensor) -> tuple[Tensor, Tensor]:
+    """u cut at ±1, and what is cut off, with derivatives that sum to 1, at ±1 as well.
+
+    There the derivative of torch's ``clamp`` is 1 before PyTorch 2.14 and 0 from then on.
+    """
+    outside = softshrink(u, 1)
+    return torch.where(outside == 0, u, u.detach().clamp(-1, 1)), outside
 
 
 def _softmax(raw: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 __all__ = ["check_bound", "soft_bound"]
 
+# e²⁰ = 5e8: the scales of four such layers in a row multiply to less than float32's largest number.
 LARGEST = 20.0
 
 

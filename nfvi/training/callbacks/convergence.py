@@ -13,7 +13,10 @@ from nfvi.utils import check_positive, check_whole
 
 __all__ = ["CheckElboConvergence", "CheckParametersConvergence", "Gain", "gain_between"]
 
+# PyMC3's, so that its arguments mean the same here.
 _EPSILON = 1e-6
+# The ELBOs of neighbouring steps are correlated: means of ten blocks tell their true spread, if a
+# block is longer than that memory; more blocks would be shorter, fewer would tell it badly.
 _BLOCKS = 10
 _WORDS = {"elbo": "ELBO", "log_likelihood": "log-likelihood"}
 

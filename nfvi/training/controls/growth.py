@@ -10,11 +10,18 @@ from nfvi.training.objectives import ReverseKL
 
 __all__ = ["FIRST", "Growth"]
 
+# Up to some hundreds of draws a step costs little more: fewer at first save where they are dear.
 FIRST = 64
+# Four doublings: the noise is down to a quarter; more is better spent on steps.
 MOST = 1_024
+# Of all restarts together: 16 MB in float32 for the draws alone, and several times that for a
+# layer.
 NUMBERS = 2**22
+# β₁ of Adam, since it is that mean whose noise counts; SLOW is its β₂ here.
 MEMORY = 0.9
 SLOW = 0.99
+# The second half is averaged, when the slow mean has its full memory to go by; longer reacts
+# later.
 EVERY = 200
 SETTLED = 100
 

@@ -13,9 +13,14 @@ from nfvi.training.schedule import LearningRate
 
 __all__ = ["CAP", "Plateau", "open_ended", "predicted_gain"]
 
+# Four default fits; a target that still gains by then wants another formula.
 CAP = 20_000
+# Six warm-ups: the gain of two quarters of fewer steps is that of the warm-up.
 FLOOR = 300
+# At the floor a sixth of the steps: a look costs nothing, and looking more often only ends on
+# luck.
 EVERY = 50
+# In nats, for as many steps again: a KL of 0.01 is seen in no plot (docs/diagnostics.md).
 TOLERANCE = 0.01
 
 

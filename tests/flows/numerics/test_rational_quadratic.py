@@ -100,6 +100,19 @@ def test_it_goes_through_its_knots_with_their_slopes(bins, dtype):
 
 @each_bins
 @each_dtype
+def test_the_ends_of_the_box_have_a_derivative(bins, dtype):
+    """Just there, the derivatives of what is cut at them and of what is cut off change over."""
+    module = Spline(1, bins=bins, dtype=dtype).spline
+    raw = normal(3 * bins + 2, seed=3, dtype=torch.float32).to(dtype)
+    ends = module._table(raw)[1] * torch.tensor([-1, 1], dtype=dtype)
+    for function in (module.forward, module.inverse):
+        _, log_slope = function(ends, raw)
+        by_autograd = vmap(grad(lambda x, function=function: function(x, raw)[0]))(ends)
+        torch.testing.assert_close(by_autograd, log_slope.exp())
+
+
+@each_bins
+@each_dtype
 @pytest.mark.parametrize("bound", [0.01, 3.0, 1e4])
 def test_raw_zeros_are_the_identity(bins, dtype, bound):
     x = torch.cat([normal(50, dtype=dtype), torch.tensor([0, -bound, bound, 1e6, -1e6])]).to(dtype)

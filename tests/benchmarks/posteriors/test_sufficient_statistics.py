@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.posteriors.sufficient_statistics import SUMMARISED, summarised_target
 from models.posteriordb import posteriordb_target
-
-pytest.importorskip("posteriordb")
 
 DTYPE = torch.float64
 ROWS = 40
@@ -49,9 +47,7 @@ def data() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", data())
-def test_density_and_gradient_are_those_of_the_model(
-    load: Callable[[str], ModuleType], name: str
-) -> None:
+def test_density_and_gradient_are_those_of_the_model(name: str) -> None:
     """In double precision, at scattered points: to rounding, which the squares of years make 1e-9.
 
     The gradient is set down by hand there, and autograd's here.
@@ -59,7 +55,7 @@ def test_density_and_gradient_are_those_of_the_model(
     values = data()[name]
     posterior: Any = SimpleNamespace(name=name, data=SimpleNamespace(values=lambda: values))
     model = posteriordb_target(posterior)
-    summarised = load("sufficient_statistics").summarised_target(posterior)
+    summarised = summarised_target(posterior)
     assert summarised.dim == model.dim
     points = [normals(20, model.dim, seed=4).requires_grad_() for _ in range(2)]
     densities = [t.log_prob(z) for t, z in zip((model, summarised), points, strict=True)]
@@ -71,5 +67,5 @@ def test_density_and_gradient_are_those_of_the_model(
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
 
 
-def test_every_posterior_with_statistics_is_tested(load: Callable[[str], ModuleType]) -> None:
-    assert set(load("sufficient_statistics").SUMMARISED) == set(data())
+def test_every_posterior_with_statistics_is_tested() -> None:
+    assert set(SUMMARISED) == set(data())

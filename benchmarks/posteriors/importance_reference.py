@@ -15,9 +15,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from posterior_metrics import Reference
 from torch import Tensor
 
+from benchmarks.posteriors.metrics import Reference
 from models.moments import Moments
 from nfvi import PyroTarget
 from nfvi.utils import psislw

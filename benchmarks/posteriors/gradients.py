@@ -1,4 +1,4 @@
-"""A row of benchmarks/posteriors.py about the path gradient beside the total one."""
+"""A row of benchmarks.posteriors about the path gradient beside the total one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
-from posterior_cases import Case
-from posterior_rows import DRAWS, check_complete
-from posterior_store import Row
 
+from benchmarks.posteriors.cases import Case
+from benchmarks.posteriors.rows import DRAWS, check_complete
+from benchmarks.posteriors.store import Row
 from nfvi import NFVI, Fit
 from nfvi.fit import KHAT_LIMIT, diagnose, draw_weighted
 from nfvi.guides import Guide, parts

@@ -1,7 +1,7 @@
 """Whether the Pyro models of posteriordb's posteriors have the density of the reference draws.
 
-    python benchmarks/check_models.py --posteriordb path/to/posterior_database          # seconds
-    python benchmarks/check_models.py --posteriordb path/to/posterior_database --nuts   # an hour
+    python -m benchmarks.posteriors.check_models --posteriordb path/to/posterior_database
+    ... --nuts                                              # an hour; without it, seconds
 
 First two identities that hold for draws from p itself, with u the draws on unconstrained space and
 whitened: E ∂_i log p(u) = 0 and E u_i ∂_i log p(u) = −1 for every i. A wrong prior, scale or
@@ -20,11 +20,11 @@ import time
 from collections.abc import Mapping
 
 import torch
-from environment import describe_environment
-from posterior_metrics import posteriordb_reference
 from posteriordb import PosteriorDatabase
 from torch import Tensor
 
+from benchmarks.environment import describe_environment
+from benchmarks.posteriors.metrics import posteriordb_reference
 from models.posteriordb import (
     POSTERIORS,
     Posterior,

@@ -1,6 +1,7 @@
 """Whether the NumPyro models have the densities of the Pyro models, up to a constant.
 
-    python benchmarks/check_numpyro.py --posteriordb path/to/posterior_database numpyro.json
+    python -m benchmarks.posteriors.check_numpyro \\
+        --posteriordb path/to/posterior_database numpyro.json
 
 At the reference draws whose log-densities ``numpyro_nuts.py`` wrote down: how far the differences
 lie apart, which should be rounding.
@@ -11,9 +12,9 @@ from __future__ import annotations
 import argparse
 
 import pyro
-from posterior_store import read_rows
 from posteriordb import PosteriorDatabase
 
+from benchmarks.posteriors.store import read_rows
 from models.posteriordb import POSTERIORS, Posterior, latent_sites, reference_draws
 
 TOLERANCE = 1e-6

@@ -1,4 +1,4 @@
-"""Rows of benchmarks/posteriors.py in a JSON file, which is whole after every row."""
+"""Rows of benchmarks.posteriors in a JSON file, which is whole after every row."""
 
 from __future__ import annotations
 

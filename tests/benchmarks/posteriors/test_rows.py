@@ -1,31 +1,30 @@
-"""What benchmarks/posteriors.py measures of a guide, of a path of rungs, and of chains."""
+"""What benchmarks/posteriors measures of a guide, of a path of rungs, and of chains."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import models
+from benchmarks.posteriors import rows
+from benchmarks.posteriors.cases import Case, modes_found
+from benchmarks.posteriors.metrics import exact_reference
+from benchmarks.posteriors.nuts import nuts_row
+from benchmarks.posteriors.rows import check_complete, guide_quality
 from models.gaussian import Gaussian
 from nfvi.guides.guide import Guide
 
-pytest.importorskip("posteriordb")
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-
-def gaussian_case(load: Callable[[str], ModuleType]) -> Any:
+def gaussian_case() -> Any:
     """A standard normal in two dimensions, with log Z = log 2π."""
     target = Gaussian(torch.zeros(2), torch.eye(2))
-    reference = load("posterior_metrics").exact_reference(target)
-    return load("posterior_cases").Case("gaussian", "exact", target, reference, math.log(math.tau))
+    reference = exact_reference(target)
+    return Case("gaussian", "exact", target, reference, math.log(math.tau))
 
 
 def guide(shift: float = 0.0) -> Guide:
@@ -36,12 +35,10 @@ def guide(shift: float = 0.0) -> Guide:
     return made
 
 
-def test_an_exact_guide_has_nothing_but_the_noise_of_its_draws(
-    load: Callable[[str], ModuleType],
-) -> None:
+def test_an_exact_guide_has_nothing_but_the_noise_of_its_draws() -> None:
     """n b² of a mean is chi-squared with one degree of freedom: over 25 once in two million."""
     n = 2000
-    found = load("posterior_rows").guide_quality(gaussian_case(load), guide(), n, 3)
+    found = guide_quality(gaussian_case(), guide(), n, 3)
     assert max(found["b2_raw_worst"], found["b2_psis_worst"]) < 25 / n
     assert found["b2_raw_average"] <= found["b2_raw_worst"]
     assert found["khat"] == -math.inf and found["efficiency"] == pytest.approx(1)
@@ -49,22 +46,22 @@ def test_an_exact_guide_has_nothing_but_the_noise_of_its_draws(
     assert found["log_evidence"] == pytest.approx(math.log(math.tau))
 
 
-def test_weights_put_a_shifted_guide_right(load: Callable[[str], ModuleType]) -> None:
+def test_weights_put_a_shifted_guide_right() -> None:
     """Shifted by s = 0.5 in both: b² of the mean is s², and KL is s² nats.
 
     Weighted draws are worth e^{-2 s²} of their number, 12 000; b² over 25 times its expectation
     comes up once in two million. The ELBO's sd is s √2 / √n.
     """
     n, shift = 20_000, 0.5
-    found = load("posterior_rows").guide_quality(gaussian_case(load), guide(shift), n, 3)
+    found = guide_quality(gaussian_case(), guide(shift), n, 3)
     assert found["b2_raw_worst"] == pytest.approx(shift**2, abs=5 * 2 * shift / n**0.5)
     assert found["b2_psis_worst"] < 2 * 25 / (n * math.exp(-2 * shift**2))
     error = 5 * shift * 2**0.5 / n**0.5
     assert found["elbo"] == pytest.approx(math.log(math.tau) - shift**2, abs=error)
 
 
-def test_draws_without_any_weight_are_no_result(load: Callable[[str], ModuleType]) -> None:
-    rows, case = load("posterior_rows"), gaussian_case(load)
+def test_draws_without_any_weight_are_no_result() -> None:
+    case = gaussian_case()
     z = torch.zeros(4, 2, dtype=torch.float64)
     nothing = torch.full((4,), -torch.inf, dtype=torch.float64)
     found = rows._bias(case, SimpleNamespace(z=z, log_weights=nothing))
@@ -90,25 +87,21 @@ def rung(bias: float, batches: int, khat: float = 0.1, raw: float = 1.0) -> dict
         ([], 30),
     ],
 )
-def test_a_path_is_accurate_from_its_first_good_rung(
-    load: Callable[[str], ModuleType], path: list[dict[str, Any]], cost: int
-) -> None:
-    rows = load("posterior_rows")
+def test_a_path_is_accurate_from_its_first_good_rung(path: list[dict[str, Any]], cost: int) -> None:
     assert rows._to_accuracy({**rung(0.001, 30), "path": path})["to_accuracy"] == cost
     assert rows._to_accuracy({**rung(0.1, 30), "path": path})["to_accuracy"] is None
 
 
-def test_an_interrupted_fit_is_no_result(load: Callable[[str], ModuleType]) -> None:
-    check = load("posterior_rows").check_complete
-    check(SimpleNamespace(stopped="steps"))
-    check(SimpleNamespace(stopped="auto", path=SimpleNamespace(reason="k-hat is small")))
+def test_an_interrupted_fit_is_no_result() -> None:
+    check_complete(SimpleNamespace(stopped="steps"))
+    check_complete(SimpleNamespace(stopped="auto", path=SimpleNamespace(reason="k-hat is small")))
     for stopped, reason in (("interrupted", "x"), ("auto", "interrupted")):
         with pytest.raises(KeyboardInterrupt):
-            check(SimpleNamespace(stopped=stopped, path=SimpleNamespace(reason=reason)))
+            check_complete(SimpleNamespace(stopped=stopped, path=SimpleNamespace(reason=reason)))
 
 
-def test_chains_are_measured_on_the_same_scale(load: Callable[[str], ModuleType]) -> None:
-    row = load("posterior_nuts").nuts_row(gaussian_case(load), 1, draws=100)
+def test_chains_are_measured_on_the_same_scale() -> None:
+    row = nuts_row(gaussian_case(), 1, draws=100)
     # Four times the sequential count is at least the total: it is of the longest chain.
     assert 4 * row["sequential_evaluations"] >= row["gradient_evaluations"] > 800
     assert row["to_accuracy"] is None or row["to_accuracy"] <= row["sequential_evaluations"]
@@ -117,23 +110,22 @@ def test_chains_are_measured_on_the_same_scale(load: Callable[[str], ModuleType]
 
 
 def test_chains_run_on_sufficient_statistics_and_the_row_says_so(
-    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    case = gaussian_case(load)
+    case = gaussian_case()
     summarised = replace(case, summarised=Gaussian(torch.zeros(2), torch.eye(2)))
-    plain = load("posterior_nuts").nuts_row(case, 1, draws=10)
+    plain = nuts_row(case, 1, draws=10)
     monkeypatch.setattr(case.target, "log_prob", None)
-    row = load("posterior_nuts").nuts_row(summarised, 1, draws=10)
+    row = nuts_row(summarised, 1, draws=10)
     assert row["density"] == "sufficient statistics" and "density" not in plain
     assert row["b2_worst"] == plain["b2_worst"]
 
 
-def test_modes_are_counted_by_their_share(load: Callable[[str], ModuleType]) -> None:
-    modes = load("posterior_cases").modes_found
+def test_modes_are_counted_by_their_share() -> None:
     target = models.mixture_10d
     means = target.means
-    assert modes(target, means) == (8, 8)
-    assert modes(target, means[:3]) == (3, 8)
+    assert modes_found(target, means) == (8, 8)
+    assert modes_found(target, means[:3]) == (3, 8)
     few = torch.cat([means[:7].repeat(100, 1), means[7:]])
-    assert modes(target, few) == (7, 8)
-    assert modes(models.pot1, torch.zeros(1, 2)) is None
+    assert modes_found(target, few) == (7, 8)
+    assert modes_found(models.pot1, torch.zeros(1, 2)) is None

@@ -16,10 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from posteriordb.posterior import Posterior
 from torch import Tensor
 
-from models.posteriordb import POSTERIORS
+from models.posteriordb import POSTERIORS, Posterior
 from nfvi import LogDensity
 
 __all__ = ["SUMMARISED", "summarised_target"]

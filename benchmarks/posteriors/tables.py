@@ -1,4 +1,4 @@
-"""The tables of benchmarks/posteriors.py: header and cells of each, from the rows."""
+"""The tables of benchmarks.posteriors: header and cells of each, from the rows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-from posterior_cases import NAMES
-from posterior_goals import clean, evaluations_ratio, has_nan, path_holds, wrong
-from posterior_store import Row
-from posterior_text import bias, count, guide, number, seconds
+from benchmarks.posteriors.cases import NAMES
+from benchmarks.posteriors.goals import clean, evaluations_ratio, has_nan, path_holds, wrong
+from benchmarks.posteriors.store import Row
+from benchmarks.posteriors.text import bias, count, guide, number, seconds
 
 __all__ = ["accuracy", "costs", "densities", "gradients", "over_seeds", "samplers"]
 

@@ -1,13 +1,13 @@
-"""The Markdown page of benchmarks/posteriors.py."""
+"""The Markdown page of benchmarks.posteriors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from posterior_goals import Goal, goals
-from posterior_gradients import settings_of
-from posterior_store import Row
-from posterior_tables import accuracy, costs, densities, gradients, over_seeds, samplers
+from benchmarks.posteriors.goals import Goal, goals
+from benchmarks.posteriors.gradients import settings_of
+from benchmarks.posteriors.store import Row
+from benchmarks.posteriors.tables import accuracy, costs, densities, gradients, over_seeds, samplers
 
 __all__ = ["markdown_table", "page"]
 
@@ -17,7 +17,7 @@ REACHED = {True: "reached", False: "**not reached**", None: "open"}
 HEAD = """\
 # Posteriors with known answers
 
-Written by `python benchmarks/posteriors.py`; nothing on this page is typed in. Fits are
+Written by `python -m benchmarks.posteriors`; nothing on this page is typed in. Fits are
 `NFVI({formula!r}, seed=s).fit(target)` with nothing else set.
 
 {environments}
@@ -52,8 +52,8 @@ cost. A dash is never. Where NUTS does not get there, the ratio takes its whole 
 NumPyro's time is with compilation, then without it. Wall times, here and above, were taken on a
 machine that did other work at the same time. Samplers run four chains of 1 000 draws after 1 000
 of warm-up. A star: Pyro's NUTS took millions of gradients and ran on the same density by its
-sufficient statistics (`benchmarks/sufficient_statistics.py`), where a gradient takes less than
-half the time; through the model its seconds would be twice as many or more.
+sufficient statistics (`benchmarks/posteriors/sufficient_statistics.py`), where a gradient takes
+less than half the time; through the model its seconds would be twice as many or more.
 """
 
 DENSITIES = """\

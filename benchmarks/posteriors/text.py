@@ -1,10 +1,10 @@
-"""One line about a row of benchmarks/posteriors.py, and how its numbers are written."""
+"""One line about a row of benchmarks.posteriors, and how its numbers are written."""
 
 from __future__ import annotations
 
 import math
 
-from posterior_store import Row
+from benchmarks.posteriors.store import Row
 
 __all__ = ["bias", "count", "guide", "line", "number", "seconds"]
 

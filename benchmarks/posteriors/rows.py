@@ -1,4 +1,4 @@
-"""A row of benchmarks/posteriors.py about a fit: how good it is, what it cost, what it says."""
+"""A row of benchmarks.posteriors about a fit: how good it is, what it cost, what it says."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import torch
-from posterior_accuracy import first_for_good
-from posterior_cases import Case, modes_found
-from posterior_store import Row
 
+from benchmarks.posteriors.accuracy import first_for_good
+from benchmarks.posteriors.cases import Case, modes_found
+from benchmarks.posteriors.store import Row
 from nfvi import NFVI, Fit
 from nfvi.errors import FitError
 from nfvi.fit import KHAT_LIMIT, WeightedDraws, diagnose, draw_weighted

@@ -1,6 +1,6 @@
 """Fits, NUTS and the truth on the posteriors of posteriordb and on targets with known answers.
 
-    python benchmarks/posteriors.py --posteriordb path/to/posterior_database --out results.json \\
+    python -m benchmarks.posteriors --posteriordb path/to/posterior_database --out results.json \\
         --markdown docs/posteriors.md                       # hours, nearly all of them NUTS
     ... --seeds 10 --no-nuts --resume                       # the failures over ten seeds
     ... --seeds 0 --out nuts.json                           # NUTS alone; --nuts-from takes it up
@@ -23,14 +23,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from environment import describe_environment
-from posterior_cases import NAMES, case
-from posterior_gradients import AUTO, gradients_row, settings_key
-from posterior_nuts import nuts_row
-from posterior_page import page
-from posterior_rows import CRASHES, fit_row
-from posterior_store import Row, Store, read_rows
-from posterior_text import line
+
+from benchmarks.environment import describe_environment
+from benchmarks.posteriors.cases import NAMES, case
+from benchmarks.posteriors.gradients import AUTO, gradients_row, settings_key
+from benchmarks.posteriors.nuts import nuts_row
+from benchmarks.posteriors.page import page
+from benchmarks.posteriors.rows import CRASHES, fit_row
+from benchmarks.posteriors.store import Row, Store, read_rows
+from benchmarks.posteriors.text import line
 
 
 def main() -> None:
@@ -55,7 +56,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.posteriors",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--posteriordb", required=True, help="folder of the database")

@@ -1,4 +1,4 @@
-"""What the fits are asked to reach, and whether the rows of benchmarks/posteriors.py reach it."""
+"""What the fits are asked to reach, and whether the rows of benchmarks.posteriors reach it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Callable, Collection, Iterable
 from statistics import median
 from typing import NamedTuple
 
-from posterior_accuracy import ENOUGH
-from posterior_cases import CENTRED, NAMES, NONCENTRED
-from posterior_gradients import path_holds, settings_of
-from posterior_store import Row
-from posterior_text import bias, number, seconds
-
+from benchmarks.posteriors.accuracy import ENOUGH
+from benchmarks.posteriors.cases import CENTRED, NAMES, NONCENTRED
+from benchmarks.posteriors.gradients import path_holds, settings_of
+from benchmarks.posteriors.store import Row
+from benchmarks.posteriors.text import bias, number, seconds
 from models.posteriordb import POSTERIORS
 from nfvi.fit import KHAT_LIMIT
 

@@ -1,16 +1,14 @@
-"""The posteriors that benchmarks/posteriors.py runs on, with what is known of each."""
+"""The posteriors that benchmarks.posteriors runs on, with what is known of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 
-from importance_reference import importance_reference
-from posterior_metrics import Reference, exact_reference, posteriordb_reference
-from posteriordb import PosteriorDatabase
-from sufficient_statistics import SUMMARISED, summarised_target
-
 import models
+from benchmarks.posteriors.importance_reference import importance_reference
+from benchmarks.posteriors.metrics import Reference, exact_reference, posteriordb_reference
+from benchmarks.posteriors.sufficient_statistics import SUMMARISED, summarised_target
 from models.eight_schools import LOG_EVIDENCE
 from models.mixture import GaussianMixture
 from models.posteriordb import POSTERIORS, posteriordb_target
@@ -71,6 +69,8 @@ def case(name: str, database: str) -> Case:
         model = PyroTarget(models.logistic_regression)
         found = importance_reference(model)
         return Case(name, "exact", model, found.reference, found.log_evidence, found.error)
+    from posteriordb import PosteriorDatabase  # the other targets do without
+
     posterior = PosteriorDatabase(database).posterior(name)
     known = LOG_EVIDENCE if name in (CENTRED, NONCENTRED) else None
     reference = posteriordb_reference(posterior)

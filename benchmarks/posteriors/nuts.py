@@ -1,12 +1,12 @@
-"""A row of benchmarks/posteriors.py about Pyro's NUTS."""
+"""A row of benchmarks.posteriors about Pyro's NUTS."""
 
 from __future__ import annotations
 
 import torch
-from posterior_accuracy import first_for_good, prefix_bias, sequential_gradients
-from posterior_cases import Case, modes_found
-from posterior_store import Row
 
+from benchmarks.posteriors.accuracy import first_for_good, prefix_bias, sequential_gradients
+from benchmarks.posteriors.cases import Case, modes_found
+from benchmarks.posteriors.store import Row
 from nfvi import MCMCRun, nuts
 from nfvi.mcmc import ess, rhat
 

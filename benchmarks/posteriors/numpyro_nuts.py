@@ -1,6 +1,7 @@
-"""NumPyro's NUTS on the posteriors of posteriordb, for the wall times of benchmarks/posteriors.py.
+"""NumPyro's NUTS on the posteriors of posteriordb, for the wall times of benchmarks.posteriors.
 
-    python benchmarks/numpyro_nuts.py --posteriordb path/to/posterior_database --out numpyro.json
+    python -m benchmarks.posteriors.numpyro_nuts \\
+        --posteriordb path/to/posterior_database --out numpyro.json
 
 Four chains of 1 000 draws after 1 000 of warm-up, one after the other in one compiled program, as
 NumPyro does by itself where there is one device, and in double precision. What JAX says it took to
@@ -20,12 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro
-from environment import describe_machine
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.util import log_density
-from numpyro_models import MODELS
-from posterior_store import Row, Store
 from posteriordb import PosteriorDatabase
+
+from benchmarks.environment import describe_machine
+from benchmarks.posteriors.numpyro_models import MODELS
+from benchmarks.posteriors.store import Row, Store
 
 POINTS = 5
 EXTRA = ("num_steps", "diverging")

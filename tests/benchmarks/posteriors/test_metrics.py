@@ -1,35 +1,28 @@
-"""b² of benchmarks/posterior_metrics.py by hand, weighted and in law, and what it refers to."""
+"""b² of benchmarks/posteriors/metrics.py by hand, weighted and in law, and what it refers to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import models
+from benchmarks.posteriors.importance_reference import importance_reference
+from benchmarks.posteriors.metrics import exact_reference, posteriordb_reference, squared_bias
 from models.moments import Moments, exact_moments, moments_of
 from nfvi import LogDensity, PyroTarget
 from nfvi.errors import TargetError
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def metrics(load: Callable[[str], ModuleType]) -> ModuleType:
-    return load("posterior_metrics")
 
 
 def row(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def test_bias_is_the_squared_error_over_the_variance(metrics: ModuleType) -> None:
+def test_bias_is_the_squared_error_over_the_variance() -> None:
     draws = torch.tensor([[1.0, 0.0], [3.0, 0.0]])
     reference = Moments(row(1, 1), row(4, 9), row(4, 2), row(5, 16))
-    bias = metrics.squared_bias(draws, reference)
+    bias = squared_bias(draws, reference)
     # The means of x are 2 and 0, those of x² are 5 and 0.
     torch.testing.assert_close(bias.x, row(1 / 4, 1 / 9))
     torch.testing.assert_close(bias.square, row(1 / 5, 4 / 16))
@@ -37,23 +30,23 @@ def test_bias_is_the_squared_error_over_the_variance(metrics: ModuleType) -> Non
     assert bias.average == pytest.approx((1 / 4 + 1 / 9 + 1 / 5 + 1 / 4) / 4)
 
 
-def test_weights_count_draws_as_copies_would(metrics: ModuleType) -> None:
+def test_weights_count_draws_as_copies_would() -> None:
     draws = torch.randn(4, 3)
     copies = draws[[0, 0, 0, 1, 1, 2, 3, 3]]
     weights = torch.tensor([3.0, 2.0, 1.0, 2.0]) / 8
     reference = moments_of(torch.randn(50, 3))
-    weighted = metrics.squared_bias(draws, reference, weights)
-    torch.testing.assert_close(weighted, metrics.squared_bias(copies, reference))
+    weighted = squared_bias(draws, reference, weights)
+    torch.testing.assert_close(weighted, squared_bias(copies, reference))
 
 
-def test_independent_draws_have_a_bias_of_one_over_their_number(metrics: ModuleType) -> None:
+def test_independent_draws_have_a_bias_of_one_over_their_number() -> None:
     """n b² is near chi-squared with one degree of freedom: mean 1 and sd √2 over repetitions.
 
     The 400 averages over 20 coordinates of x and of x² that go in are worth 400 repetitions at
     least, so that five standard errors are 5 √(2 / 400): one seed in a million fails.
     """
     n, repetitions = 100, 400
-    reference = metrics.exact_reference(models.gaussian_20d)
+    reference = exact_reference(models.gaussian_20d)
     generator = torch.Generator().manual_seed(2)
     averages = [
         reference.bias({"z": models.gaussian_20d.sample(n, generator=generator)}).average
@@ -62,26 +55,26 @@ def test_independent_draws_have_a_bias_of_one_over_their_number(metrics: ModuleT
     assert abs(n * sum(averages) / repetitions - 1) < 5 * (2 / repetitions) ** 0.5
 
 
-def test_a_nan_is_not_lost(metrics: ModuleType) -> None:
+def test_a_nan_is_not_lost() -> None:
     draws = torch.tensor([[1.0, float("nan")], [3.0, 0.0]])
-    bias = metrics.squared_bias(draws, Moments(*[row(1, 1)] * 4))
+    bias = squared_bias(draws, Moments(*[row(1, 1)] * 4))
     assert bias.worst != bias.worst
 
 
-def test_what_does_not_go_together_is_refused(metrics: ModuleType) -> None:
+def test_what_does_not_go_together_is_refused() -> None:
     reference = Moments(*[row(1, 1)] * 4)
     with pytest.raises(ValueError, match=r"values must be \(n, 2\).*got \(5, 3\)"):
-        metrics.squared_bias(torch.zeros(5, 3), reference)
+        squared_bias(torch.zeros(5, 3), reference)
     with pytest.raises(ValueError, match=r"weights must be \(5,\) with the sum 1.*sum 5"):
-        metrics.squared_bias(torch.zeros(5, 2), reference, torch.ones(5))
+        squared_bias(torch.zeros(5, 2), reference, torch.ones(5))
     with pytest.raises(ValueError, match=r"weights must be \(5,\)"):
-        metrics.squared_bias(torch.zeros(5, 2), reference, torch.full((4,), 0.25))
+        squared_bias(torch.zeros(5, 2), reference, torch.full((4,), 0.25))
 
 
-def test_a_reference_of_posteriordb_compares_scalar_by_scalar(metrics: ModuleType) -> None:
+def test_a_reference_of_posteriordb_compares_scalar_by_scalar() -> None:
     chains = [{"beta[1]": [1.0, 3.0], "beta[2]": [0.0, 2.0], "sigma": [1.0, 2.0]}] * 2
     posterior = SimpleNamespace(name="sblrc-blr", reference_draws=lambda: chains)
-    reference = metrics.posteriordb_reference(posterior)
+    reference = posteriordb_reference(posterior)
     assert reference.keys == ("beta[1]", "beta[2]", "sigma")
     torch.testing.assert_close(reference.moments.mean, row(2, 1, 1.5))
     torch.testing.assert_close(reference.moments.variance, row(4 / 3, 4 / 3, 1 / 3))
@@ -127,18 +120,14 @@ def test_other_targets_are_drawn_from_by_a_seed_of_their_own() -> None:
         exact_moments(LogDensity(lambda z: -z.square().sum(-1), 2, name="plain"))
 
 
-def test_importance_sampling_finds_an_evidence_and_moments_that_are_known(
-    load: Callable[[str], ModuleType],
-) -> None:
+def test_importance_sampling_finds_an_evidence_and_moments_that_are_known() -> None:
     """The coefficients are a multivariate t, and log λ is nearly normal; five standard errors each.
 
     The moments of both sides are compared, of x and of x², for 12 coordinates: with the evidence
     one seed in 70 000 fails.
     """
     n = 20_000
-    found = load("importance_reference").importance_reference(
-        PyroTarget(models.linear_regression), draws=n
-    )
+    found = importance_reference(PyroTarget(models.linear_regression), draws=n)
     exact = models.linear_regression_posterior()
     assert found.khat < 0.5
     # The model's own prior constants are float32, as in the test of its evidence.

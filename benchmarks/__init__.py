@@ -1,0 +1,1 @@
+"""Measurements behind the numbers of README and docs; run each as ``python -m benchmarks.NAME``."""

@@ -1,0 +1,1 @@
+"""Fits, NUTS and the truth on posteriors with known answers; the command is ``__main__.py``."""
