@@ -139,7 +139,8 @@ def _flaws(found: Findings) -> list[str]:
     if not found.kl <= CLOSE:
         off = math.sqrt(2 * found.kl)
         flaws.append(
-            f"KL(q ‖ p) is {found.kl:.2f} nats: a mean may be off by {off:.1f} sd."
+            f"KL(q ‖ p) is {found.kl:.{2 if found.kl >= 0.1 else 3}f} nats: a mean may be off by"
+            f" {off:.1f} sd."
             if math.isfinite(found.kl)
             else "Some draws fall where the target is 0."
         )

@@ -104,7 +104,7 @@ class TestNumbers:
     def test_rough(self) -> None:
         """KL(q ‖ p) is 0.05 nats, and √(2 · 0.05) = 0.32."""
         found = text(ess=3_000.0)
-        assert "Verdict: usable. KL(q ‖ p) is 0.05 nats: a mean may be off by 0.3 sd." in found
+        assert "Verdict: usable. KL(q ‖ p) is 0.050 nats: a mean may be off by 0.3 sd." in found
         assert "Use weighted draws: fit.importance_resample(n)." in found
         assert "More layers or a richer formula would bring it closer." in found
         few = text(ess=99.0)

@@ -41,7 +41,7 @@ def judged(**changes: Any) -> Verdict:
             NOT_TRUSTED,
             "The log evidence is 0.03 nats below log Z",
         ),
-        ({"log_evidence": -0.981}, {"log_evidence": -0.979}, USABLE, "KL(q ‖ p) is 0.02 nats"),
+        ({"log_evidence": -0.981}, {"log_evidence": -0.979}, USABLE, "KL(q ‖ p) is 0.021 nats"),
         ({"verified": True}, {"verified": False}, USABLE, "verify() proves it wrong"),
         ({"not_finite": 0}, {"not_finite": 1}, USABLE, "1 of 10,000 draws have no finite density"),
         ({"at_edge": 0.0}, {"at_edge": 1e-4}, USABLE, "0.01% of the draws sit on the edge"),
