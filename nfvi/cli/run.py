@@ -59,6 +59,7 @@ class Request:
 def run(request: Request) -> int:
     """Fit, sample, compare, print, write; returns the exit code.
 
+    The last line is the verdict on the fit, for scripts.
     Ctrl-C ends the fit, or NUTS, and keeps what there is.
     """
     _check(request)
@@ -68,11 +69,13 @@ def run(request: Request) -> int:
         fit = start.fit(target, **_fit_arguments(request))
         said = [str(fit), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
+        verdict = f"Verdict: {fit.verdict.word}."
         folder.fit(fit, None if request.resume else start, request.draws)
         code = exit_code(fit.stopped == "interrupted")
         if request.nuts and code == 0:
             code = _beside(fit, request, folder, said)
     folder.end("\n\n".join(said))
+    typer.echo(f"\n{verdict}")
     return code
 
 
@@ -159,6 +162,6 @@ def _sites(fit: Fit, request: Request) -> list[str]:
     """The table of a model's sites, where no comparison will show it."""
     if request.nuts or fit.target is None or not fit.target.named:
         return []
-    lines = fit.summary().splitlines()
+    lines = fit.summary_table().splitlines()
     more = len(lines) - 1 - ROWS_SHOWN
     return ["\n".join(lines[: ROWS_SHOWN + 1]) + (f"\n... and {more} more" if more > 0 else "")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,6 +48,8 @@ class WeightedDraws:
         khat: shape of the generalised Pareto fitted to the upper tail of the raw weights; −∞
             where the largest weights are equal to 0.1 %, so that there is no tail, and ∞ where
             too few draws have any weight to fit one (fewer than 25, or one quarter of the tail).
+        at_edge: share of the draws at which a value sits on an edge of the floats, where the target
+            can tell, by ``on_edge(z (n, d)) -> (n,)``.
     """
 
     z: Tensor
@@ -54,6 +57,7 @@ class WeightedDraws:
     log_q: Tensor
     log_weights: Tensor
     khat: float
+    at_edge: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Diagnostics:
         not_finite: draws at which log p or log q was NaN or infinite, log p = −∞ apart; they
             are left out of the ELBO and have weight 0.
         widest: the largest distance between the 5 and 95 % quantiles of a coordinate.
+        at_edge: share of the draws at which a value sits on an edge of the floats, as a scale that
+            has underflowed to 0; 0 for a target that cannot tell.
     """
 
     elbo: float
@@ -83,6 +89,7 @@ class Diagnostics:
     log_evidence_se: float
     not_finite: int = 0
     widest: float = 0.0
+    at_edge: float = 0.0
 
     @property
     def efficiency(self) -> float:
@@ -128,7 +135,7 @@ def draw_weighted(
     usable &= log_q.isfinite() & z.isfinite().all(-1)
     log_ratio = log_p.double() - log_q.double()
     log_weights, khat = smoothed_weights(torch.where(usable, log_ratio, -torch.inf))
-    return WeightedDraws(z, log_p, log_q, log_weights, khat)
+    return WeightedDraws(z, log_p, log_q, log_weights, khat, _edge_share(target, z))
 
 
 def diagnose(draws: WeightedDraws) -> Diagnostics:
@@ -149,7 +156,15 @@ def diagnose(draws: WeightedDraws) -> Diagnostics:
         log_evidence_se=log_evidence_se,
         not_finite=int(bad.sum()),
         widest=_widest(draws.z),
+        at_edge=draws.at_edge,
     )
+
+
+@torch.no_grad()
+def _edge_share(target: Target, z: Tensor) -> float:
+    """Of draws (n, d), the share with a value on an edge of the floats; 0 if nobody can tell."""
+    on_edge: Callable[[Tensor], Tensor] | None = getattr(target, "on_edge", None)
+    return 0.0 if on_edge is None else float(on_edge(z).double().mean())
 
 
 def _widest(z: Tensor) -> float:

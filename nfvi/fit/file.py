@@ -37,6 +37,8 @@ class FitRecord:
         diagnostics: of the guide.
         path: the rungs of a climb, or ``None``.
         missed: of the search for mass that the guide misses, or ``None``.
+        verified: whether ``verify()`` passed; ``None`` where it was not run.
+        log_normalizer: log Z, where the target knew it.
     """
 
     guide: AnyGuide
@@ -50,6 +52,8 @@ class FitRecord:
     diagnostics: Diagnostics
     path: ClimbPath | None
     missed: MissedMass | None = None
+    verified: bool | None = None
+    log_normalizer: float | None = None
 
 
 def save_fit(fit: FitRecord, path: str | os.PathLike[str], verdict: str) -> None:
@@ -67,6 +71,8 @@ def save_fit(fit: FitRecord, path: str | os.PathLike[str], verdict: str) -> None
         "path": None if fit.path is None else fit.path.as_dict(),
         "diagnostics": fit.diagnostics.as_dict(),
         "missed": None if fit.missed is None else fit.missed.as_dict(),
+        "verified": fit.verified,
+        "log_normalizer": fit.log_normalizer,
         "verdict": verdict,
     }
     write_file(path, "fit", tensors, values)
@@ -97,6 +103,8 @@ def load_fit(
             diagnostics=Diagnostics(**values["diagnostics"]),
             path=ClimbPath.from_dict(values["path"]) if values.get("path") else None,
             missed=MissedMass.from_dict(values["missed"]) if values.get("missed") else None,
+            verified=values.get("verified"),
+            log_normalizer=values.get("log_normalizer"),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error

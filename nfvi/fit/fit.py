@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,12 +18,11 @@ from nfvi.fit.neutra import nuts_in_base_space, single_flow
 from nfvi.fit.path import ClimbPath
 from nfvi.fit.restarts import Restart, kept, still_rises
 from nfvi.fit.text import FitReport, describe
-from nfvi.fit.verdict import Findings
 from nfvi.fit.verification import Verification
 from nfvi.fit.verification_run import verify_guide
 from nfvi.guides import AnyGuide
 from nfvi.mcmc import MCMCRun
-from nfvi.search import MissedMass, search_mass
+from nfvi.search import MissedMass
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, History, Trainer, trainer_of_guide, with_progress
 from nfvi.utils import check_positive, check_whole
@@ -75,11 +73,19 @@ class Fit(Approximation):
         trainer: Trainer | None = None,
         path: ClimbPath | None = None,
         missed: MissedMass | None = None,
+        verified: bool | None = None,
+        log_normalizer: float | None = None,
     ) -> None:
-        super().__init__(guide, target, settings, diagnostics)
+        super().__init__(
+            guide,
+            target,
+            settings,
+            diagnostics,
+            missed=missed,
+            verified=verified,
+            log_normalizer=log_normalizer,
+        )
         self.path = path
-        self._missed = missed
-        self._verified: bool | None = None
         self.history, self.restarts = history, restarts
         self.stopped, self.wall_time = stopped, wall_time
         self._gradient_evaluations, self._trainer = gradient_evaluations, trainer
@@ -258,53 +264,11 @@ class Fit(Approximation):
         self._verified = found.passed
         return found
 
-    def search(
-        self, *, draws: int | None = None, starts: int | None = None, seed: int | None = None
-    ) -> MissedMass:
-        """Look for mass of the target that the guide misses.
-
-        Values at draws far wider than the guide find where to start ascents, and the mass at their
-        ends that the guide does not cover is estimated. ``print(fit.search())`` says what was
-        searched and found. What is found is no proof that there is not more: needles of 1/20 of the
-        width in ten dimensions are met by no number of draws.
-
-        ``print(fit)`` and :attr:`verdict` search by themselves, and ``NFVI("auto")`` takes what it
-        finds into a mixture.
-
-        Args:
-            draws: how many; default 131 072, or 2 097 152 in up to 5 dimensions, but fewer of a
-                target that takes much work.
-            starts: ascents from the best of them, at most 512 by default.
-            seed: fixes everything; default that of the fit.
-
-        Raises:
-            FitError: the fit was loaded without its target.
-        """
-        if draws is not None:
-            check_whole("draws", draws, 1)
-        if starts is not None:
-            check_whole("starts", starts, 1)
-        generator = torch.Generator(self.guide.device)
-        # Another stream than those of the guides, the diagnostics, the mixture and the start.
-        generator.manual_seed((self.seed if seed is None else seed) + 4)
-        target, log_evidence = self._known_target(), self.log_evidence
-        self._missed = search_mass(
-            self.guide, target, log_evidence, generator, draws=draws, starts=starts
-        )
-        return self._missed
-
-    @property
-    def missed(self) -> MissedMass | None:
-        """The last search for mass that the guide misses; made now if there was none.
-
-        ``None`` for a fit that was loaded without its target and saved without a search.
-        """
-        if self._missed is None and self.target is not None:
-            self.search()
-        return self._missed
-
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write guide, history and diagnostics to a safetensors file; the target is not kept."""
+        """Write guide, history and quality to a safetensors file; the target is not kept.
+
+        The file's header has the verdict too, as a word.
+        """
         record = FitRecord(
             guide=self.guide,
             history=self.history,
@@ -317,6 +281,8 @@ class Fit(Approximation):
             diagnostics=self.diagnostics,
             path=self.path,
             missed=self.missed,
+            verified=self._verified,
+            log_normalizer=self.log_normalizer,
         )
         save_fit(record, path, self.verdict.word)
 
@@ -348,7 +314,6 @@ class Fit(Approximation):
         return {**super()._attributes(), "steps": self.steps, "sampling_time": self.wall_time}
 
     def _report(self) -> FitReport:
-        known = self.target is not None or self._diagnostics is not None
         last = int(self.history.n_mc[-1]) if self.steps else 0
         return FitReport(
             formula=str(self.formula),
@@ -366,11 +331,8 @@ class Fit(Approximation):
             restarts=self.restarts,
             rising=still_rises(self.history, self.restarts),
             path=self.path,
-            findings=self._findings() if known else None,
+            findings=self.findings() if self.has_verdict else None,
         )
-
-    def _findings(self) -> Findings:
-        return replace(super()._findings(), missed=self.missed, verified=self._verified)
 
     def __str__(self) -> str:
         return describe(self._report())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from nfvi.fit.diagnostics import Diagnostics
-from nfvi.search import MissedMass
+from nfvi.search import LEAST_SHARE, MissedMass
 from nfvi.utils import KHAT_LIMIT
 
 __all__ = ["GOOD", "NOT_TRUSTED", "USABLE", "Findings", "Verdict", "VerdictWord", "judge"]
@@ -38,14 +38,17 @@ class Findings:
         log_normalizer: log Z, where the target knows it.
         missed: of the search; ``None`` where there was none.
         verified: whether ``verify()`` passed; ``None`` where it was not run.
-        at_edge: share of the draws at which a value sits on the edge of the floats.
     """
 
     diagnostics: Diagnostics
     log_normalizer: float | None = None
     missed: MissedMass | None = None
     verified: bool | None = None
-    at_edge: float = 0.0
+
+    @property
+    def misses_mass(self) -> bool:
+        """Whether a search has found mass that the guide misses."""
+        return self.missed is not None and self.missed.share > LEAST_SHARE
 
     @property
     def kl(self) -> float:
@@ -108,9 +111,9 @@ def _against_trust(found: Findings) -> list[str]:
             f"{d.not_finite:,} of {d.draws:,} draws have no finite density: the mass there is not"
             " counted."
         )
-    if found.at_edge > MOST_UNUSABLE:
-        reasons.append(f"{found.at_edge:.0%} of the draws sit on the edge of what floats can hold.")
-    if found.missed is not None and not found.missed.clean:
+    if d.at_edge > MOST_UNUSABLE:
+        reasons.append(f"{d.at_edge:.0%} of the draws sit on the edge of what floats can hold.")
+    if found.missed is not None and found.misses_mass:
         reasons.append(f"The search found mass that it misses: {found.missed.share:.0%} of all.")
     short = _short_of_known(found)
     if short:
@@ -136,7 +139,8 @@ def _flaws(found: Findings) -> list[str]:
     if not found.kl <= CLOSE:
         off = math.sqrt(2 * found.kl)
         flaws.append(
-            f"KL(q ‖ p) is {found.kl:.2f} nats: a mean may be off by {off:.1f} sd."
+            f"KL(q ‖ p) is {found.kl:.{2 if found.kl >= 0.1 else 3}f} nats: a mean may be off by"
+            f" {off:.1f} sd."
             if math.isfinite(found.kl)
             else "Some draws fall where the target is 0."
         )
@@ -144,8 +148,8 @@ def _flaws(found: Findings) -> list[str]:
         flaws.append("verify() proves it wrong somewhere.")
     if d.not_finite:
         flaws.append(f"{d.not_finite:,} of {d.draws:,} draws have no finite density.")
-    if found.at_edge:
-        flaws.append(f"{found.at_edge:.1%} of the draws sit on the edge of what floats can hold.")
+    if d.at_edge:
+        flaws.append(f"{d.at_edge:.2%} of the draws sit on the edge of what floats can hold.")
     return flaws
 
 

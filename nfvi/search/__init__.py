@@ -2,7 +2,16 @@
 
 from nfvi.search.particles import BroadBase, Particles, anneal
 from nfvi.search.places import MOST_PLACES
-from nfvi.search.result import MissedMass, Place
+from nfvi.search.result import LEAST_SHARE, MissedMass, Place
 from nfvi.search.search import search_mass
 
-__all__ = ["MOST_PLACES", "BroadBase", "MissedMass", "Particles", "Place", "anneal", "search_mass"]
+__all__ = [
+    "LEAST_SHARE",
+    "MOST_PLACES",
+    "BroadBase",
+    "MissedMass",
+    "Particles",
+    "Place",
+    "anneal",
+    "search_mass",
+]

@@ -131,7 +131,7 @@ def test_a_fit_is_that_of_the_api_and_writes_nothing(cli, tmp_path):
     with load_target("targets.py:normal") as target:
         fit = NFVI("planar*2", seed=4).fit(target, steps=20, n_mc=16, restarts=2)
     assert code == 0
-    assert without_seconds(out) == without_seconds(str(fit))
+    assert without_seconds(out) == [*without_seconds(str(fit)), "", f"Verdict: {fit.verdict.word}."]
     after = [path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)]
     assert sorted(after) == before
 
@@ -167,6 +167,16 @@ def test_out_holds_the_fit_its_draws_and_its_pictures(cli, tmp_path):
     with np.load(folder / "draws.npz") as draws:
         np.testing.assert_array_equal(draws["z"], fit.sample(30, seed=4))
     assert out.startswith((folder / "summary.txt").read_text())
+
+
+def test_the_last_line_is_the_verdict(cli):
+    """On stdout, whatever else is printed; scripts read it."""
+    few = ("--draws", "8", "--warmup", "8", "--chains", "1", "--nuts", "--out", "o")
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *FEW, *few)
+    assert code == 0
+    with load_target("targets.py:normal") as target:
+        word = Fit.load("o/fit.safetensors", target=target).verdict.word
+    assert out.splitlines()[-1] == f"Verdict: {word}." and "written:" in out
 
 
 def test_nuts_beside_the_fit(cli, tmp_path):
