@@ -14,6 +14,7 @@ from nfvi.targets.pyro.batching import Batched, PyroBatching, choose_batching
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.sites import Site, constrain_sites
+from nfvi.utils import process_wide
 
 __all__ = ["checked_evaluator"]
 
@@ -103,7 +104,7 @@ def _odd_sites(program: Program, values: Values, odd: Tensor) -> str:
     if not odd.any():
         return ""
     row = int(odd.nonzero()[0])
-    with pyro.validation_enabled(False):
+    with process_wide(), pyro.validation_enabled(False):
         trace = program.trace({name: value[row] for name, value in values.items()})
         trace.compute_log_prob()
     shown = [

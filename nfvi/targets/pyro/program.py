@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nfvi.targets.pyro.enum import Summation, SummedJoint
 from nfvi.targets.pyro.handlers import Collect, Fixed, Joint, Values
+from nfvi.utils import process_wide
 
 __all__ = ["Program"]
 
@@ -76,7 +77,8 @@ class Program:
 
     def trace(self, values: Values) -> Any:
         """A Pyro trace of the model at one point."""
-        with Fixed(values, self.params, self.subsamples, self._choices):
+        handler = Fixed(values, self.params, self.subsamples, self._choices)
+        with process_wide(), handler:
             return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
 
     @property
@@ -85,6 +87,6 @@ class Program:
 
     def _run(self, handler: Handler) -> Handler:
         # Argument checks branch on values, which vmap cannot follow.
-        with pyro.validation_enabled(False), handler:
+        with process_wide(), pyro.validation_enabled(False), handler:
             self.model(*self.args, **self.kwargs)
         return handler
