@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints
 from torch.distributions.transforms import ComposeTransform
 
-__all__ = ["LowerCholesky", "bijection", "same_constraint", "support_of"]
+__all__ = ["LowerCholesky", "bare", "bijection", "same_constraint", "support_of"]
 
 
 class LowerCholesky(Transform):
@@ -78,15 +78,20 @@ def bijection(support: constraints.Constraint) -> Transform | None:
     return found
 
 
+def bare(fn: Any) -> Any:
+    """A distribution without ``to_event``, ``mask`` and ``expand`` around it."""
+    while isinstance(fn, (dist.Independent, dist.MaskedDistribution, dist.ExpandedDistribution)):
+        fn = fn.base_dist
+    return fn
+
+
 def support_of(fn: Any) -> constraints.Constraint:
     """The set that the draws of a distribution lie in.
 
     A distribution of angles calls it the real line, on which its periodic density has no finite
     integral; here it is [−π, π].
     """
-    base = fn
-    while isinstance(base, (dist.Independent, dist.MaskedDistribution, dist.ExpandedDistribution)):
-        base = base.base_dist
+    base = bare(fn)
     if isinstance(base, (dist.VonMises, dist.SineBivariateVonMises)):
         return constraints.interval(-math.pi, math.pi)
     support: constraints.Constraint = fn.support

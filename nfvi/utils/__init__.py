@@ -1,4 +1,4 @@
-"""What every floor may use: argument checks, files, text for a terminal, progress, a lock, ArviZ."""
+"""What every floor may use: argument checks, files, terminal text, progress, a lock, ArviZ."""
 
 from nfvi.utils.arviz_export import to_inference_data
 from nfvi.utils.arviz_functions import psislw, tail_length

@@ -11,11 +11,16 @@ from pyro.poutine.runtime import _PYRO_STACK
 from nfvi.utils import process_wide
 
 
+def _fail_with_a_handler_left() -> None:
+    with process_wide():
+        poutine.trace().__enter__()  # as a thread that was in the way would leave it
+        raise KeyError
+
+
 def test_an_error_leaves_the_handler_stack_as_it_was() -> None:
     with poutine.trace() as outer:
-        with pytest.raises(KeyError), process_wide():
-            poutine.trace().__enter__()  # as a thread that was in the way would leave it
-            raise KeyError
+        with pytest.raises(KeyError):
+            _fail_with_a_handler_left()
         assert [outer] == _PYRO_STACK
     assert not _PYRO_STACK
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
@@ -12,6 +13,7 @@ from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
 from nfvi.errors import TargetError
+from nfvi.targets.bijections import bare
 
 __all__ = [
     "Collect",
@@ -25,7 +27,13 @@ __all__ = [
     "is_discrete",
     "is_enumerated",
     "is_latent",
+    "is_rounded",
 ]
+
+STRAIGHT_THROUGH = (
+    dist.RelaxedBernoulliStraightThrough,
+    dist.RelaxedOneHotCategoricalStraightThrough,
+)
 
 Message = Any  # Pyro's Message is a TypedDict whose fields are mostly optional.
 Values = Mapping[str, Tensor]
@@ -47,7 +55,12 @@ def is_latent(site: Message) -> bool:
 
 def is_discrete(site: Message) -> bool:
     """Whether a site's values are set apart from one another."""
-    return bool(getattr(site["fn"].support, "is_discrete", False))
+    return is_rounded(site) or bool(getattr(site["fn"].support, "is_discrete", False))
+
+
+def is_rounded(site: Message) -> bool:
+    """Whether draws are corners of a support that calls itself continuous: straight-through."""
+    return isinstance(bare(site["fn"]), STRAIGHT_THROUGH)
 
 
 def is_enumerated(site: Message) -> bool:
@@ -173,7 +186,7 @@ class Joint(Fixed):
         if self._batch_dims is None or log_prob.dim() <= self._batch_dims:
             self.total = self.total + log_prob.sum()
         else:
-            self.total = self.total + log_prob.flatten(1).sum(1)
+            self.total = self.total + log_prob.reshape(len(log_prob), -1).sum(1)
 
     def result(self) -> Tensor:
         """The sum, once the model has run.

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Transform
 
 from nfvi.errors import TargetError
-from nfvi.targets.bijections import bijection, same_constraint, support_of
-from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent
+from nfvi.targets.bijections import bare, bijection, same_constraint, support_of
+from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent, is_rounded
 from nfvi.targets.pyro.sites import Site
 
 __all__ = ["feasible_value", "latent_sites", "refuse_changed_sites"]
@@ -126,6 +126,8 @@ def _transform(site: Message) -> Transform | None:
 
 def _refuse_unmarked(site: Message) -> None:
     name, fn, infer = site["name"], site["fn"], site["infer"]
+    if is_rounded(site):
+        _refuse_rounded(site)
     kind = type(fn).__name__
     finite = getattr(fn, "has_enumerate_support", False)
     if infer.get("num_samples"):
@@ -145,4 +147,14 @@ def _refuse_unmarked(site: Message) -> None:
     raise TargetError(
         f"site {name!r} ({kind}) is discrete and latent: {advice}. If it is data, check that "
         "obs= gets it"
+    )
+
+
+def _refuse_rounded(site: Message) -> None:
+    kind = type(bare(site["fn"])).__name__
+    relaxed = kind.removesuffix("StraightThrough")
+    raise TargetError(
+        f"site {site['name']!r} ({kind}) is latent and its draws are rounded, while its density is "
+        f"that of {relaxed}: draw it from {relaxed.removeprefix('Relaxed')}, marked with "
+        f"@config_enumerate, and it is summed out; or from {relaxed}, whose values are not rounded"
     )

@@ -393,6 +393,19 @@ def bernoulli_latent():
     pyro.sample("k", dist.Bernoulli(logits=x))
 
 
+def straight_through():
+    with pyro.plate("rows", 2):
+        logits = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("k", dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), logits=logits))
+
+
+@config_enumerate
+def straight_through_event():
+    probs = torch.full((2, 3), 1 / 3)
+    k = dist.RelaxedOneHotCategoricalStraightThrough(torch.tensor(0.5), probs)
+    pyro.sample("k", k.to_event(1))
+
+
 @config_enumerate
 def poisson_latent():
     x = pyro.sample("x", dist.Normal(0.0, 1.0))
@@ -470,6 +483,9 @@ def mixed_dtypes():
 
 REFUSED = {
     bernoulli_latent: r"'k' \(Bernoulli\) is discrete and latent: mark it with @config_enumerate",
+    straight_through: r"\(RelaxedBernoulliStraightThrough\).*from Bernoulli, .*@config_enumerate.*"
+    "or from RelaxedBernoulli, whose",
+    straight_through_event: r"CategoricalStraightThrough\).*from OneHotCategorical, .*enumerate",
     poisson_latent: r"'k' \(Poisson\).*not finitely many",
     sampled_enumeration: "'k' is marked for enumeration with num_samples=, which is random",
     scaled_apart: "must be scaled alike.*'k': 1, 'y': 2",
@@ -635,6 +651,32 @@ def test_loop_is_right_and_warns_once(model):
     rows = torch.cat([target.log_prob(row[None]) for row in z])
     torch.testing.assert_close(whole, rows)
     target.log_prob(z.double())  # checked anew, without a second warning
+
+
+def counted():
+    w = pyro.sample("w", dist.Dirichlet(torch.tensor([1.0, 2.0, 3.0])))
+    pyro.sample("n", dist.Multinomial(9, w), obs=torch.tensor([4.0, 3.0, 2.0]))
+
+
+def branching_without_a_plate():
+    x = pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    if float(x.detach().sum()) > 1e9:
+        x = x + 1
+    pyro.sample("y", dist.Normal(x[..., 0], x[..., 1].exp()), obs=torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("model", [counted, branching_without_a_plate], ids=lambda m: m.__name__)
+@pytest.mark.usefixtures("double")
+def test_broadcasting_without_a_plate(model):
+    target = PyroTarget(model)
+    z = points(target, 5)
+    log_prob = target.log_prob(z)
+    assert target.batching == "broadcast"
+    for row, got in zip(z, log_prob, strict=True):
+        latent = {name: value[0] for name, value in target.constrain(row[None]).items()}
+        trace = poutine.trace(poutine.condition(model, latent)).get_trace()
+        expected = trace.log_prob_sum() + log_det_of_constrain(target, row)
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_broadcasting_is_taken_where_vmap_cannot_go():
