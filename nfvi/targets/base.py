@@ -47,6 +47,10 @@ class Target(ABC):
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """The sites, by name, at a batch of points z (n, d): each (n, \\*event)."""
 
+    def on_edge(self, z: Tensor) -> Tensor:
+        """Whether a site's value at z (n, d) was rounded to an edge of its support: (n,) bool."""
+        return torch.zeros(len(z), dtype=torch.bool, device=z.device)
+
     @property
     def has_sampler(self) -> bool:
         """Whether :meth:`sample` gives exact draws."""

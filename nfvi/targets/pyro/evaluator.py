@@ -13,7 +13,7 @@ from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, fixe
 from nfvi.targets.pyro.batching import Batched, PyroBatching, choose_batching
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
-from nfvi.targets.pyro.sites import Site, constrain_sites
+from nfvi.targets.pyro.sites import Site, constrain_sites, unconstrained_parts
 from nfvi.utils import process_wide
 
 __all__ = ["checked_evaluator"]
@@ -42,7 +42,8 @@ def checked_evaluator(
     wide = torch.promote_types(points.dtype, model_dtype)
     values, _ = constrain_sites(sites, points.to(wide))
     try:
-        batched, batching, reason = choose_batching(program, sites, values)
+        parts = unconstrained_parts(sites, points.to(wide))
+        batched, batching, reason = choose_batching(program, sites, values, parts)
     except TargetError as error:
         raise TargetError(f"{name!r}: {error}") from error.__cause__
     except USER_ERRORS as error:
@@ -64,8 +65,9 @@ def checked_evaluator(
 
 def _on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:
     def evaluate(z: Tensor) -> Tensor:
-        values, ladj = constrain_sites(sites, z.to(wide))
-        log_joint = batched(values)
+        z_wide = z.to(wide)
+        values, ladj = constrain_sites(sites, z_wide)
+        log_joint = batched(values, unconstrained_parts(sites, z_wide))
         return (log_joint if ladj is None else log_joint + ladj).to(z.dtype)
 
     return evaluate

@@ -12,6 +12,7 @@ from torch.distributions import Transform
 from nfvi.errors import TargetError
 from nfvi.targets.bijections import bare, bijection, same_constraint, support_of
 from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent, is_rounded
+from nfvi.targets.pyro.log_space import log_space_density
 from nfvi.targets.pyro.sites import Site
 
 __all__ = ["feasible_value", "latent_sites", "refuse_changed_sites"]
@@ -101,6 +102,7 @@ def _site(name: str, node: Message, start: int) -> Site:
         event_dim=node["fn"].event_dim,
         transform=transform,
         dtype=value.dtype,
+        log_space=log_space_density(node["fn"]) is not None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,13 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, isolated
 from nfvi.targets.pyro.enum import Summation, read_summation
-from nfvi.targets.pyro.handlers import Message, Values, is_deterministic, is_enumerated
+from nfvi.targets.pyro.handlers import (
+    Message,
+    Values,
+    is_deterministic,
+    is_enumerated,
+    shrinking_plates,
+)
 from nfvi.targets.pyro.latents import feasible_value, latent_sites, refuse_changed_sites
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.prototype import Prototype
@@ -62,7 +68,17 @@ def warn_of_constants(name: str, program: Program) -> None:
             "are not learned: give them a prior with pyro.sample if they should be",
             stacklevel=3,
         )
+    for plate, (taken, size) in program.unscaled.items():
+        warnings.warn(
+            f"{name!r}: plate {plate!r} takes {taken} of {size} rows and holds latent sites; its "
+            f"density is not scaled up, which would raise their prior to the power {size}/{taken}. "
+            "The posterior is that given these rows alone: leave subsample_size= out for that of "
+            "all the data",
+            stacklevel=3,
+        )
     for plate in program.random_plates:
+        if plate in program.unscaled:
+            continue
         warnings.warn(
             f"{name!r}: plate {plate!r} draws its own subsample; the target keeps one, of "
             f"{len(program.subsamples[plate])} indices, with its log-likelihood scaled up, so that "
@@ -83,6 +99,7 @@ def _read(program: Program) -> tuple[Program, dict[str, Site]]:
         subsamples=prototype.subsamples,
         sizes=prototype.sizes,
         batch_dims=max(len(getattr(node["fn"], "batch_shape", ())) for node in nodes),
+        unscaled=_unscaled_plates(nodes, sites),
     )
     other = _other_values(sites, first)
     refuse_changed_sites(first, program.trace(other), sites)
@@ -98,6 +115,21 @@ def _read(program: Program) -> tuple[Program, dict[str, Site]]:
     order = tuple(name for name in first.nodes if name in sites or name in kept)
     plates = _plates_that_matter(program, other)
     return replace(program, order=order, deterministic=kept, random_plates=plates), sites
+
+
+def _unscaled_plates(
+    nodes: Iterable[Message], sites: Mapping[str, Site]
+) -> dict[str, tuple[int, int]]:
+    """Subsampling plates with a continuous latent site in them: rows taken, rows in all.
+
+    Where a discrete site is summed out, what is scaled is the log of the sum, as it should be.
+    """
+    return {
+        frame.name: (int(frame.size), int(frame.full_size))
+        for node in nodes
+        if node["name"] in sites
+        for frame in shrinking_plates(node)
+    }
 
 
 def _plates_that_matter(program: Program, values: Values) -> tuple[str, ...]:

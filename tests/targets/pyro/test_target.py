@@ -14,7 +14,7 @@ from pyro.infer.reparam import LocScaleReparam
 from torch.distributions import constraints
 
 from nfvi.errors import TargetError
-from nfvi.targets import PyroTarget, as_target
+from nfvi.targets import PyroTarget, as_target, unnormalised_terms
 
 F64 = torch.float64
 Y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0], dtype=F64)
@@ -113,13 +113,6 @@ def masked_and_scaled():
     pyro.sample("noise", dist.Normal(0.0, 1.0).mask(torch.tensor(True)))
 
 
-def imputed():
-    mask = torch.tensor([True, False, True, False])
-    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
-    with pyro.plate("data", 4):
-        pyro.sample("y", dist.Normal(mu, 2.0), obs=DATA[:4], obs_mask=mask)
-
-
 def unplated_batch():
     beta = pyro.sample("beta", dist.Normal(torch.zeros(5), 1.0))
     pyro.sample("y", dist.Bernoulli(logits=beta), obs=torch.tensor([1.0, 0, 0, 1, 1]))
@@ -163,7 +156,6 @@ ZOO = [
     subsampled,
     minibatch,
     masked_and_scaled,
-    imputed,
     unplated_batch,
     reparametrised,
     ordered_and_bounded,
@@ -196,6 +188,10 @@ def log_det_of_constrain(target: PyroTarget, z: torch.Tensor) -> torch.Tensor:
     jacobian = torch.autograd.functional.jacobian(free, z)
     assert jacobian.shape == (target.dim, target.dim)
     return torch.linalg.slogdet(jacobian).logabsdet
+
+
+def hessian_of(target: PyroTarget, z: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.functional.hessian(lambda point: target.log_prob(point[None])[0], z)
 
 
 def points(target: PyroTarget, n: int, dtype=torch.float64, seed: int = 1) -> torch.Tensor:
@@ -543,6 +539,100 @@ def test_random_subsample_is_kept_and_told():
     torch.testing.assert_close(target.log_prob(mu)[0], expected)
 
 
+def by_row(subsample=None, scale=None):
+    """One latent value a row, t ~ N(0, 1) and y ~ N(t, 1): its posterior has variance 1/2."""
+    size = {"subsample": subsample} if subsample is not None else {"subsample_size": 2}
+    with pyro.plate("data", 50, **size):
+        with poutine.scale(scale=1.0 if scale is None else scale):
+            t = pyro.sample("t", dist.Normal(torch.zeros(2), 1.0))
+        pyro.sample("y", dist.Normal(t, 1.0), obs=torch.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("subsample", [None, torch.tensor([3, 8])], ids=["random", "given"])
+def test_the_prior_of_a_latent_site_in_a_subsampling_plate_is_not_scaled(subsample):
+    with pytest.warns(UserWarning, match="takes 2 of 50 rows and holds latent sites.*power 50/2"):
+        target = PyroTarget(by_row, subsample)
+    z = torch.tensor([[0.2, -0.4]])
+    expected = dist.Normal(0.0, 1.0).log_prob(z).sum(1)
+    expected += dist.Normal(z, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+    hessian = hessian_of(target, z[0])
+    torch.testing.assert_close((-hessian).inverse().diagonal().sqrt(), torch.full((2,), 0.5**0.5))
+
+
+def test_a_scale_by_hand_on_a_latent_site_stays():
+    with pytest.warns(UserWarning, match="holds latent sites"):
+        target = PyroTarget(by_row, None, scale=0.25)
+    z = torch.tensor([[0.2, -0.4]])
+    expected = 0.25 * dist.Normal(0.0, 1.0).log_prob(z).sum(1)
+    expected += dist.Normal(z, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+
+
+def test_plates_without_latent_sites_scale_inside_those_with_them():
+    """The outer plate holds a latent site a row; the inner one only data, 3 of 12 of them."""
+
+    def model():
+        with pyro.plate("rows", 7, subsample=torch.arange(3), dim=-2):
+            t = pyro.sample("t", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", 12, subsample=torch.arange(3), dim=-1):
+                pyro.sample("y", dist.Normal(t, 1.0), obs=torch.zeros(3, 3))
+
+    with pytest.warns(UserWarning, match="plate 'rows' takes 3 of 7"):
+        target = PyroTarget(model)
+    z = torch.tensor([[0.2, -0.4, 1.0]])
+    expected = dist.Normal(0.0, 1.0).log_prob(z).sum(1)
+    expected += 4 * 3 * dist.Normal(z, 1.0).log_prob(torch.tensor(0.0)).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+    assert list(unnormalised_terms(target)) == ["y"]
+
+
+def missing(y, seen):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("data", len(y)):
+        pyro.sample("y", dist.Normal(mu, 1.0), obs=y, obs_mask=seen)
+
+
+@pytest.mark.usefixtures("double")
+def test_imputed_values_have_their_prior_where_there_are_data():
+    """mu | 1, 2 is N(1.4925, 0.7053²), and the masked values are N(mu, 1) whether used or not."""
+    target = PyroTarget(missing, torch.tensor([1.0, 2.0, 0.0]), torch.tensor([True, True, False]))
+    z = points(target, 3)
+    mu, imputed = z[:, :1], z[:, 1:]
+    expected = dist.Normal(0.0, 10.0).log_prob(mu[:, 0])
+    expected = expected + dist.Normal(mu, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
+    expected = expected + dist.Normal(mu, 1.0).log_prob(imputed).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+    # The density is Gaussian: its covariance is the inverse of the negative Hessian.
+    hessian = hessian_of(target, torch.zeros(4))
+    start = torch.zeros(1, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(target.log_prob(start).sum(), start)
+    covariance = (-hessian).inverse()
+    assert covariance[0, 0].sqrt().item() == pytest.approx(0.7053, abs=1e-4)
+    assert (covariance @ slope[0])[0].item() == pytest.approx(1.4925, abs=1e-4)
+    assert not unnormalised_terms(target)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("masked", ["by a handler", "by the distribution", "by an event"])
+def test_a_masked_latent_site_keeps_its_prior(masked):
+    off = torch.tensor([True, False])
+
+    def model():
+        if masked == "by a handler":
+            with poutine.mask(mask=False):
+                pyro.sample("x", dist.Gamma(torch.ones(2), 3.0))
+        elif masked == "by the distribution":
+            pyro.sample("x", dist.Gamma(torch.ones(2), 3.0).mask(off))
+        else:
+            pyro.sample("x", dist.Gamma(torch.ones(2), 3.0).mask(off).to_event(1))
+
+    target = PyroTarget(model)
+    z = points(target, 3)
+    expected = dist.Gamma(1.0, 3.0).log_prob(z.exp()).sum(1) + z.sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+
+
 def test_minibatch_plate_is_scaled_without_a_word():
     """Every plate that only scales the data it is given is the same at each call: no warning."""
     assert list(PyroTarget(minibatch).subsamples) == ["data"]
@@ -556,16 +646,17 @@ def test_parameters_are_constants_and_the_store_is_left_alone():
             b = pyro.param("b", lambda: torch.arange(6.0), event_dim=0)
             pyro.sample("x", dist.Normal(b, a))
 
-    with pytest.warns(UserWarning, match=r"pyro.param: a, b.*not learned"):
+    told = pytest.warns(UserWarning, match="plate 'rows' takes 3 of 6 rows and holds latent sites")
+    with told, pytest.warns(UserWarning, match=r"pyro.param: a, b.*not learned"):
         fresh = PyroTarget(model)
     assert not list(pyro.get_param_store().keys())
     stored = pyro.param("a", torch.tensor(3.0), constraint=constraints.positive)
     unconstrained = pyro.get_param_store()._params["a"]
-    with pytest.warns(UserWarning, match="not learned"):
+    with told, pytest.warns(UserWarning, match="not learned"):
         later = PyroTarget(model)
     z = torch.tensor([[0.5, 1.0, -1.0]])
     for target, a in ((fresh, 2.0), (later, stored.item())):
-        expected = 2.0 * dist.Normal(torch.arange(3.0), a).log_prob(z).sum(1)
+        expected = dist.Normal(torch.arange(3.0), a).log_prob(z).sum(1)
         torch.testing.assert_close(target.log_prob(z), expected)
     assert list(pyro.get_param_store().keys()) == ["a"]
     assert pyro.get_param_store()._params["a"] is unconstrained
