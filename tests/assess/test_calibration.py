@@ -15,7 +15,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 
 from models import eight_schools, funnel_2d, linear_regression
 from nfvi import (

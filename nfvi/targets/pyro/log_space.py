@@ -38,7 +38,7 @@ def log_space_density(fn: Any) -> Density | None:
     The Jacobian of the map from z to x is not in it.
 
     Args:
-        fn: a distribution, with ``to_event``, ``expand`` and mixtures around it.
+        fn: a distribution, with or without ``to_event`` and ``expand`` around it.
 
     Returns:
         A function of z (\\*, \\*batch, \\*unconstrained event) to (\\*, \\*batch); ``None`` for a
@@ -48,8 +48,6 @@ def log_space_density(fn: Any) -> Density | None:
         return _independent(fn)
     if isinstance(fn, dist.ExpandedDistribution):
         return log_space_density(fn.base_dist)
-    if isinstance(fn, torch.distributions.MixtureSameFamily):
-        return _mixture(fn)
     for known, density in _DENSITIES.items():
         # A subclass with a density of its own is another distribution.
         if isinstance(fn, known) and type(fn).log_prob is known.log_prob:
@@ -67,26 +65,11 @@ def _independent(fn: Any) -> Density | None:
     return lambda z: _sum_last(inner(z), axes)
 
 
-def _mixture(fn: Any) -> Density | None:
-    component = fn.component_distribution
-    inner = log_space_density(component)
-    event_dim = len(component.event_shape)
-    if inner is None or event_dim > 1:
-        return None
-    axis = -1 - event_dim
-
-    def density(z: Tensor) -> Tensor:
-        weights = fn.mixture_distribution.logits.log_softmax(-1)
-        return (weights + inner(z.unsqueeze(axis))).logsumexp(-1)
-
-    return density
-
-
 def _transformed(fn: TransformedDistribution) -> Density | None:
     """Where the last transform is the map from z to x itself, it need not be undone."""
     *before, last = fn.transforms
     site = bijection(fn.support)
-    if not isinstance(last, _BARE_MAPS) or not isinstance(site, _BARE_MAPS) or last != site:
+    if site is None or not any(isinstance(last, m) and isinstance(site, m) for m in _BARE_MAPS):
         return None
     base = TransformedDistribution(fn.base_dist, before) if before else fn.base_dist
     axes = len(fn.event_shape) - last.codomain.event_dim

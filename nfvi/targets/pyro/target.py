@@ -172,8 +172,8 @@ class PyroTarget(Target):
     def on_edge(self, z: Tensor) -> Tensor:
         """Whether a site's value at z (n, d) sits on an edge of its support: (n,) bool.
 
-        There, the value as a float no longer tells how far from the edge it is. Its prior is exact all the
-        same, and what the model computes of it is that of the last float.
+        There, the value, a float, no longer tells how far from the edge it is. Its prior is exact
+        all the same; what the model computes of it is that of the last float.
         """
         self._require_shape(z)
         return sites_on_edge(self.sites, z.to(torch.promote_types(z.dtype, self.dtype)))
