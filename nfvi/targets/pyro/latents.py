@@ -15,7 +15,7 @@ from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent, is_round
 from nfvi.targets.pyro.log_space import log_space_density
 from nfvi.targets.pyro.sites import Site
 
-__all__ = ["feasible_value", "latent_sites", "refuse_changed_sites"]
+__all__ = ["feasible_value", "latent_sites", "prior_value", "refuse_changed_sites"]
 
 
 def feasible_value(site: Message) -> Tensor | None:
@@ -32,6 +32,18 @@ def feasible_value(site: Message) -> Tensor | None:
         return torch.zeros_like(value)
     placed: Tensor = transform(value.new_zeros(transform.inverse_shape(value.shape)))
     return placed
+
+
+def prior_value(site: Message) -> Tensor | None:
+    """A draw of a continuous site, where it can be drawn; ``None`` for a discrete site.
+
+    Raises:
+        TargetError: no smooth bijection leads from R^k to the support.
+    """
+    try:
+        return None if is_discrete(site) else _draw(site)
+    except NotImplementedError:
+        return feasible_value(site)
 
 
 def latent_sites(trace: Any) -> dict[str, Site]:
@@ -109,9 +121,13 @@ def _site(name: str, node: Message, start: int) -> Site:
 def _any_value(site: Message) -> Tensor:
     """A value of the right shape and dtype: a draw, or zeros where there are no draws."""
     try:
-        value: Tensor = site["fn"](*site["args"], **site["kwargs"])
+        return _draw(site)
     except NotImplementedError:
         return torch.zeros(site["fn"].shape())
+
+
+def _draw(site: Message) -> Tensor:
+    value: Tensor = site["fn"](*site["args"], **site["kwargs"])
     return value.detach()
 
 

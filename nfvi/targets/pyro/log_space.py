@@ -90,44 +90,52 @@ def _sum_last(x: Tensor, axes: int) -> Tensor:
 
 
 def _gamma(fn: Any, z: Tensor) -> Tensor:
-    a, log_rate = fn.concentration, fn.rate.log()
+    a: Tensor = fn.concentration
+    log_rate: Tensor = fn.rate.log()
     return a * log_rate + (a - 1) * z - (z + log_rate).exp() - torch.lgamma(a)
 
 
 def _inverse_gamma(fn: Any, z: Tensor) -> Tensor:
-    a, log_rate = fn.concentration, fn.rate.log()
+    a: Tensor = fn.concentration
+    log_rate: Tensor = fn.rate.log()
     return a * log_rate - (a + 1) * z - (log_rate - z).exp() - torch.lgamma(a)
 
 
 def _weibull(fn: Any, z: Tensor) -> Tensor:
-    power = fn.concentration * (z - fn.scale.log())
-    return fn.concentration.log() + power - z - power.exp()
+    k: Tensor = fn.concentration
+    power = k * (z - fn.scale.log())
+    density: Tensor = k.log() + power - z - power.exp()
+    return density
 
 
 def _fisher_snedecor(fn: Any, z: Tensor) -> Tensor:
-    a, b = fn.df1 / 2, fn.df2 / 2
+    a: Tensor = fn.df1 / 2
+    b: Tensor = fn.df2 / 2
     log_ratio = a.log() - b.log()
     powers = a * log_ratio + (a - 1) * z - (a + b) * softplus(z + log_ratio)
     return powers - _log_beta(a, b)
 
 
 def _pareto(fn: Any, z: Tensor) -> Tensor:
-    log_scale = fn.scale.log()
-    log_x = torch.logaddexp(log_scale, z)
-    return fn.alpha.log() + fn.alpha * log_scale - (fn.alpha + 1) * log_x
+    a: Tensor = fn.alpha
+    log_scale: Tensor = fn.scale.log()
+    return a.log() + a * log_scale - (a + 1) * torch.logaddexp(log_scale, z)
 
 
 def _beta(fn: Any, z: Tensor) -> Tensor:
-    a, b = fn.concentration1, fn.concentration0
+    a: Tensor = fn.concentration1
+    b: Tensor = fn.concentration0
     return (a - 1) * logsigmoid(z) + (b - 1) * logsigmoid(-z) - _log_beta(a, b)
 
 
 def _affine_beta(fn: Any, z: Tensor) -> Tensor:
-    return _beta(fn, z) - fn.scale.log()
+    scale: Tensor = fn.scale
+    return _beta(fn, z) - scale.log()
 
 
 def _kumaraswamy(fn: Any, z: Tensor) -> Tensor:
-    a, b = fn.concentration1, fn.concentration0
+    a: Tensor = fn.concentration1
+    b: Tensor = fn.concentration0
     constant = a.log() + b.log()
     return constant + (a - 1) * logsigmoid(z) + (b - 1) * _log_one_minus_power(a, z)
 
@@ -151,16 +159,19 @@ def _log_softplus(x: Tensor) -> Tensor:
 
 
 def _relaxed_bernoulli(fn: Any, z: Tensor) -> Tensor:
-    d = fn.logits - fn.temperature * z
-    return fn.temperature.log() + d - 2 * softplus(d) - logsigmoid(z) - logsigmoid(-z)
+    t: Tensor = fn.temperature
+    d = fn.logits - t * z
+    density: Tensor = t.log() + d - 2 * softplus(d) - logsigmoid(z) - logsigmoid(-z)
+    return density
 
 
 def _uniform(fn: Any, z: Tensor) -> Tensor:
-    return torch.zeros_like(z) - (fn.high - fn.low).log()
+    width: Tensor = fn.high - fn.low
+    return torch.zeros_like(z) - width.log()
 
 
 def _dirichlet(fn: Any, z: Tensor) -> Tensor:
-    a = fn.concentration
+    a: Tensor = fn.concentration
     constant = torch.lgamma(a.sum(-1)) - torch.lgamma(a).sum(-1)
     return ((a - 1) * log_simplex(z)).sum(-1) + constant
 
@@ -173,12 +184,12 @@ def _relaxed_categorical(fn: Any, z: Tensor) -> Tensor:
 
 def _lkj_cholesky(fn: Any, z: Tensor) -> Tensor:
     k = torch.arange(2, fn.dim + 1, dtype=z.dtype, device=z.device)
-    order = 2 * (fn.concentration.unsqueeze(-1) - 1) + fn.dim - k
+    order: Tensor = 2 * (fn.concentration.unsqueeze(-1) - 1) + fn.dim - k
     return (order * _log_diagonal(z)).sum(-1) - _log_lkj_constant(fn)
 
 
 def _lkj(fn: Any, z: Tensor) -> Tensor:
-    order = 2 * (fn.concentration.unsqueeze(-1) - 1)
+    order: Tensor = 2 * (fn.concentration.unsqueeze(-1) - 1)
     return (order * _log_diagonal(z)).sum(-1) - _log_lkj_constant(fn)
 
 
@@ -191,9 +202,11 @@ def _log_diagonal(z: Tensor) -> Tensor:
 
 def _log_lkj_constant(fn: Any) -> Tensor:
     """log ∫ Π_k L_kk^(2(η−1)+K−k) dL: partial correlations in column j are Beta(η + (K−1−j)/2)."""
-    j = torch.arange(1, fn.dim, dtype=fn.concentration.dtype, device=fn.concentration.device)
-    b = fn.concentration.unsqueeze(-1) + (fn.dim - 1 - j) / 2
-    return ((fn.dim - j) * _log_beta(torch.full_like(b, 0.5), b)).sum(-1)
+    eta: Tensor = fn.concentration.unsqueeze(-1)
+    j = torch.arange(1, fn.dim, dtype=eta.dtype, device=eta.device)
+    b = eta + (fn.dim - 1 - j) / 2
+    constants: Tensor = (fn.dim - j) * _log_beta(torch.full_like(b, 0.5), b)
+    return constants.sum(-1)
 
 
 def _log_beta(a: Tensor, b: Tensor) -> Tensor:

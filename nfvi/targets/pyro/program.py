@@ -35,6 +35,8 @@ class Program:
         unscaled: for each plate that holds latent sites and takes fewer rows than there are, how
             many of how many. It does not scale the density: a prior must not be raised to a power.
         batch_dims: the most batch dimensions that any site has.
+        feasible: values of the continuous latent sites that the model takes.
+        from_prior: whether it does not take the image of z = 0, and trial points are prior draws.
         summation: how discrete sites are summed out; ``None`` without any.
         order: names of latent and deterministic sites as the model comes to them.
         deterministic: names of those ``pyro.deterministic`` sites that have one value a point.
@@ -49,6 +51,8 @@ class Program:
     random_plates: tuple[str, ...] = ()
     unscaled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     batch_dims: int = 0
+    feasible: Values = field(default_factory=dict)
+    from_prior: bool = False
     summation: Summation | None = None
     order: tuple[str, ...] = ()
     deterministic: tuple[str, ...] = ()

@@ -94,7 +94,8 @@ class Site:
             if len(flat) == 1:  # a matrix that is no longer positive definite
                 return torch.ones(1, dtype=torch.bool, device=flat.device)
             return torch.cat([self.on_edge(part) for part in flat.tensor_split(2)])
-        return ~((back - flat).abs() < LOST).all(1)
+        lost: Tensor = ~((back - flat).abs() < LOST)
+        return lost.any(1)
 
 
 def constrain_sites(

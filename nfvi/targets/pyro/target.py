@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import Target
-from nfvi.targets.checks import Evaluate, fixed_randomness, isolated, probe_points, shape_text
+from nfvi.targets.checks import Evaluate, fixed_randomness, isolated, shape_text
 from nfvi.targets.pyro.batching import map_deterministics
 from nfvi.targets.pyro.evaluator import checked_evaluator
 from nfvi.targets.pyro.handlers import Values
-from nfvi.targets.pyro.reader import read_program, warn_of_constants
+from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
 from nfvi.targets.pyro.sites import constrain_sites, sites_on_edge, unconstrain_sites
 
 __all__ = ["PyroTarget"]
@@ -136,7 +136,8 @@ class PyroTarget(Target):
         """
         dtype = dtype or self.dtype
         device = torch.device(device) if device is not None else torch.get_default_device()
-        points = probe_points(self._uncommon_size(), self.dim, dtype, device)
+        n = self._uncommon_size()
+        points = trial_points(self._program, self.sites, n, dtype, device)
         with isolated():
             evaluate, self.batching, reason = checked_evaluator(
                 self._program, self.sites, self.dtype, points, self.name

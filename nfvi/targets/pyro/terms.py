@@ -9,7 +9,6 @@ import torch
 
 from nfvi.targets.checks import isolated
 from nfvi.targets.pyro.handlers import Message, in_density
-from nfvi.targets.pyro.sites import constrain_sites
 from nfvi.targets.pyro.target import PyroTarget
 
 __all__ = ["observed_sites", "unnormalised_terms"]
@@ -43,9 +42,7 @@ def observed_sites(target: PyroTarget) -> tuple[str, ...]:
 
 def _trace(target: PyroTarget) -> Any:
     with isolated():
-        origin = torch.zeros(1, target.dim, dtype=target.dtype, device="cpu")
-        values, _ = constrain_sites(target.sites, origin)
-        return target._program.trace({name: value[0] for name, value in values.items()})
+        return target._program.trace(target._program.feasible)
 
 
 def _reason(node: Message) -> str:
