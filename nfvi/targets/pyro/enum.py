@@ -77,8 +77,10 @@ class SummedJoint(Joint):
         unscaled: frozenset[str] = frozenset(),
         *,
         parts: Values | None = None,
+        strict: bool = False,
     ) -> None:
-        super().__init__(values, params, subsamples, summation.choices, unscaled, parts=parts)
+        choices = summation.choices
+        super().__init__(values, params, subsamples, choices, unscaled, parts=parts, strict=strict)
         self._summation = summation
         self._factors: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
         self._scales: dict[str, float] = {}

@@ -12,6 +12,8 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
 
 from nfvi.errors import TargetError
 from nfvi.targets.bijections import bare, without_mask
@@ -107,6 +109,21 @@ def _unmask(msg: Message) -> None:
     msg["fn"] = without_mask(msg["fn"])
 
 
+def _where_valid(fn: Any, log_prob: Tensor) -> Tensor:
+    """The log-density, -inf where a parameter of the distribution is out of its range."""
+    inner = bare(fn)
+    events = max(len(inner.batch_shape) - len(fn.batch_shape), 0)
+    for name, constraint in inner.arg_constraints.items():
+        derived = isinstance(getattr(type(inner), name, None), lazy_property)
+        if constraints.is_dependent(constraint) or (derived and name not in vars(inner)):
+            continue
+        valid = constraint.check(getattr(inner, name))
+        if events:
+            valid = valid.expand(inner.batch_shape).flatten(-events).all(-1)
+        log_prob = torch.where(valid, log_prob, -torch.inf)
+    return log_prob
+
+
 class Outermost(Messenger):
     """A handler that hides the model from those around it, and keeps the parameter store as it is.
 
@@ -199,6 +216,8 @@ class Joint(Fixed):
         choices: likewise.
         unscaled: likewise.
         parts: the unconstrained numbers of the sites whose prior is computed from them.
+        strict: whether a distribution with a parameter out of its range has log-density -inf. Its
+            formula may well give a number, such as log|Γ(a)| for a < 0.
         batch_dims: ``None`` for values of one point. Else the values hold n points, of which each
             site's log-density has one on the axis left of its last ``batch_dims`` ones.
 
@@ -215,11 +234,13 @@ class Joint(Fixed):
         unscaled: frozenset[str] = frozenset(),
         *,
         parts: Values | None = None,
+        strict: bool = False,
         batch_dims: int | None = None,
     ) -> None:
         super().__init__(values, params, subsamples, choices, unscaled)
         self.total: Tensor | float = 0.0
         self._parts = parts or {}
+        self._strict = strict
         self._batch_dims = batch_dims
         self._seen = 0
 
@@ -229,7 +250,10 @@ class Joint(Fixed):
 
     def _pyro_post_sample(self, msg: Message) -> None:
         if in_density(msg):
-            self._add(msg, self._log_prob(msg))
+            log_prob = self._log_prob(msg)
+            if self._strict:
+                log_prob = _where_valid(msg["fn"], log_prob)
+            self._add(msg, log_prob)
 
     def _log_prob(self, msg: Message) -> Tensor:
         fn, part = msg["fn"], self._parts.get(msg["name"])

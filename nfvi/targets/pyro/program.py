@@ -36,7 +36,8 @@ class Program:
             many of how many. It does not scale the density: a prior must not be raised to a power.
         batch_dims: the most batch dimensions that any site has.
         feasible: values of the continuous latent sites that the model takes.
-        from_prior: whether it does not take the image of z = 0, and trial points are prior draws.
+        from_prior: whether it does not take what the maps make of 0. The origin of z and the trial
+            points are then draws from the prior.
         summation: how discrete sites are summed out; ``None`` without any.
         order: names of latent and deterministic sites as the model comes to them.
         deterministic: names of those ``pyro.deterministic`` sites that have one value a point.
@@ -67,9 +68,11 @@ class Program:
         fixed = (self.params, self.subsamples)
         joint: Joint
         if self.summation is None:
-            joint = Joint(values, *fixed, None, self._unscaled, parts=parts)
+            joint = Joint(values, *fixed, None, self._unscaled, parts=parts, strict=self.from_prior)
         else:
-            joint = SummedJoint(values, *fixed, self.summation, self._unscaled, parts=parts)
+            joint = SummedJoint(
+                values, *fixed, self.summation, self._unscaled, parts=parts, strict=self.from_prior
+            )
         return self._run(joint).result()
 
     def log_joint_rows(self, values: Values, parts: Values | None = None) -> Tensor:
@@ -88,6 +91,7 @@ class Program:
             None,
             self._unscaled,
             parts=parts,
+            strict=self.from_prior,
             batch_dims=self.batch_dims,
         )
         return self._run(joint).result().expand(n)

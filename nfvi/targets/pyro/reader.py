@@ -37,6 +37,7 @@ __all__ = ["read_program", "trial_points", "warn_of_constants"]
 # What a model raises where a parameter of a distribution in it is out of its range.
 INVALID = (ArithmeticError, ValueError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 TRIES = 20
+CENTRED = 10
 
 
 def read_program(
@@ -116,6 +117,8 @@ def warn_of_constants(name: str, program: Program) -> None:
 def _read(program: Program) -> tuple[Program, dict[str, Site]]:
     prototype, first, from_prior = _first_run(program)
     sites = latent_sites(first)
+    if from_prior:
+        sites = _around_the_prior(program, sites)
     nodes = [node for node in first.nodes.values() if node["type"] == "sample"]
     program = replace(
         program,
@@ -203,6 +206,17 @@ def _summation(program: Program, values: Values) -> Summation:
 def _shape(trace: Any, name: str) -> torch.Size:
     shape: torch.Size = trace.nodes[name]["value"].shape
     return shape
+
+
+def _around_the_prior(program: Program, sites: Mapping[str, Site]) -> dict[str, Site]:
+    """The sites with z = 0 at a draw from the prior: of some, the one nearest to their mean."""
+    draws = [torch.cat(parts, 1)[0] for parts in _prior_draws(program, sites, CENTRED, 0)]
+    z = torch.stack([draw.double() for draw in draws])
+    spread = (z - z.mean(0)) / z.std(0)
+    nearest = draws[int(spread.square().sum(1).argmin())]
+    return {
+        name: replace(site, origin=nearest[site.start : site.stop]) for name, site in sites.items()
+    }
 
 
 def _prior_draws(

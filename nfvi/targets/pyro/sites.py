@@ -32,6 +32,7 @@ class Site:
         transform: from unconstrained to constrained values; ``None`` is the identity.
         dtype: what the model itself draws the site in.
         log_space: whether its prior is computed from z and not from the value.
+        origin: where z = 0 lies (size,), as a point of the map's domain; ``None`` for its origin.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Site:
     transform: Transform | None
     dtype: torch.dtype
     log_space: bool = False
+    origin: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -50,7 +52,9 @@ class Site:
         return self.stop - self.start
 
     def unflatten(self, flat: Tensor) -> Tensor:
-        """(n, \\*unconstrained_shape) from z (n, size)."""
+        """(n, \\*unconstrained_shape), what the map takes, from z (n, size)."""
+        if self.origin is not None:
+            flat = flat + self.origin.to(flat)
         return flat.reshape(-1, *self.unconstrained_shape)
 
     def constrain(self, flat: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -70,6 +74,8 @@ class Site:
         """
         z = value if self.transform is None else self.transform.inv(value)
         flat = z.reshape(len(value), self.size)
+        if self.origin is not None:
+            flat = flat - self.origin.to(flat)
         back, _ = self.constrain(flat)
         close = torch.isclose(back, value, rtol=1e-3, atol=1e-5).all()
         if not (flat.isfinite().all() and close):
@@ -89,12 +95,13 @@ class Site:
         if self.transform is None:
             return torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
         try:
-            back = self.transform.inv(self.transform(self.unflatten(flat))).reshape(flat.shape)
+            z = self.unflatten(flat)
+            moved = (self.transform.inv(self.transform(z)) - z).reshape(flat.shape)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             if len(flat) == 1:  # a matrix that is no longer positive definite
                 return torch.ones(1, dtype=torch.bool, device=flat.device)
             return torch.cat([self.on_edge(part) for part in flat.tensor_split(2)])
-        lost: Tensor = ~((back - flat).abs() < LOST)
+        lost: Tensor = ~(moved.abs() < LOST)
         return lost.any(1)
 
 

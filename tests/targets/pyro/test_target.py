@@ -463,6 +463,11 @@ def not_a_number():
     pyro.factor("root", x.sqrt())
 
 
+def never_valid():
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Gamma(-x.square(), 1.0), obs=torch.tensor(1.0))
+
+
 def raises():
     pyro.sample("x", dist.Normal(0.0, 1.0))
     raise KeyError("the reason")
@@ -493,6 +498,7 @@ REFUSED = {
     hidden_site: "another log-density at each call",
     impossible_data: r"-inf at every point.*site 'y' \(-inf\)",
     not_a_number: r"is nan at z = .*site 'root' \(nan\)",
+    never_valid: "raised ValueError: .*concentration",
     raises: "raised KeyError: 'the reason'",
     needs_argument: "raised TypeError: .*'y'.*a log-density needs dim=",
 }
@@ -742,6 +748,82 @@ def test_loop_is_right_and_warns_once(model):
     rows = torch.cat([target.log_prob(row[None]) for row in z])
     torch.testing.assert_close(whole, rows)
     target.log_prob(z.double())  # checked anew, without a second warning
+
+
+def overflows():
+    x = pyro.sample("x", dist.Normal(torch.zeros(40), 1.0).to_event(1))
+    with pyro.plate("data", 2):
+        pyro.sample("y", dist.Weibull((-19.0 - 0.1 * x[0]).exp(), 4.2), obs=torch.ones(2))
+
+
+def root_of_zero():
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    pyro.factor("root", -torch.where(x > 0, x.sqrt(), 0.0))
+
+
+def test_a_gradient_that_overflows_names_its_site_and_advises_float64():
+    with pytest.raises(
+        TargetError, match=r"site 'y' whose gradient.*pass dtype=torch.float64"
+    ) as e:
+        PyroTarget(overflows).check(torch.float32)
+    assert "look for" not in str(e.value)
+    PyroTarget(overflows).check(F64)
+
+
+def test_a_gradient_that_is_not_finite_in_any_dtype_names_its_site():
+    with pytest.raises(TargetError, match=r"look for sqrt.*site 'root' whose gradient") as caught:
+        PyroTarget(root_of_zero).check(torch.float32)
+    assert "float64" not in str(caught.value)
+
+
+def narrow_rate(y):
+    """Invalid for sd over 0.458, which z = 0 gives: its prior has no mass to speak of there."""
+    sd = pyro.sample("sd", dist.HalfNormal(0.05))
+    pyro.sample("y", dist.Gamma(0.21 / sd**2 - 1, 1.0), obs=y)
+
+
+def tight_share(y):
+    u = pyro.sample("u", dist.Beta(2.0, 8.0))
+    with pyro.plate("data", 2):
+        pyro.sample("y", dist.Beta(0.4 - u, 1.0).to_event(0), obs=y.expand(2))
+
+
+def on_a_line(log_p: torch.Tensor, x: torch.Tensor) -> float:
+    return torch.trapezoid(log_p.exp(), x).item()
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    ("model", "prior", "likelihood", "last"),
+    [
+        (
+            narrow_rate,
+            dist.HalfNormal(0.05),
+            lambda sd: dist.Gamma(0.21 / sd**2 - 1, 1.0).log_prob(torch.tensor(0.5)),
+            0.21**0.5,
+        ),
+        (
+            tight_share,
+            dist.Beta(2.0, 8.0),
+            lambda u: 2 * dist.Beta(0.4 - u, 1.0).log_prob(torch.tensor(0.5)),
+            0.4,
+        ),
+    ],
+    ids=["rate", "share"],
+)
+def test_a_model_that_does_not_take_the_image_of_zero(model, prior, likelihood, last):
+    """Its integral is that over the values that it takes, and it is 0 elsewhere."""
+    target = PyroTarget(model, torch.tensor(0.5))
+    name = next(iter(target.sites))
+    z = torch.linspace(-12.0, 20.0, 20001)[:, None]
+    log_p, x = target.log_prob(z), target.constrain(z)[name]
+    assert (log_p[x > last] == -torch.inf).all()
+    assert log_p[x < last].isfinite().all()
+    assert prior.log_prob(target.constrain(torch.zeros(1, 1))[name]).item() > 0
+    torch.testing.assert_close(target.unconstrain({name: x[:9000]}), z[:9000], atol=1e-6, rtol=0)
+    grid = torch.linspace(0.0, last, 200001)[1:-1]
+    exact = on_a_line(prior.log_prob(grid) + likelihood(grid), grid)
+    assert on_a_line(log_p, z[:, 0]) == pytest.approx(exact, rel=1e-3)
 
 
 def counted():
