@@ -24,6 +24,5 @@ def process_wide() -> Iterator[None]:
         before = list(_PYRO_STACK)
         try:
             yield
-        except BaseException:
+        finally:
             _PYRO_STACK[:] = before
-            raise
