@@ -1,4 +1,4 @@
-"""What every floor may use: argument checks, files, text for a terminal, progress bars, ArviZ."""
+"""What every floor may use: argument checks, files, terminal text, progress, a lock, ArviZ."""
 
 from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
@@ -16,6 +16,7 @@ from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
+from nfvi.utils.process_wide import process_wide
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
@@ -38,6 +39,7 @@ __all__ = [
     "nearest",
     "over",
     "plus_minus",
+    "process_wide",
     "progress_bar",
     "progress_wanted",
     "psislw",
