@@ -19,6 +19,7 @@ from nfvi.targets.pyro.latents import feasible_value, latent_sites, refuse_chang
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.prototype import Prototype
 from nfvi.targets.pyro.sites import Site
+from nfvi.utils import check_unmasked
 
 __all__ = ["read_program", "warn_of_constants"]
 
@@ -41,6 +42,7 @@ def read_program(
         TargetError: the model raised, or it cannot be a target; the message says why.
     """
     program = Program(model, args, kwargs)
+    _check_arguments(name, args, kwargs)
     try:
         with isolated():
             return _read(program)
@@ -51,6 +53,14 @@ def read_program(
             f"{name!r}: running it as a Pyro model raised {type(error).__name__}: {error}. A Pyro "
             "model is run with the arguments given after it; a log-density needs dim="
         ) from error
+
+
+def _check_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    for label, value in (*enumerate(args), *kwargs.items()):
+        try:
+            check_unmasked(f"argument {label!r} of the model", value)
+        except ValueError as error:
+            raise TargetError(f"{name!r}: {error}") from error
 
 
 def warn_of_constants(name: str, program: Program) -> None:
