@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nfvi.cli.files import Folder
+from nfvi.cli.folders import results_folder
 from nfvi.cli.options import INTERRUPTED, can_draw, device_of, dtype_of, failures_in_words
 from nfvi.cli.table import read_rows
 from nfvi.density import (
@@ -109,7 +110,7 @@ def fit_data(
 
     Example: nfvi fit-data data.csv "maf*5" --columns a,b --context c --out out/
     """
-    with failures_in_words():
+    with failures_in_words(), results_folder(out) as results:
         start = NFVI(
             Formula.parse(formula),
             base=base or "normal",
@@ -118,7 +119,7 @@ def fit_data(
             device=device_of(device),
         )
         rows, given = read_rows(data, columns, context)
-        folder = Folder(out, figures=out is not None and can_draw())
+        folder = Folder(results, figures=out is not None and can_draw())
         fit = start.fit_data(
             rows,
             context=given,
@@ -131,6 +132,7 @@ def fit_data(
         typer.echo(str(fit))
         folder.density(fit, rows, given)
         folder.text("summary.txt", str(fit))
-        if folder.written:
-            typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in folder.written))
+        if out is not None:
+            written = [f"  {out / path.name}" for path in folder.written]
+            typer.echo("\n".join(["\nwritten:", *written]))
     raise typer.Exit(INTERRUPTED if fit.stopped == "interrupted" else 0)

@@ -11,6 +11,7 @@ import typer
 
 from nfvi.assess import compare
 from nfvi.cli.files import Folder
+from nfvi.cli.folders import results_folder
 from nfvi.cli.options import (
     INTERRUPTED,
     can_draw,
@@ -69,19 +70,21 @@ def run(request: Request) -> int:
     Ctrl-C ends the fit, or NUTS, and keeps what there is.
     """
     _check(request)
-    start = _start(request)
-    folder = Folder(request.out, figures=request.out is not None and can_draw())
-    with load_target(request.target) as target:
-        fit = start.fit(target, **_fit_arguments(request))
+    start, arguments = _start(request), _fit_arguments(request)
+    with results_folder(request.out) as out, load_target(request.target) as target:
+        folder = Folder(out, figures=out is not None and can_draw())
+        fit = start.fit(target, **arguments)
         said = [str(fit), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
         folder.fit(fit, None if request.resume else start, request.draws)
         code = INTERRUPTED if fit.stopped == "interrupted" else 0
         if request.nuts and code == 0:
             code = _beside(fit, request, folder, said)
-    folder.text("summary.txt", "\n\n".join(said))
-    if folder.written:
-        typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in folder.written))
+        folder.text("summary.txt", "\n\n".join(said))
+    if request.out is not None:
+        # By the path that was asked for, even where the target has changed the current folder.
+        written = [f"  {request.out / path.name}" for path in folder.written]
+        typer.echo("\n".join(["\nwritten:", *written]))
     return code
 
 
@@ -128,6 +131,7 @@ def _start(request: Request) -> NFVI:
 
 
 def _fit_arguments(request: Request) -> dict[str, Any]:
+    kept = request.checkpoint
     return {
         "dim": request.dim,
         "init": request.init,
@@ -138,7 +142,7 @@ def _fit_arguments(request: Request) -> dict[str, Any]:
         "gradient": request.gradient,
         "lr": number_or_auto("lr", request.lr, float),
         "budget": request.budget,
-        "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
+        "callbacks": [] if kept is None else [Checkpoint(kept.absolute())],
         "progress": request.progress,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Data:
         kind: the floating-point dtype that x had, or ``None`` if it had none.
         tensor: whether x was a torch tensor.
         batch_size: that of a DataLoader.
+        numbers: those of the rows (n) in what the user gave; ``None`` where all are there.
     """
 
     x: Tensor
@@ -39,6 +40,7 @@ class Data:
     kind: torch.dtype | None
     tensor: bool
     batch_size: int | None = None
+    numbers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -54,7 +56,12 @@ class Data:
         """The rows of an index (m)."""
         context = None if self.context is None else self.context[index]
         weights = None if self.weights is None else self.weights[index]
-        return Data(self.x[index], context, weights, self.columns, self.kind, self.tensor)
+        numbers = index if self.numbers is None else self.numbers[index]
+        return replace(self, x=self.x[index], context=context, weights=weights, numbers=numbers)
+
+    def number(self, row: int) -> int:
+        """The number of a row in what the user gave."""
+        return row if self.numbers is None else int(self.numbers[row])
 
 
 def read_data(x: Any, context: Any = None, weights: Any = None, *, name: str = "x") -> Data:
@@ -193,15 +200,7 @@ def _weighted(data: Data, weights: Any) -> Data:
         raise ValueError("all weights are zero: no row is left")
     values = values.to(data.x.device)
     kept = data.take((values > 0).nonzero().flatten())
-    return Data(
-        kept.x,
-        kept.context,
-        values[values > 0],
-        data.columns,
-        data.kind,
-        data.tensor,
-        data.batch_size,
-    )
+    return replace(kept, weights=values[values > 0])
 
 
 def _read_loader(loader: DataLoader[Any], name: str) -> tuple[Tensor, Tensor | None]:

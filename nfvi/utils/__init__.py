@@ -15,6 +15,7 @@ from nfvi.utils.checks import (
 from nfvi.utils.files import over, read_file, under, write_file
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.masks import check_unmasked
+from nfvi.utils.memory import check_memory
 from nfvi.utils.names import scalar_names
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.progress import progress_bar, progress_wanted
@@ -30,6 +31,7 @@ __all__ = [
     "character",
     "check_dtype",
     "check_flag",
+    "check_memory",
     "check_positive",
     "check_unmasked",
     "check_whole",
