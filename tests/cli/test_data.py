@@ -254,6 +254,7 @@ def test_a_failed_run_leaves_no_empty_folder(cli, tmp_path):
         assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.filterwarnings("always")
 def test_outliers_and_spikes_are_one_line_each_on_stderr(cli):
     rows = ROWS.copy()
     rows[5, 0], rows[:30, 1] = 1e6, 7.0
