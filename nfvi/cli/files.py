@@ -49,11 +49,17 @@ class Folder:
             (self.path / name).write_text(text.rstrip() + "\n", encoding="utf-8")
             self._note(name)
 
-    def end(self, summary: str) -> None:
-        """Write what was printed, and print what was written."""
+    def end(self, summary: str, shown: Path | None) -> None:
+        """Write what was printed, and print what was written.
+
+        Args:
+            summary: what was printed.
+            shown: the folder as it was asked for, even where a target has changed the current one.
+        """
         self.text("summary.txt", summary)
-        if self.written:
-            typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in self.written))
+        if shown is not None and self.written:
+            files = [f"  {shown / path.name}" for path in self.written]
+            typer.echo("\n".join(["\nwritten:", *files]))
 
     def draws(self, name: str, sites: dict[str, Tensor]) -> None:
         """Write draws as arrays by site, for ``numpy.load``."""

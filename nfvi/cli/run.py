@@ -12,6 +12,7 @@ import typer
 from nfvi.assess import compare
 from nfvi.cli.failures import exit_code
 from nfvi.cli.files import Folder
+from nfvi.cli.folders import results_folder
 from nfvi.cli.target import load_target
 from nfvi.cli.values import check_word, device_of, fractions, number_or_auto, start_of
 from nfvi.fit import Fit
@@ -63,10 +64,10 @@ def run(request: Request) -> int:
     Ctrl-C ends the fit, or NUTS, and keeps what there is.
     """
     _check(request)
-    start = _start(request)
-    folder = Folder(request.out)
-    with load_target(request.target) as target:
-        fit = start.fit(target, **_fit_arguments(request))
+    start, arguments = _start(request), _fit_arguments(request)
+    with results_folder(request.out) as out, load_target(request.target) as target:
+        folder = Folder(out)
+        fit = start.fit(target, **arguments)
         said = [str(fit), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
         verdict = f"Verdict: {fit.verdict.word}."
@@ -74,7 +75,7 @@ def run(request: Request) -> int:
         code = exit_code(fit.stopped == "interrupted")
         if request.nuts and code == 0:
             code = _beside(fit, request, folder, said)
-    folder.end("\n\n".join(said))
+        folder.end("\n\n".join(said), request.out)
     typer.echo(f"\n{verdict}")
     return code
 
@@ -122,6 +123,7 @@ def _start(request: Request) -> NFVI:
 
 
 def _fit_arguments(request: Request) -> dict[str, Any]:
+    kept = request.checkpoint
     return {
         "dim": request.dim,
         "init": request.init,
@@ -132,7 +134,7 @@ def _fit_arguments(request: Request) -> dict[str, Any]:
         "gradient": request.gradient,
         "lr": number_or_auto("lr", request.lr, float),
         "budget": request.budget,
-        "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
+        "callbacks": [] if kept is None else [Checkpoint(kept.absolute())],
         "progress": request.progress,
     }
 

@@ -13,6 +13,8 @@ from nfvi.utils.checks import (
 )
 from nfvi.utils.files import over, read_file, under, write_file
 from nfvi.utils.limits import KHAT_LIMIT
+from nfvi.utils.masks import check_unmasked
+from nfvi.utils.memory import check_memory
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
@@ -30,7 +32,9 @@ __all__ = [
     "character",
     "check_dtype",
     "check_flag",
+    "check_memory",
     "check_positive",
+    "check_unmasked",
     "check_whole",
     "choice",
     "common_dim",

@@ -31,6 +31,7 @@ from nfvi.targets.pyro.latents import (
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.prototype import Prototype
 from nfvi.targets.pyro.sites import Site
+from nfvi.utils import check_unmasked
 
 __all__ = ["read_program", "trial_points", "warn_of_constants"]
 
@@ -58,6 +59,7 @@ def read_program(
         TargetError: the model raised, or it cannot be a target; the message says why.
     """
     program = Program(model, args, kwargs)
+    _check_arguments(name, args, kwargs)
     try:
         with isolated():
             return _read(program)
@@ -83,6 +85,14 @@ def trial_points(
     with isolated():
         draws = [torch.cat(parts, 1) for parts in _prior_draws(program, sites, n, 1)]
     return torch.cat(draws).to(dtype=dtype, device=device)
+
+
+def _check_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    for label, value in (*enumerate(args), *kwargs.items()):
+        try:
+            check_unmasked(f"argument {label!r} of the model", value)
+        except ValueError as error:
+            raise TargetError(f"{name!r}: {error}") from error
 
 
 def warn_of_constants(name: str, program: Program) -> None:
