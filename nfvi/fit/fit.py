@@ -267,7 +267,7 @@ class Fit(Approximation):
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not from nfvi, or of a newer version.
+            FitError: the file is truncated or damaged, not from nfvi, or of a newer version.
             TargetError: the target has another dimension.
         """
         record = load_fit(path, map_location)

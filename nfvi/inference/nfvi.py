@@ -20,8 +20,8 @@ from nfvi.inference.data import data_fit
 from nfvi.inference.init import Init
 from nfvi.inference.target import target_dtype, target_trainer
 from nfvi.targets import Target, as_target
-from nfvi.training import Anneal, CallbackLike, OptimizerSpec, with_progress
-from nfvi.utils import check_dtype, check_whole, common_dim, read_file, usable_device
+from nfvi.training import Anneal, CallbackLike, OptimizerSpec, read_checkpoint, with_progress
+from nfvi.utils import check_dtype, check_whole, common_dim, usable_device
 
 __all__ = ["NFVI"]
 
@@ -95,9 +95,10 @@ class NFVI:
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not a checkpoint of nfvi, or of a newer version.
+            FitError: the file is truncated or damaged, not a checkpoint of nfvi, or of a newer
+                version.
         """
-        tensors, values = read_file(path, "checkpoint", device)
+        tensors, values = read_checkpoint(path, device)
         nfvi = cls(
             values["formula"],
             base=values["base"],

@@ -11,7 +11,26 @@ from nfvi.utils.checks import (
     common_dim,
     usable_device,
 )
-from nfvi.utils.files import over, read_file, under, write_file
+from nfvi.utils.entries import (
+    Amount,
+    Count,
+    Floating,
+    Positive,
+    Seed,
+    Within,
+    check_entries,
+    entry,
+    record_of,
+)
+from nfvi.utils.files import (
+    complete,
+    digest_of,
+    over,
+    read_file,
+    under,
+    whole_file,
+    write_file,
+)
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.names import scalar_names
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
@@ -20,16 +39,26 @@ from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 
 __all__ = [
     "KHAT_LIMIT",
+    "Amount",
+    "Count",
+    "Floating",
+    "Positive",
     "Posterior",
+    "Seed",
+    "Within",
     "align",
     "caret",
     "character",
     "check_dtype",
+    "check_entries",
     "check_flag",
     "check_positive",
     "check_whole",
     "choice",
     "common_dim",
+    "complete",
+    "digest_of",
+    "entry",
     "fresh_draws",
     "label_of",
     "nearest",
@@ -40,6 +69,7 @@ __all__ = [
     "psislw",
     "quote",
     "read_file",
+    "record_of",
     "scalar_names",
     "short",
     "tail_length",
@@ -47,6 +77,7 @@ __all__ = [
     "to_sd",
     "under",
     "usable_device",
+    "whole_file",
     "wrapped",
     "write_file",
 ]

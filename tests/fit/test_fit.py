@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import warnings
@@ -15,12 +14,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nfvi import NFVI, Fit, FitError, LogDensity, PyroTarget, TargetError
 from nfvi.utils import plus_minus
+from tests.damage import edited
 
 FIVE = 5.0
 MEAN = torch.tensor([1.0, -2.0])
@@ -305,12 +303,7 @@ class TestFile:
             Fit.load(self.altered(fitted, tmp_path, change))
 
     def altered(self, path: Path, folder: Path, change: Any) -> Path:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["nfvi"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        change(header)
-        save_file(tensors, folder / "altered", metadata={"nfvi": json.dumps(header)})
-        return folder / "altered"
+        return edited(path, folder / "altered", change)
 
     def test_cut_short(self, fitted: Path, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(fitted.read_bytes()[:-9])
