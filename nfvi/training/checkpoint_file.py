@@ -1,4 +1,4 @@
-"""The file of a checkpoint, with every value and every tensor held against the others."""
+"""The file of a checkpoint, with its values and tensors held against each other."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def _check_guides(values: dict[str, Any], tensors: dict[str, Tensor], rows: int)
     for name, kind in GUARD.items():
         _check_tensor(tensors, f"guard.{name}", (rows,), kind or dtype)
     if "rates" in tensors:
-        _check_tensor(tensors, "rates", (rows,), None)
+        _check_tensor(tensors, "rates", (rows,), dtype)
+    for name in ("beta", "rate") if values.get("adaptive", False) else ():
+        _check_tensor(tensors, f"tempering.{name}", (rows,), torch.float64)
 
 
 def _check_tensor(
