@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nfvi.auto.failure import carries_best
 from nfvi.fit import (
     KHAT_LIMIT,
     ClimbPath,
@@ -94,6 +95,7 @@ class Record:
         elapsed = time.perf_counter() - self.started
         return self.budget.spent(elapsed, self.steps, self.gradients + gradients) is not None
 
+    @carries_best
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""
         guide, restarts = outcome(trainer)
@@ -103,6 +105,7 @@ class Record:
         )
         return guide
 
+    @carries_best
     def add_gaussian(self, guide: AnyGuide, plan: Plan) -> None:
         """Keep a Gaussian, or a mixture of them, that no run has made.
 

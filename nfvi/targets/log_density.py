@@ -13,7 +13,14 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.base import Target
 from nfvi.targets.batching import find_batching
-from nfvi.targets.checks import Evaluate, check_values, isolated, probe_points, shape_text
+from nfvi.targets.checks import (
+    Evaluate,
+    check_values,
+    checked_call,
+    isolated,
+    probe_points,
+    shape_text,
+)
 
 __all__ = ["LogDensity", "log_density"]
 
@@ -26,7 +33,9 @@ class LogDensity(Target):
     The function is checked once for each dtype and device, at the first call of :meth:`log_prob`
     or by :meth:`check`: on two or three fixed points it must return one finite value a point
     (-inf says "outside the support"), with a finite gradient, and the same values for a batch as
-    for single points. The check leaves torch's random state alone. A function of one point is
+    for single points. It must depend on every coordinate, since it is improper otherwise, and may
+    not write into z. Later calls must return the same shape and dtype. The check leaves torch's
+    random state alone. A function of one point is
     mapped over the batch with ``torch.func.vmap``, or by a Python loop, with one warning, where
     vmap cannot. Values in a wider dtype than z (float64 constants, float32 z) are cast to that of
     z; a narrower one is refused.
@@ -113,7 +122,8 @@ class LogDensity(Target):
         """Log-density at points z (n, d): (n,), in the dtype of z, up to a constant.
 
         Raises:
-            TargetError: z is not (n, d), or the first call finds the function unusable.
+            TargetError: z is not (n, d), the first call finds the function unusable, or a later
+                one returns another shape or dtype, or writes into z.
         """
         if z.dim() != 2 or z.shape[1] != self.dim:
             raise TargetError(
@@ -135,8 +145,9 @@ class LogDensity(Target):
             device: default ``torch.get_default_device()``.
 
         Raises:
-            TargetError: the shape, dtype, values or gradient are not those of a log-density. The
-                function's own exception, if it raised one, is its ``__cause__``.
+            TargetError: the shape, dtype, values or gradient are not those of a log-density, it
+                writes into z, or it does not depend on a coordinate. The function's own exception,
+                if it raised one, is its ``__cause__``.
         """
         dtype = dtype or torch.get_default_dtype()
         device = torch.device(device) if device is not None else torch.get_default_device()
@@ -145,13 +156,13 @@ class LogDensity(Target):
         with isolated():
             raw, batching, reason = find_batching(self.fn, points, self.name, self._batched)
             evaluate = self._signed(raw)
-            returned = check_values(evaluate, points, self.name)
+            found = check_values(evaluate, points, self.name)
+        if found.flat:
+            raise TargetError(_improper(self.name, found.flat, self.dim))
         self.batching = batching
         if batching == "loop":
             self._warn_of_loop(reason)
-        self._evaluators[dtype, points.device] = (
-            evaluate if returned == dtype else _cast(evaluate, dtype)
-        )
+        self._evaluators[dtype, points.device] = _kept(evaluate, found.dtype, dtype, self.name)
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """``{"z": z}``: a bare log-density lives on R^d itself."""
@@ -237,8 +248,28 @@ def _dimension(dim: Any) -> int:
     return int(dim)
 
 
-def _cast(evaluate: Evaluate, dtype: torch.dtype) -> Evaluate:
-    return lambda z: evaluate(z).to(dtype)
+def _improper(name: str, flat: tuple[int, ...], dim: int) -> str:
+    columns = ", ".join(f"z[:, {column}]" for column in flat)
+    fewer = f", or leave it out, with dim={dim - len(flat)}" if len(flat) < dim else ""
+    return (
+        f"{name!r} is improper: it does not depend on {columns}, along which its integral is"
+        f" infinite. Give that coordinate a density, such as -0.5 * z[:, {flat[0]}] ** 2{fewer}"
+    )
+
+
+def _kept(evaluate: Evaluate, returned: torch.dtype, dtype: torch.dtype, name: str) -> Evaluate:
+    """The same function, whose values must stay as they were checked, cast to a dtype."""
+
+    def kept(z: Tensor) -> Tensor:
+        values = checked_call(evaluate, z, name)
+        if values.dtype != returned:
+            raise TargetError(
+                f"{name!r} returned {values.dtype} for z in {z.dtype}, and {returned} when it was"
+                " checked; it must always return the same dtype"
+            )
+        return values if returned == dtype else values.to(dtype)
+
+    return kept
 
 
 def _name_of(fn: Any) -> str:

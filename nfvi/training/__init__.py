@@ -14,6 +14,7 @@ from nfvi.training.callbacks import (
 from nfvi.training.checkpoint_file import read_checkpoint
 from nfvi.training.controls import CAP, FIRST
 from nfvi.training.ensemble import Ensemble
+from nfvi.training.failure import late_errors
 from nfvi.training.history import History
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop import Trainer
@@ -80,6 +81,7 @@ __all__ = [
     "default_restarts",
     "find_learning_rate",
     "is_adaptive",
+    "late_errors",
     "make_optimizer",
     "qmc_elbo",
     "read_checkpoint",

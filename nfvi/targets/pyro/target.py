@@ -15,7 +15,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import Target
 from nfvi.targets.checks import Evaluate, fixed_randomness, isolated, probe_points, shape_text
 from nfvi.targets.pyro.batching import map_deterministics
-from nfvi.targets.pyro.evaluator import checked_evaluator
+from nfvi.targets.pyro.evaluator import checked_evaluator, warn_of_flat
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.reader import read_program, warn_of_constants
 from nfvi.targets.pyro.sites import constrain_sites, unconstrain_sites
@@ -96,7 +96,7 @@ class PyroTarget(Target):
         self.batching: str = "vmap"
         self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
-        self._warned_of_loop = False
+        self._warned_of_loop = self._warned_of_flat = False
         warn_of_constants(self.name, self._program)
 
     def __repr__(self) -> str:
@@ -132,7 +132,7 @@ class PyroTarget(Target):
         device = torch.device(device) if device is not None else torch.get_default_device()
         points = probe_points(self._uncommon_size(), self.dim, dtype, device)
         with isolated():
-            evaluate, self.batching, reason = checked_evaluator(
+            evaluate, self.batching, reason, flat = checked_evaluator(
                 self._program, self.sites, self.dtype, points, self.name
             )
         if self.batching == "loop" and not self._warned_of_loop:
@@ -143,6 +143,9 @@ class PyroTarget(Target):
                 "and branches on values in the model",
                 stacklevel=3,
             )
+        if flat and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warn_of_flat(self.name, self.sites, flat)
         self._evaluators[dtype, points.device] = evaluate
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
