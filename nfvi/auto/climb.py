@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nfvi.auto.budget import Budget
+from nfvi.auto.failure import broken_off, is_late
 from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.particle_flow import learn_from_particles
@@ -24,7 +25,7 @@ from nfvi.auto.rungs import (
     prolonged,
     tailed_rung,
 )
-from nfvi.errors import FitError
+from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
 from nfvi.guides import AnyGuide, Guide, Placement, parts
 from nfvi.search import MOST_PLACES, MissedMass
@@ -105,8 +106,10 @@ class Climb:
         """Climb to the end, and say why that was.
 
         Raises:
-            FitError: no Gaussian with a finite ELBO was found.
-            KeyboardInterrupt: Ctrl-C was pressed before there was any guide to keep.
+            FitError: no Gaussian with a finite ELBO was found; or the target raised, and
+                ``error.guide`` is that of the best rung.
+            TargetError: likewise, of a target that changed what it returns.
+            KeyboardInterrupt: Ctrl-C was pressed twice before there was any guide to keep.
         """
         end = self._climbed()
         if not end.cut:
@@ -129,8 +132,10 @@ class Climb:
             if not self.record.rungs:
                 raise
             return ClimbOver("interrupted", cut=True)
-        except FitError as error:
-            if not self.record.rungs:
+        except (FitError, TargetError) as error:
+            if is_late(error):
+                raise broken_off(self.record, error) from error.__cause__
+            if not self.record.rungs or isinstance(error, TargetError):
                 raise
             # Its advice, in brackets and after, is for a fit of one's own.
             what = str(error).partition(" (")[0]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from nfvi.auto.failure import carries_best
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import Learned, plan_of
 from nfvi.errors import FitError
@@ -13,7 +14,7 @@ from nfvi.fit import mixture_weights
 from nfvi.guides import AnyGuide, MixtureGuide, Placement, parts
 from nfvi.starts import FULL_RANK_LIMIT, Modes, Start, explore, find_start, gaussian_guide
 from nfvi.targets import Target
-from nfvi.training import default_n_mc
+from nfvi.training import catch_interrupt, default_n_mc
 
 __all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite"]
 
@@ -23,6 +24,7 @@ FIRST_BATCH = 2_048
 """Points of the first batch of gradients that looks for modes: 16 starts of 128 draws."""
 
 
+@carries_best
 def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtype) -> Start:
     """Keep the diagonal and, up to 300 dimensions, the full-rank Gaussian.
 
@@ -36,9 +38,17 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
 
     Raises:
         FitError: none has a finite ELBO.
+        KeyboardInterrupt: Ctrl-C was pressed; the Gaussians so far are kept first.
     """
     try:
-        start = find_start(record.target, "auto", generator, dtype, record.enough)
+        with catch_interrupt() as pressed:
+            start = find_start(
+                record.target,
+                "auto",
+                generator,
+                dtype,
+                lambda gradients: pressed.requested or record.enough(gradients),
+            )
     except FitError as error:
         raise FitError(nothing_finite(record.target)) from error
     record.count(start.iterations, start.gradient_evaluations)
@@ -46,9 +56,12 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
         keep_guide(record, gaussian_guide(*start.diagonal, dtype))
     if start.tril.dim() == 2:
         keep_guide(record, gaussian_guide(start.loc, start.tril, dtype))
+    if pressed.requested:
+        raise KeyboardInterrupt
     return start
 
 
+@carries_best
 def mode_rungs(
     record: Record, start: Start, generator: torch.Generator, dtype: torch.dtype
 ) -> list[Placement]:

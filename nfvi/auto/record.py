@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nfvi.auto.budget import Budget
+from nfvi.auto.failure import carries_best
 from nfvi.fit import (
     KHAT_LIMIT,
     ClimbPath,
@@ -168,6 +169,7 @@ class Record:
         """The last search, if it was of this guide."""
         return self.missed if self._searched is guide else None
 
+    @carries_best
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""
         guide, restarts = outcome(trainer, self.affordable(RANKING, FEWEST_DRAWS))
@@ -176,6 +178,7 @@ class Record:
         self._add(tried, score, trainer.step)
         return guide
 
+    @carries_best
     def add_guide(self, guide: AnyGuide, plan: Plan, steps: int = 0) -> None:
         """Keep a guide that no fit by the ELBO has made: Gaussians, or a flow from particles.
 

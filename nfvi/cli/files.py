@@ -14,6 +14,7 @@ from nfvi.density import DensityFit
 from nfvi.fit import Fit
 from nfvi.inference import NFVI
 from nfvi.mcmc import MCMCRun
+from nfvi.utils import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -25,6 +26,8 @@ DPI = 120
 
 class Folder:
     """The folder of results; without a path nothing is written.
+
+    Each file is written whole or not at all: an older one stays until the new one is complete.
 
     Args:
         path: made if it is not there; files of earlier results are replaced. Pictures are among
@@ -46,7 +49,8 @@ class Folder:
     def text(self, name: str, text: str) -> None:
         """Write a text."""
         if self.path is not None:
-            (self.path / name).write_text(text.rstrip() + "\n", encoding="utf-8")
+            with whole_file(self.path / name) as draft:
+                draft.write_text(text.rstrip() + "\n", encoding="utf-8")
             self._note(name)
 
     def end(self, summary: str, shown: Path | None) -> None:
@@ -65,7 +69,7 @@ class Folder:
         """Write draws as arrays by site, for ``numpy.load``."""
         if self.path is not None:
             arrays: dict[str, Any] = {k: x.detach().cpu().numpy() for k, x in sites.items()}
-            with (self.path / name).open("wb") as file:
+            with whole_file(self.path / name) as draft, draft.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
             self._note(name)
 
@@ -134,7 +138,8 @@ class Folder:
 
     def _figure(self, name: str, figure: Figure | SubFigure | None) -> None:
         if self.path is not None and figure is not None:
-            figure.savefig(self.path / name, dpi=DPI)  # type: ignore[union-attr]
+            with whole_file(self.path / name) as draft:
+                figure.savefig(draft, dpi=DPI)  # type: ignore[union-attr]
             self._note(name)
 
     def _note(self, name: str) -> None:

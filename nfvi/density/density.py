@@ -10,7 +10,7 @@ from torch import Tensor
 from nfvi.density.points import Points, read_context, read_points
 from nfvi.density.standardization import Standardization
 from nfvi.fit import FittedGuide, summarize
-from nfvi.guides import Guide
+from nfvi.guides import Guide, guide_from_header
 from nfvi.utils import check_whole
 
 __all__ = ["Density", "guide_of"]
@@ -172,14 +172,8 @@ def guide_of(
     settings: dict[str, Any], state: dict[str, Tensor], device: torch.device | str | None
 ) -> Guide:
     """The guide that the settings of a fit describe, with parameters from a state dict."""
-    guide = Guide(
-        settings["formula"],
-        settings["dim"],
-        base=settings["base"],
-        context_dim=settings["context_dim"],
-        generator=torch.Generator().manual_seed(0),
-        dtype=getattr(torch, settings["dtype"]),
-        device=device,
-    )
-    guide.load_state_dict(state)
+    header = {name: settings[name] for name in ("formula", "base", "dim", "context_dim", "dtype")}
+    guide = guide_from_header(header, state, device, "settings")
+    if not isinstance(guide, Guide):
+        raise ValueError("its guide is a mixture, which no fit to data has")
     return guide

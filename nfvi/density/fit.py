@@ -199,7 +199,7 @@ class DensityFit(Density):
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not such a fit, or of a newer version.
+            FitError: the file is truncated or damaged, not such a fit, or of a newer version.
         """
         return cls(**vars(load_density(path, map_location)))
 

@@ -24,7 +24,14 @@ from nfvi.guides import AnyGuide
 from nfvi.mcmc import MCMCRun
 from nfvi.search import MissedMass
 from nfvi.targets import Target
-from nfvi.training import CallbackLike, History, Trainer, trainer_of_guide, with_progress
+from nfvi.training import (
+    CallbackLike,
+    History,
+    Trainer,
+    late_errors,
+    trainer_of_guide,
+    with_progress,
+)
 from nfvi.utils import check_positive, check_whole
 
 __all__ = ["Fit"]
@@ -98,7 +105,8 @@ class Fit(Approximation):
         """Run a trainer to its end and keep its best restart, or a mixture."""
         started -= trainer.wall_time  # what a checkpoint was written after
         stopped = trainer.run(callbacks)
-        guide, restarts = outcome(trainer)
+        with late_errors(trainer):
+            guide, restarts = outcome(trainer)
         return cls(
             guide,
             trainer.target,
@@ -164,7 +172,8 @@ class Fit(Approximation):
         self._trainer, self.history, self.settings = trainer, trainer.history, trainer.settings
         self._gradient_evaluations = trainer.gradient_evaluations
         self._batched_evaluations = trainer.batched_evaluations
-        guide, self.restarts = outcome(trainer)
+        with late_errors(trainer):
+            guide, self.restarts = outcome(trainer)
         self.guide = guide.requires_grad_(False).eval()
         self.wall_time += time.perf_counter() - started
         self._diagnostics = self._missed = self._verified = None
@@ -304,7 +313,7 @@ class Fit(Approximation):
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not from nfvi, or of a newer version.
+            FitError: the file is truncated or damaged, not from nfvi, or of a newer version.
             TargetError: the target has another dimension.
         """
         record = load_fit(path, map_location)

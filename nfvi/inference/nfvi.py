@@ -103,7 +103,8 @@ class NFVI:
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not a checkpoint of nfvi, or of a newer version.
+            FitError: the file is truncated or damaged, not a checkpoint of nfvi, or of a newer
+                version.
         """
         saved = SavedRun.read(path, device)
         values = saved.values
@@ -208,11 +209,13 @@ class NFVI:
             The fit; after Ctrl-C, the fit so far.
 
         Raises:
-            TargetError: the target cannot be used.
+            TargetError: the target cannot be used; or it changed in the middle of the fit, with
+                ``error.guide``.
             FormulaError: a flow cannot have the target's dimension.
             ValueError, TypeError: an argument is wrong; nothing has been run then.
-            FitError: every restart was dropped; ``error.guide`` is the last good guide. Or no start
-                of the kind in ``init`` was found.
+            FitError: every restart was dropped, or the target raised in the middle of the fit
+                (its exception is the ``__cause__``); ``error.guide`` is the last good guide. Or no
+                start of the kind in ``init`` was found.
         """
         started = time.perf_counter()
         target = as_target(target, *args, dim=dim)

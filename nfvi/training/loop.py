@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, optim
 
 from nfvi.training.calls import goes_last, groups_of, opened
-from nfvi.training.failure import failure
+from nfvi.training.failure import failure, late_errors
 from nfvi.training.group_gradients import by_group
 from nfvi.training.history import mean_and_error
 from nfvi.training.interrupt import catch_interrupt
@@ -45,7 +45,9 @@ class Trainer(LoopState):
             callback.
 
         Raises:
-            FitError: every restart was dropped.
+            FitError: every restart was dropped; or a step raised, whose exception is the
+                ``__cause__``. ``error.guide`` is the last good guide.
+            TargetError: the target changed what it returns; likewise.
             ValueError: the callbacks are not those whose records a checkpoint holds.
         """
         if steps is not None:
@@ -62,7 +64,8 @@ class Trainer(LoopState):
         with catch_interrupt() as interruption, opened(callbacks, state):
             while self.step < self.last and self.stopped is None:
                 groups = max((groups_of(c, self.step + 1) for c in callbacks), default=0)
-                self._one_step(groups)
+                with late_errors(self):
+                    self._one_step(groups)
                 self.wall_time = time.perf_counter() - started
                 for callback in callbacks:
                     answer = callback(state)

@@ -11,7 +11,26 @@ from nfvi.utils.checks import (
     common_dim,
     usable_device,
 )
-from nfvi.utils.files import over, read_file, under, write_file
+from nfvi.utils.entries import (
+    Amount,
+    Count,
+    Floating,
+    Positive,
+    Seed,
+    Within,
+    check_entries,
+    entry,
+    record_of,
+)
+from nfvi.utils.files import (
+    complete,
+    digest_of,
+    over,
+    read_file,
+    under,
+    whole_file,
+    write_file,
+)
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.masks import check_unmasked
 from nfvi.utils.memory import check_memory
@@ -25,12 +44,19 @@ from nfvi.utils.versions import show_versions
 
 __all__ = [
     "KHAT_LIMIT",
+    "Amount",
+    "Count",
+    "Floating",
+    "Positive",
     "Posterior",
+    "Seed",
+    "Within",
     "align",
     "arviz_functions",
     "caret",
     "character",
     "check_dtype",
+    "check_entries",
     "check_flag",
     "check_memory",
     "check_positive",
@@ -38,6 +64,9 @@ __all__ = [
     "check_whole",
     "choice",
     "common_dim",
+    "complete",
+    "digest_of",
+    "entry",
     "fresh_draws",
     "label_of",
     "nearest",
@@ -49,6 +78,7 @@ __all__ = [
     "psislw",
     "quote",
     "read_file",
+    "record_of",
     "scalar_names",
     "short",
     "show_versions",
@@ -57,6 +87,7 @@ __all__ = [
     "to_sd",
     "under",
     "usable_device",
+    "whole_file",
     "wrapped",
     "write_file",
 ]

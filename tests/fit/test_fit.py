@@ -16,11 +16,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nfvi import NFVI, Fit, FitError, LogDensity, PyroTarget, TargetError
 from nfvi.utils import plus_minus
+from tests.damage import edited
 
 FIVE = 5.0
 MEAN = torch.tensor([1.0, -2.0])
@@ -313,12 +313,7 @@ class TestFile:
             Fit.load(self.altered(fitted, tmp_path, change))
 
     def altered(self, path: Path, folder: Path, change: Any) -> Path:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["nfvi"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        change(header)
-        save_file(tensors, folder / "altered", metadata={"nfvi": json.dumps(header)})
-        return folder / "altered"
+        return edited(path, folder / "altered", change)
 
     def test_cut_short(self, fitted: Path, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(fitted.read_bytes()[:-9])

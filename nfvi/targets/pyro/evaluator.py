@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import pyro
@@ -16,7 +17,7 @@ from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.sites import Site, constrain_sites, unconstrained_parts
 from nfvi.utils import process_wide
 
-__all__ = ["checked_evaluator"]
+__all__ = ["checked_evaluator", "warn_of_flat"]
 
 
 def checked_evaluator(
@@ -25,8 +26,10 @@ def checked_evaluator(
     model_dtype: torch.dtype,
     points: Tensor,
     name: str,
-) -> tuple[Evaluate, PyroBatching, str]:
-    """A function of z (n, d) -> (n,), how it takes a batch, and why if by a loop.
+) -> tuple[Evaluate, PyroBatching, str, tuple[int, ...]]:
+    """A function of z (n, d) -> (n,), how it takes a batch, why if by a loop, and what is flat.
+
+    The last are the numbers of z on which it does not depend.
 
     Args:
         program: the model.
@@ -56,7 +59,7 @@ def checked_evaluator(
     if _draws_at_random(evaluate, points, name):
         evaluate = _repeatable(evaluate)
     try:
-        check_values(evaluate, points, name)
+        found = check_values(evaluate, points, name)
     except TargetError as error:
         steep = _steep(evaluate, points)
         if not steep.any():
@@ -64,9 +67,25 @@ def checked_evaluator(
             raise TargetError(f"{error}{odd}") from error.__cause__
         sites_at_fault = _steep_sites(program, values, steep)
         advice = _in_float64(_on_unconstrained(batched, sites, torch.float64), points)
-        found = str(error).partition("; look for")[0] if advice else str(error)
-        raise TargetError(f"{found}{sites_at_fault}{advice}") from error.__cause__
-    return evaluate, batching, reason
+        said = str(error).partition("; look for")[0] if advice else str(error)
+        raise TargetError(f"{said}{sites_at_fault}{advice}") from error.__cause__
+    return evaluate, batching, reason, found.flat
+
+
+def warn_of_flat(name: str, sites: Mapping[str, Site], flat: tuple[int, ...]) -> None:
+    """Warn of numbers on which a model does not depend, such as those that ``obs_mask`` hides."""
+    shown = ", ".join(
+        f"{site.name!r} ({', '.join(map(str, own))} of {site.size})"
+        for site in sites.values()
+        if (own := [j - site.start for j in flat if site.start <= j < site.stop])
+    )
+    warnings.warn(
+        f"{name!r} is improper: its log-density does not depend on these numbers of site {shown},"
+        " so that they spread without end in a fit. Give them a prior; of data that are missing in"
+        " part, draw those alone that are missing, without obs_mask=",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def _on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:

@@ -14,7 +14,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, fixed_randomness
 from nfvi.targets.pyro.batching import map_deterministics
-from nfvi.targets.pyro.evaluator import checked_evaluator
+from nfvi.targets.pyro.evaluator import checked_evaluator, warn_of_flat
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.prior import draw_prior
 from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
@@ -104,6 +104,7 @@ class PyroTarget(CheckedTarget):
         self.batching: str = "vmap"
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
         warn_of_constants(self.name, self.program)
+        self._warned_of_flat = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
@@ -174,9 +175,12 @@ class PyroTarget(CheckedTarget):
         return next(n for n in range(3, 1000) if n not in taken)
 
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
-        evaluate, batching, reason = checked_evaluator(
+        evaluate, batching, reason, flat = checked_evaluator(
             self.program, self.sites, self.dtype, points, self.name
         )
+        if flat and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warn_of_flat(self.name, self.sites, flat)
         why = (
             f"a batch of points does not go through it ({reason}); avoid .item(), writing into"
             " tensors and branches on values in the model"
