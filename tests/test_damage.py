@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import warnings
@@ -147,9 +148,9 @@ def edit(header: dict[str, Any], rng: random.Random) -> None:
         if (chance := rng.random()) < 0.2:
             del holder[last]
         elif chance < 0.25 and isinstance(holder, dict):
-            holder["another"] = rng.choice(STRANGE)
+            holder["another"] = copy.deepcopy(rng.choice(STRANGE))
         else:
-            holder[last] = rng.choice(STRANGE)
+            holder[last] = copy.deepcopy(rng.choice(STRANGE))
 
 
 @pytest.mark.parametrize("count", HOW_OFTEN)

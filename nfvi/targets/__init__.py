@@ -2,6 +2,7 @@
 
 from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
+from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
@@ -22,6 +23,7 @@ __all__ = [
     "Target",
     "as_target",
     "check_simulable",
+    "checked_call",
     "given_data",
     "laplace",
     "log_density",

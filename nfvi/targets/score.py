@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
+from nfvi.targets.checks import checked_call
 
 __all__ = ["log_prob_and_score"]
 
@@ -19,7 +20,7 @@ def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Te
     leaf = z.detach().requires_grad_()
     try:
         with torch.enable_grad():
-            log_p = beta * target.log_prob(leaf)
+            log_p = beta * checked_call(target.log_prob, leaf, target.name)
             (score,) = torch.autograd.grad(log_p.sum(), leaf)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         if len(z) == 1:

@@ -30,7 +30,10 @@ def test_units_do_not_matter():
 @pytest.mark.parametrize(
     ("name", "log_prob"),
     [
-        ("a direction without curvature", lambda z: -0.5 * z[:, 0].square()),
+        (
+            "a direction without curvature",
+            lambda z: -0.5 * z[:, 0].square() - (z[:, 1].abs() - 1).relu(),
+        ),
         ("a valley", lambda z: -0.5 * (z[:, 0] - z[:, 1]).square()),
         ("a saddle", lambda z: -0.5 * z[:, 0].square() + 0.1 * z[:, 1].square()),
         ("a hole", lambda z: torch.where(z[:, 0].abs() < 1e-3, torch.nan, -z.square().sum(-1))),
