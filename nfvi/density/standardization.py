@@ -20,20 +20,21 @@ normal distribution, so that those keep their shape."""
 
 @dataclass(frozen=True)
 class Standardization:
-    """Columns on one scale for the guide: z = c((x − mean) / sd), in float64.
+    """Columns with mean 0 and sd 1 for the guide: z = (x − mean) / sd, in float64.
 
-    Mean and sd are those of the rows, and c(u) = u. In a column with cells far out they would be
-    those of the outliers: there, ``mean`` is the median, ``sd`` the robust sd of the rows, and c
-    compresses what is beyond b = ``bend``: c(u) = u up to |u| = b, and beyond it
-    sign(u) (b + log(1 + |u| − b)), one to one and with a continuous slope.
+    In a column with cells far out, mean and sd would be those of the outliers. There, ``mean`` is
+    the median and ``sd`` the robust sd of the rows, and z = (c(u) − m) / s for u = (x − mean) / sd:
+    c compresses what is beyond b, c(u) = u up to |u| = b and sign(u) (b + log(1 + |u| − b)) beyond
+    it, one to one and with a continuous slope, and m and s are mean and sd of the rows after that.
 
     Attributes:
         mean: (d).
         sd: (d).
         context_mean: (c); c = 0 without a context.
         context_sd: (c).
-        bend: b (d), inf for columns without; ``None`` where there is none at all.
-        context_bend: (c), the same.
+        bend: b, m and s (3, d), which are inf, 0 and 1 for columns without outliers; ``None`` where
+            no column has any.
+        context_bend: (3, c), the same.
     """
 
     mean: Tensor
@@ -78,7 +79,8 @@ class Standardization:
         """−log|det| (\\*) of the compression at points x (\\*, d); ``None`` where there is none."""
         if self.bend is None:
             return None
-        return (self.scaled(x).abs() - self.bend).clamp_min(0).log1p().sum(-1)
+        begin, _, sd = self.bend.unbind()
+        return ((self.scaled(x).abs() - begin).clamp_min(0).log1p() + sd.log()).sum(-1)
 
     def scaled(self, x: Tensor) -> Tensor:
         """(x − mean) / sd of points x (\\*, d), in float64: not compressed."""
@@ -143,19 +145,31 @@ def _scale(
     outlying = (far_out(x if others is None else torch.cat([x, others]), centre, spread) > 0).any(0)
     if not bool(outlying.any()):
         return mean, sd, None
-    bend = torch.where(outlying, BEND, torch.inf).to(mean)
-    return torch.where(outlying, centre, mean), torch.where(outlying, spread, sd), bend
+    mean, sd = torch.where(outlying, centre, mean), torch.where(outlying, spread, sd)
+    begin = torch.where(outlying, BEND, torch.inf).to(mean)
+    # A constant, which a context may have, is no outlier, and has sd 0.
+    u = _squeezed((x - mean) / torch.where(sd > 0, sd, 1.0), begin)
+    after_mean, after_sd = moments(u, weights)
+    after_mean = torch.where(outlying, after_mean, 0.0)
+    return mean, sd, torch.stack([begin, after_mean, torch.where(outlying, after_sd, 1.0)])
 
 
 def _compressed(u: Tensor, bend: Tensor | None) -> Tensor:
     if bend is None:
         return u
-    beyond = (u.abs() - bend).clamp_min(0)
-    return u.clamp(-bend, bend) + u.sign() * beyond.log1p()
+    begin, mean, sd = bend.unbind()
+    return (_squeezed(u, begin) - mean) / sd
+
+
+def _squeezed(u: Tensor, begin: Tensor) -> Tensor:
+    beyond = (u.abs() - begin).clamp_min(0)
+    return u.clamp(-begin, begin) + u.sign() * beyond.log1p()
 
 
 def _expanded(z: Tensor, bend: Tensor | None) -> Tensor:
     if bend is None:
         return z
-    beyond = (z.abs() - bend).clamp_min(0)
-    return z.clamp(-bend, bend) + z.sign() * beyond.expm1()
+    begin, mean, sd = bend.unbind()
+    z = z * sd + mean
+    beyond = (z.abs() - begin).clamp_min(0)
+    return z.clamp(-begin, begin) + z.sign() * beyond.expm1()

@@ -49,7 +49,7 @@ def test_a_wild_row_that_is_held_out_is_seen_too():
     x, held_out = rows(300), wild(off=-400.0)
     with pytest.warns(UserWarning, match=r"row 7 of validation, column 0, 3\d\d robust"):
         fit = NFVI("loc", seed=0).fit_data(x, validation=held_out, epochs=1)
-    assert fit.standardization.bend.tolist() == [5.0, math.inf]
+    assert fit.standardization.bend[0].tolist() == [5.0, math.inf]
 
 
 def test_the_row_is_named_by_its_number_in_what_was_given():
@@ -89,6 +89,14 @@ def test_plain_rows_are_scaled_by_mean_and_sd_as_ever():
         assert NFVI("loc", seed=0).fit_data(x, epochs=1).settings["notes"] == []
 
 
+@pytest.mark.parametrize("off", [1e6, -200.0])
+def test_what_the_guide_sees_has_mean_0_and_sd_1(off):
+    x = wild(off=off)
+    z = units_of(x).of_points(torch.from_numpy(x), torch.float64)
+    torch.testing.assert_close(z.mean(0), torch.zeros(2).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(2).double(), rtol=0, atol=1e-12)
+
+
 def test_the_compression_is_undone_exactly():
     """Points come back, and log|det| is that of autograd."""
     units = units_of(wild())
@@ -122,7 +130,8 @@ def test_a_context_far_out_leaves_the_others_their_scale():
     c[11] = 1e6
     with pytest.warns(UserWarning, match="row 11 of context, column 0"):
         fit = NFVI("scale-loc", seed=0).fit_data(y, context=c, epochs=30)
-    assert fit.standardization.bend is None and fit.standardization.context_bend.tolist() == [5.0]
+    units = fit.standardization
+    assert units.bend is None and units.context_bend[0].tolist() == [5.0]
     fresh = rng.uniform(-1, 1, 2_000)
     score = fit.score(2 * fresh + 0.5 * rng.normal(size=2_000), fresh)
     # 1 / √4000 of the mean, and some dozens of parameters for 1 800 rows.
