@@ -409,6 +409,15 @@ def test_ctrl_c_keeps_what_is_finished():
     assert "Interrupted" in str(part)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to SIGINT; a job in the background starts with none."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.process_wide
 def test_a_real_signal_interrupts():
     timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
