@@ -43,7 +43,7 @@ OPTIONAL = {
     "batched_evaluations": Count | None,
     "path": Any,
     "guide": Any,
-    "missed": dict[str, Any] | None,
+    "missed": Any,
     "verified": bool | None,
     "log_normalizer": float | None,
     "verdict": str,

@@ -9,13 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfvi.utils import align, short, wrapped
+from nfvi.utils import Count, align, check_entries, short, wrapped
 
 __all__ = ["LEAST_SHARE", "MissedMass", "Place"]
 
 LEAST_SHARE = 0.03
 """Missed mass over this is told: a mean may be off by as much of the distance to it."""
 ROWS_SHOWN = 10
+ENTRIES = {
+    "places": tuple[Any, ...],
+    "share": float,
+    "share_se": float,
+    "log_evidence": float,
+    "guide_log_evidence": float,
+    "draws": Count,
+    "starts": Count,
+    "reach": float,
+    "batched_evaluations": Count,
+    "gradient_evaluations": Count,
+    "cut": bool,
+    "prior": bool,
+}
+"""What a file holds of a search."""
 COORDINATES_SHOWN = 4
 
 
@@ -47,10 +62,16 @@ class Place:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Place:
-        """What :meth:`as_dict` wrote."""
-        z = torch.tensor(values["z"], dtype=torch.float64)
-        return cls(**{**values, "z": z})
+    def from_dict(cls, values: Any, place: str = "place") -> Place:
+        """What :meth:`as_dict` wrote.
+
+        Raises:
+            ValueError: an entry is missing or wrong; the message names it after ``place``.
+        """
+        hints = {"z": tuple[float, ...], "log_p": float, "share": float, "log_excess": float}
+        read = check_entries(values, hints, place=place)
+        z = torch.tensor(read["z"], dtype=torch.float64)
+        return cls(z, *(read[name] for name in ("log_p", "share", "log_excess")))
 
 
 @dataclass(frozen=True)
@@ -103,10 +124,17 @@ class MissedMass:
         return {**values, "places": [place.as_dict() for place in self.places]}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> MissedMass:
-        """What :meth:`as_dict` wrote."""
-        places = tuple(Place.from_dict(place) for place in values["places"])
-        return cls(**{**values, "places": places})
+    def from_dict(cls, values: Any) -> MissedMass:
+        """What :meth:`as_dict` wrote.
+
+        Raises:
+            ValueError: an entry is missing or wrong; the message names it.
+        """
+        read = check_entries(values, ENTRIES, place="missed")
+        places = tuple(
+            Place.from_dict(place, f"missed.places[{k}]") for k, place in enumerate(read["places"])
+        )
+        return cls(**{**{name: read[name] for name in ENTRIES}, "places": places})
 
     def describe(self) -> str:
         """What was searched and found, in a few sentences."""
