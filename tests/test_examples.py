@@ -120,13 +120,22 @@ def examples(monkeypatch):
     return importlib.import_module
 
 
+@pytest.fixture
+def coarse(monkeypatch):
+    """Diagnostics of few draws, and densities on wide meshes."""
+    monkeypatch.setattr("nfvi.fit.approximation.DIAGNOSTIC_DRAWS", 400)
+    monkeypatch.setattr("nfvi.fit.restarts.DRAWS", 400)
+    monkeypatch.setattr("nfvi.plots.grids.POINTS", 60)
+    monkeypatch.setattr("nfvi.plots.grids.LONG_POINTS", (120, 40))
+
+
 def test_every_example_is_here():
     assert {path.stem for path in FOLDER.glob("*.py")} == {*EXAMPLES, "common"}
 
 
 @pytest.mark.filterwarnings("ignore:\nArviZ is undergoing:FutureWarning")
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_runs_and_leaves_its_figures(name, examples, tmp_path, capsys):
+def test_runs_and_leaves_its_figures(name, examples, coarse, tmp_path, capsys):
     examples(name).main(["--quick", "--out", str(tmp_path / "figures")])
     printed = capsys.readouterr().out
     named = re.findall(r"^figure: (.+)$", printed, re.MULTILINE)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nfvi.cli.failures import exit_code, failures_in_words
 from nfvi.cli.files import Folder
-from nfvi.cli.options import INTERRUPTED, can_draw, device_of, dtype_of, failures_in_words
+from nfvi.cli.folders import results_folder
+from nfvi.cli.options import Base, Device, Progress, Seed, dtype_option, fitting_option, out_option
 from nfvi.cli.table import read_rows
-from nfvi.density import (
-    BATCH_SIZE,
-    DATA_LEARNING_RATE,
-    DATA_STEPS,
-    LEAST_EPOCHS,
-)
+from nfvi.cli.values import start_of
+from nfvi.density import BATCH_SIZE, DATA_LEARNING_RATE, DATA_STEPS, LEAST_EPOCHS
 from nfvi.formula import Formula
-from nfvi.inference import NFVI
 
 __all__ = ["fit_data"]
 
-DATA, GUIDE, FITTING, RESULT = "The data", "The guide", "The fit", "Results"
+_data_option = partial(typer.Option, rich_help_panel="The data")
 
 
 def fit_data(
@@ -41,84 +39,54 @@ def fit_data(
     *,
     columns: Annotated[
         str | None,
-        typer.Option(
+        _data_option(
             metavar="A,B",
             help="Which columns to fit, by name or counted from 0. Default: all but the context.",
-            rich_help_panel=DATA,
         ),
     ] = None,
     context: Annotated[
         str | None,
-        typer.Option(
-            metavar="C", help="Columns that the density depends on.", rich_help_panel=DATA
-        ),
+        _data_option(metavar="C", help="Columns that the density depends on."),
     ] = None,
-    validation: Annotated[
-        float, typer.Option(help="Fraction of the rows to hold out.", rich_help_panel=DATA)
-    ] = 0.1,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base distribution: normal, laplace, studentt(df=5). Default: normal.",
-            rich_help_panel=GUIDE,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Fixes everything random. Default: a new one.", rich_help_panel=GUIDE),
-    ] = None,
+    validation: Annotated[float, _data_option(help="Fraction of the rows to hold out.")] = 0.1,
+    base: Base = None,
+    seed: Seed = None,
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="float32|float64", help="Default: float32.", rich_help_panel=GUIDE),
+        dtype_option(help="Default: float32."),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1. Default: cpu.", rich_help_panel=GUIDE)
-    ] = None,
+    device: Device = None,
     epochs: Annotated[
         int | None,
-        typer.Option(
+        fitting_option(
             help=f"How often each row is seen. Default: as many as make {DATA_STEPS} steps, "
-            f"at least {LEAST_EPOCHS}.",
-            rich_help_panel=FITTING,
+            f"at least {LEAST_EPOCHS}."
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help=f"Rows a step. Default: {BATCH_SIZE}.", rich_help_panel=FITTING),
+        fitting_option(help=f"Rows a step. Default: {BATCH_SIZE}."),
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(
-            help=f"Highest learning rate. Default: {DATA_LEARNING_RATE}.", rich_help_panel=FITTING
-        ),
+        fitting_option(help=f"Highest learning rate. Default: {DATA_LEARNING_RATE}."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Leave the fit, the score of each row and figures here. Default: only print.",
-            rich_help_panel=RESULT,
+        out_option(
+            help="Leave the fit, the score of each row and figures here. Default: only print."
         ),
     ] = None,
-    progress: Annotated[
-        bool | None,
-        typer.Option(help="Show a progress bar. Default: in a terminal.", rich_help_panel=RESULT),
-    ] = None,
+    progress: Progress = None,
 ) -> None:
     """Fit a density to data by maximum likelihood, and say how good it is.
 
     Example: nfvi fit-data data.csv "maf*5" --columns a,b --context c --out out/
     """
-    with failures_in_words():
-        start = NFVI(
-            Formula.parse(formula),
-            base=base or "normal",
-            seed=seed,
-            dtype=dtype_of(dtype),
-            device=device_of(device),
-        )
+    with failures_in_words(), results_folder(out) as results:
+        start = start_of(Formula.parse(formula), base=base, seed=seed, dtype=dtype, device=device)
         rows, given = read_rows(data, columns, context)
-        folder = Folder(out, figures=out is not None and can_draw())
+        folder = Folder(results)
         fit = start.fit_data(
             rows,
             context=given,
@@ -130,7 +98,5 @@ def fit_data(
         )
         typer.echo(str(fit))
         folder.density(fit, rows, given)
-        folder.text("summary.txt", str(fit))
-        if folder.written:
-            typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in folder.written))
-    raise typer.Exit(INTERRUPTED if fit.stopped == "interrupted" else 0)
+        folder.end(str(fit), out)
+    raise typer.Exit(exit_code(fit.stopped == "interrupted"))

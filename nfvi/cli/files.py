@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import typer
 from torch import Tensor
 
 from nfvi.assess import Comparison
@@ -26,8 +27,8 @@ class Folder:
     """The folder of results; without a path nothing is written.
 
     Args:
-        path: made if it is not there; files of earlier results are replaced.
-        figures: whether to draw pictures, which needs Matplotlib.
+        path: made if it is not there; files of earlier results are replaced. Pictures are among
+            them if Matplotlib is there; a line on stderr says so if it is not.
 
     Attributes:
         written: the files so far, in order.
@@ -36,8 +37,8 @@ class Folder:
         OSError: the folder cannot be made, or is a file.
     """
 
-    def __init__(self, path: Path | None, *, figures: bool) -> None:
-        self.path, self.figures = path, figures
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.figures = path, path is not None and _can_draw()
         self.written: list[Path] = []
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,18 @@ class Folder:
         if self.path is not None:
             (self.path / name).write_text(text.rstrip() + "\n", encoding="utf-8")
             self._note(name)
+
+    def end(self, summary: str, shown: Path | None) -> None:
+        """Write what was printed, and print what was written.
+
+        Args:
+            summary: what was printed.
+            shown: the folder as it was asked for, even where a target has changed the current one.
+        """
+        self.text("summary.txt", summary)
+        if shown is not None and self.written:
+            files = [f"  {shown / path.name}" for path in self.written]
+            typer.echo("\n".join(["\nwritten:", *files]))
 
     def draws(self, name: str, sites: dict[str, Tensor]) -> None:
         """Write draws as arrays by site, for ``numpy.load``."""
@@ -66,8 +79,7 @@ class Folder:
         """
         if self.path is None:
             return
-        fit.save(self.path / "fit.safetensors")
-        self._note("fit.safetensors")
+        self._save(self.path, fit)
         sample = fit.sample(draws, seed=fit.seed)
         self.draws("draws.npz", sample if isinstance(sample, dict) else {"z": sample})
         if self.figures:
@@ -92,8 +104,7 @@ class Folder:
         """
         if self.path is None:
             return
-        fit.save(self.path / "fit.safetensors")
-        self._note("fit.safetensors")
+        self._save(self.path, fit)
         scores = np.asarray(fit.score_samples(x, context), np.float64)
         lines = [f"{row},{score!r}" for row, score in enumerate(scores.tolist())]
         self.text("scores.csv", "\n".join(["row,log_prob", *lines]))
@@ -103,6 +114,10 @@ class Folder:
             self._figure("history.png", plots.history(fit).get_figure(root=True))
             if fit.dim <= 2 and context is None:
                 self._figure("density.png", plots.density(fit, x).get_figure(root=True))
+
+    def _save(self, path: Path, fit: Fit | DensityFit) -> None:
+        fit.save(path / "fit.safetensors")
+        self._note("fit.safetensors")
 
     def _fit_figures(self, fit: Fit, start: NFVI | None) -> None:
         from nfvi import plots
@@ -125,3 +140,12 @@ class Folder:
     def _note(self, name: str) -> None:
         if self.path is not None and self.path / name not in self.written:
             self.written.append(self.path / name)
+
+
+def _can_draw() -> bool:
+    try:
+        import nfvi.plots  # noqa: F401
+    except ImportError as error:
+        typer.echo(f"nfvi: no figures, since {error}", err=True)
+        return False
+    return True

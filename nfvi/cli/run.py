@@ -10,17 +10,11 @@ from typing import Any
 import typer
 
 from nfvi.assess import compare
+from nfvi.cli.failures import exit_code
 from nfvi.cli.files import Folder
-from nfvi.cli.options import (
-    INTERRUPTED,
-    can_draw,
-    check_word,
-    device_of,
-    dtype_of,
-    fractions,
-    number_or_auto,
-)
+from nfvi.cli.folders import results_folder
 from nfvi.cli.target import load_target
+from nfvi.cli.values import check_word, device_of, fractions, number_or_auto, start_of
 from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.inference import NFVI, WORDS, is_auto
@@ -70,20 +64,18 @@ def run(request: Request) -> int:
     Ctrl-C ends the fit, or NUTS, and keeps what there is.
     """
     _check(request)
-    start = _start(request)
-    folder = Folder(request.out, figures=request.out is not None and can_draw())
-    with load_target(request.target) as target:
-        fit = start.fit(target, **_fit_arguments(request))
+    start, arguments = _start(request), _fit_arguments(request)
+    with results_folder(request.out) as out, load_target(request.target) as target:
+        folder = Folder(out)
+        fit = start.fit(target, **arguments)
         said = [str(fit), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
         verdict = f"Verdict: {fit.verdict.word}."
         folder.fit(fit, None if request.resume else start, request.draws)
-        code = INTERRUPTED if fit.stopped == "interrupted" else 0
+        code = exit_code(fit.stopped == "interrupted")
         if request.nuts and code == 0:
             code = _beside(fit, request, folder, said)
-    folder.text("summary.txt", "\n\n".join(said))
-    if folder.written:
-        typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in folder.written))
+        folder.end("\n\n".join(said), request.out)
     typer.echo(f"\n{verdict}")
     return code
 
@@ -103,13 +95,13 @@ def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
         )
     except KeyboardInterrupt:
         typer.echo("nfvi: NUTS was interrupted before it had draws; the fit is kept", err=True)
-        return INTERRUPTED
+        return exit_code(interrupted=True)
     comparison = compare(fit, chains, seed=fit.seed)
     new = [str(chains), str(comparison)]
     said += new
     typer.echo("\n" + "\n\n".join(new))
     folder.comparison(chains, comparison)
-    return INTERRUPTED if chains.interrupted else 0
+    return exit_code(chains.interrupted)
 
 
 def _start(request: Request) -> NFVI:
@@ -120,17 +112,18 @@ def _start(request: Request) -> NFVI:
                 f"the checkpoint is of {str(resumed.formula)!r}, not {request.formula!r}"
             )
         return resumed
-    return NFVI(
+    return start_of(
         request.formula,
-        base=request.base or "normal",
+        base=request.base,
         jitter=request.jitter,
         seed=request.seed,
-        dtype=dtype_of(request.dtype),
-        device=device_of(request.device),
+        dtype=request.dtype,
+        device=request.device,
     )
 
 
 def _fit_arguments(request: Request) -> dict[str, Any]:
+    kept = request.checkpoint
     return {
         "dim": request.dim,
         "init": request.init,
@@ -141,7 +134,7 @@ def _fit_arguments(request: Request) -> dict[str, Any]:
         "gradient": request.gradient,
         "lr": number_or_auto("lr", request.lr, float),
         "budget": request.budget,
-        "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
+        "callbacks": [] if kept is None else [Checkpoint(kept.absolute())],
         "progress": request.progress,
     }
 

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nfvi.cli.text_file import text_of
+
 __all__ = ["Rows", "read_rows"]
 
 DELIMITERS = "\t;"
 """Other than the comma; the first of these that the first line holds."""
+
+COMMAS_AS_POINTS = str.maketrans(",.", ".,")
+
+MISSING = [
+    *("", "NA", "na", "N/A", "n/a", "#N/A", "<NA>"),
+    *("NaN", "nan", "NAN", "-nan", "NULL", "Null", "null", "None"),
+]
+"""What stands for a number that is not there."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,7 @@ class Rows:
     """What is read of a file; as a table, with names of columns where the file has them.
 
     Attributes:
-        values: (n, d), float64; NaN where a cell is empty.
+        values: (n, d), float64; NaN where a cell is empty or says NA, nan or null.
         columns: d names, or ``None``.
     """
 
@@ -36,8 +49,9 @@ def read_rows(path: Path, columns: str | None, context: str | None) -> tuple[Row
     """The columns to fit and those of the context.
 
     Args:
-        path: a ``.npy`` array, (n, d) or (n); anything else is text with a line for each row,
-            cells between commas, semicolons or tabs, and names in the first line or not.
+        path: a ``.npy`` array, (n, d) or (n); anything else is text, compressed or not, with a
+            line for each row, cells between commas, semicolons or tabs, and names in the first line
+            or not. Between semicolons or tabs, numbers may have decimal commas.
         columns: names with commas between them, or numbers counted from 0; default all but those
             of the context.
         context: likewise; default none.
@@ -113,56 +127,102 @@ class _Array(_Table):
 
 
 class _Text(_Table):
+    """Cells of a text, of which the csv module sees the lines and pandas reads the numbers.
+
+    pandas alone would fill up a row that is too short, and gives no line of a cell that is wrong.
+    """
+
     def __init__(self, path: Path) -> None:
-        lines = _cells(path)
-        if not lines:
+        self.path, self.text = path, text_of(path)
+        start = re.search(r".*\S.*", self.text)
+        self.delimiter = next((d for d in DELIMITERS if start and d in start.group()), ",")
+        self.decimals = "." if self.delimiter == "," else ".,"
+        top = list(islice(self._lines(), 2))
+        if not top:
             raise ValueError(f"{str(path)!r} is empty")
-        (_, first), *rest = lines
-        header = any(cell and not _is_number(cell) for cell in first)
-        names = [name or str(i) for i, name in enumerate(first)] if header else None
-        super().__init__(path, names, len(first))
-        self.lines = rest if header else lines
-        for number, cells in self.lines:
+        cells = [cell.strip() for cell in top[0][1]]
+        header = not all(any(_is_number(cell, d) for d in self.decimals) for cell in cells)
+        names = [name or str(i) for i, name in enumerate(cells)] if header else None
+        super().__init__(path, names, len(cells))
+        for number, cells in self._lines():
             if len(cells) != self.width:
                 raise ValueError(
                     f"{str(path)!r}, line {number}: {len(cells)} cells, and the first line has"
                     f" {self.width}"
                 )
-        if not self.lines:
+        if header and len(top) == 1:
             raise ValueError(f"{str(path)!r} has a line of names and no rows")
 
     def values(self, chosen: list[int]) -> Any:
-        return np.array([[self._number(line, i) for i in chosen] for line in self.lines])
+        for decimal in self.decimals:
+            try:
+                return self._numbers(chosen, decimal)
+            except ValueError as error:
+                failure = error
+        raise self._wrong_cell(chosen, failure) from failure
 
-    def _number(self, line: tuple[int, list[str]], index: int) -> float:
-        number, cells = line
-        try:
-            return float(cells[index] or "nan")
-        except ValueError as error:
-            raise ValueError(
-                f"{str(self.path)!r}, line {number}, column {self.label(index)}:"
-                f" {cells[index]!r} is no number; choose columns with --columns"
-            ) from error
+    def _numbers(self, chosen: list[int], decimal: str) -> Any:
+        import pandas as pd
 
-
-def _cells(path: Path) -> list[tuple[int, list[str]]]:
-    """The cells of each line that is not empty, without blanks around them, and its number."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        first = text.lstrip().partition("\n")[0]
-        delimiter = next((sign for sign in DELIMITERS if sign in first), ",")
-        reader = csv.reader(
-            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True
+        table = pd.read_csv(
+            io.StringIO(self._for_pandas()),
+            sep=self.delimiter,
+            header=None if self.names is None else 0,
+            names=range(self.width),
+            usecols=chosen,
+            dtype=np.float64,
+            na_values=MISSING,
+            keep_default_na=False,
+            skipinitialspace=True,
+            decimal=decimal,
         )
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is no text with rows of numbers ({error})") from error
-    return [(number, cells) for number, cells in lines if any(cells)]
+        return table[chosen].to_numpy()
+
+    def _for_pandas(self) -> str:
+        """The text without blanks behind cells, lines that hold nothing, and truth values.
+
+        Of a column of ``True`` and ``False``, pandas would make ones and zeros.
+        """
+        text = f"\n{self.text}\n".replace("\xa0", " ")
+        text = re.sub(rf" +(?=[\n{self.delimiter}])", "", text)
+        text = re.sub(rf"\n[\s{self.delimiter}]*\n", "\n", text)
+        return re.sub("True|TRUE|true|False|FALSE|false", "word", text)
+
+    def _wrong_cell(self, chosen: list[int], failure: ValueError) -> ValueError:
+        """The first cell that is no number, written as those before it are."""
+        decimal = ""
+        for number, cells in islice(self._lines(), int(self.names is not None), None):
+            for i in chosen:
+                cell = cells[i].strip()
+                decimal = decimal or next((sign for sign in cell if sign in self.decimals), "")
+                if not _is_number(cell, decimal):
+                    return ValueError(
+                        f"{str(self.path)!r}, line {number}, column {self.label(i)}: {cell!r} is"
+                        " no number; choose columns with --columns"
+                    )
+        return _no_text(self.path, failure)
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """The number and the cells of each line that holds something."""
+        reader = csv.reader(io.StringIO(self.text), delimiter=self.delimiter, skipinitialspace=True)
+        try:
+            for cells in reader:
+                if any(map(str.strip, cells)):
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise _no_text(self.path, error) from error
 
 
-def _is_number(text: str) -> bool:
+def _is_number(cell: str, decimal: str) -> bool:
+    if cell in MISSING:
+        return True
     try:
-        float(text)
+        float(cell.translate(COMMAS_AS_POINTS) if decimal == "," else cell)
     except ValueError:
         return False
-    return True
+    # Python takes 1_000 and digits of all scripts.
+    return "_" not in cell and cell.isascii()
+
+
+def _no_text(path: Path, why: Exception) -> ValueError:
+    return ValueError(f"{str(path)!r} is no text with rows of numbers ({why})")

@@ -24,7 +24,7 @@ class Density(FittedGuide):
 
     Args:
         guide: q of standardised rows.
-        standardization: mean and sd of each column.
+        standardization: the scale of each column.
         settings: how it was made; ``seed``, ``columns`` and ``draws`` (their dtype) are read.
     """
 
@@ -142,7 +142,8 @@ class Density(FittedGuide):
         units, dtype = self.standardization, self.guide.dtype
         given = None if context is None else units.of_context(context, dtype)
         log_q = self.guide.log_prob(units.of_points(x, dtype), context=given)
-        return (log_q.double() - units.log_scale).to(x.device)
+        log_q, bend = log_q.double() - units.log_scale, units.log_bend(x)
+        return (log_q if bend is None else log_q - bend).to(x.device)
 
     def _sites(self, draws: Tensor) -> dict[str, Tensor]:
         if self.columns is None:

@@ -117,7 +117,7 @@ class _Gaussian:
         )
 
     def _parts(self, data: Data) -> tuple[Tensor, Tensor]:
-        x = self.units.of_points(data.x, torch.float64)
+        x = self.units.scaled(data.x)
         one = torch.ones_like(x[:, :1])
         if data.context is None:
             return x, one

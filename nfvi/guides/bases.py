@@ -157,26 +157,16 @@ class StudentT(Base):
 
     @property
     def sd(self) -> float:
-        return math.sqrt(self.df / (self.df - 2)) if self.df > 2 else _quartile(self.df) * NORMAL
+        if self.df > 2:
+            return math.sqrt(self.df / (self.df - 2))
+        from scipy.special import stdtrit  # with init= alone, since it takes a second to import
+
+        return float(stdtrit(self.df, 0.75)) * NORMAL
 
     def __str__(self) -> str:
         # Every digit, so that the text names this very base.
         df = int(self.df) if self.df == int(self.df) else self.df
         return f"studentt(df={df!r})"
-
-
-def _quartile(df: float) -> float:
-    """The upper quartile of Student's t.
-
-    With t = √ν cot φ the density is ∝ sin^(ν−1) φ on (0, π/2), and with φ = u^(1/ν) it has no
-    pole where ν < 1.
-    """
-    edges = torch.linspace(0, (math.pi / 2) ** df, 20_001, dtype=torch.float64, device="cpu")
-    angle = (0.5 * (edges[1:] + edges[:-1])) ** (1 / df)
-    mass = (angle.sin() / angle).clamp_min(torch.finfo(angle.dtype).tiny) ** (df - 1)
-    share = (mass.cumsum(0) - 0.5 * mass) / mass.sum()
-    middle = float(angle[int(torch.searchsorted(share, 0.5))])
-    return math.sqrt(df) / math.tan(middle)
 
 
 BASES: dict[str, type[Base]] = {"normal": Normal, "laplace": Laplace, "studentt": StudentT}

@@ -13,6 +13,7 @@ from nfvi.errors import FitError
 from nfvi.formula import Formula
 from nfvi.guides.bases import Base
 from nfvi.guides.guide import Guide
+from nfvi.utils import check_unmasked
 
 __all__ = ["AnyGuide", "MixtureDistribution", "MixtureGuide", "parts"]
 
@@ -198,6 +199,7 @@ def parts(guide: AnyGuide) -> tuple[Guide, ...]:
 
 def _shares(weights: Tensor | Sequence[float], number: int, device: torch.device) -> Tensor:
     wanted = f"weights must be {number} positive numbers, one for each component, got {weights!r}"
+    check_unmasked("weights", weights)
     try:
         shares = torch.as_tensor(weights, dtype=torch.float64, device=device).detach()
     except (TypeError, ValueError, RuntimeError) as error:

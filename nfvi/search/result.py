@@ -65,10 +65,12 @@ class MissedMass:
         guide_log_evidence: log Z as the guide alone sees it.
         draws: wide draws at which log p was looked at.
         starts: ascents from the best of them.
-        reach: how many sds the widest of the draws reach, around the guide and around 0.
+        reach: how many sds the widest of the draws reach, of the guide and of the prior; of N(0, I)
+            where there is no prior.
         batched_evaluations: batches of gradients, one after the other.
         gradient_evaluations: points at which the gradient was taken.
         cut: whether it was ended early, by a budget.
+        prior: whether the target has a prior, around which half of the draws were.
     """
 
     places: tuple[Place, ...]
@@ -82,6 +84,7 @@ class MissedMass:
     batched_evaluations: int
     gradient_evaluations: int
     cut: bool = False
+    prior: bool = False
 
     @property
     def clean(self) -> bool:
@@ -107,8 +110,9 @@ class MissedMass:
 
     def describe(self) -> str:
         """What was searched and found, in a few sentences."""
+        around = "the prior" if self.prior else "N(0, I)"
         where = (
-            f"{self.draws:,} draws out to {self.reach:g} sds of the guide and of N(0, I), and"
+            f"{self.draws:,} draws out to {self.reach:g} sds of the guide and of {around}, and"
             f" {self.starts:,} ascents from the best of them"
         )
         cut = " The search was cut short by the budget." if self.cut else ""

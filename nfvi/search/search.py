@@ -12,7 +12,7 @@ from nfvi.guides import AnyGuide
 from nfvi.search.ascent import ascend_all
 from nfvi.search.places import THIN, Gaussians, Weighed, distinct_places, log_q_at, weigh
 from nfvi.search.result import MissedMass, Place
-from nfvi.search.wide import REACH, moments, wide_draws
+from nfvi.search.wide import REACH, moments, prior_scale, wide_draws
 from nfvi.targets import Target, log_prob_anywhere, numbers_per_point
 
 __all__ = ["search_mass"]
@@ -88,7 +88,8 @@ def search_mass(
     if draws is None:
         draws = draws_for(target, guide.sample(PROBES, generator=generator))
         draws = draws if most is None else min(draws, most)
-    z, log_p = _scan(target, loc, tril, draws, generator, dtype, enough)
+    prior = prior_scale(target, generator)
+    z, log_p = _scan(target, loc, tril, prior, draws, generator, dtype, enough)
     if starts is None:
         starts = min(max(draws // 64, STARTS[0]), STARTS[1])
     starts = 0 if tril.dim() == 1 and len(loc) > 1 else min(starts, NUMBERS // len(loc) ** 2)
@@ -119,6 +120,7 @@ def search_mass(
         batched_evaluations=cost[0],
         gradient_evaluations=cost[1],
         cut=cut,
+        prior=prior is not None,
     )
 
 
@@ -132,6 +134,7 @@ def _scan(
     target: Target,
     loc: Tensor,
     tril: Tensor,
+    prior: tuple[Tensor, Tensor] | None,
     draws: int,
     generator: torch.Generator,
     dtype: torch.dtype,
@@ -140,7 +143,7 @@ def _scan(
     """Wide draws (n, d) and log p (n) there, in pieces; −∞ where that is no number."""
     pieces = []
     for start in range(0, draws, CHUNK):
-        z = wide_draws(loc, tril, min(CHUNK, draws - start), generator)
+        z = wide_draws(loc, tril, prior, min(CHUNK, draws - start), generator)
         log_p = log_prob_anywhere(target, z.to(dtype)).double()
         pieces.append((z, torch.where(log_p.isfinite(), log_p, -torch.inf)))
         if enough(0):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
+from nfvi.utils import process_wide
 
 __all__ = [
     "USER_ERRORS",
@@ -61,9 +62,9 @@ def probe_points(n: int, dim: int, dtype: torch.dtype, device: torch.device) -> 
 
 @contextmanager
 def fixed_randomness(seed: int = 0) -> Iterator[None]:
-    """Torch's random state set by a seed, and put back on leaving."""
+    """Torch's random state set by a seed, and put back on leaving; threads take turns."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with process_wide(), torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed_all(seed)

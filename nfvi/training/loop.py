@@ -87,7 +87,8 @@ class Trainer(LoopState):
         self.tempering.observe(step, terms.detach(), quantity)
         loss = terms.mean(1)
         self.group_gradients = by_group(terms, flat, groups) if groups else None
-        loss.sum().backward()
+        # Not of all leaves: a target may hold a user's parameters, whose .grad is not ours.
+        loss.sum().backward(inputs=[flat])
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
         raw = self.gradient.clone() if not bool(self.gradient.isfinite().all()) else self.gradient
         good, norm = self.guard(loss.detach(), self.gradient)
@@ -149,7 +150,7 @@ class Trainer(LoopState):
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             loss = self._evaluate(batch, beta)[0].mean()
-            loss.backward()
+            loss.backward(inputs=[self.ensemble.flat])
             return loss
 
         return closure

@@ -1,4 +1,4 @@
-"""What every floor may use: argument checks, files, text for a terminal, progress bars, ArviZ."""
+"""What every floor may use: argument checks, files, terminal text, progress, a lock, ArviZ."""
 
 from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
@@ -13,9 +13,12 @@ from nfvi.utils.checks import (
 )
 from nfvi.utils.files import over, read_file, under, write_file
 from nfvi.utils.limits import KHAT_LIMIT
+from nfvi.utils.masks import check_unmasked
+from nfvi.utils.memory import check_memory
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
+from nfvi.utils.process_wide import process_wide
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
@@ -29,7 +32,9 @@ __all__ = [
     "character",
     "check_dtype",
     "check_flag",
+    "check_memory",
     "check_positive",
+    "check_unmasked",
     "check_whole",
     "choice",
     "common_dim",
@@ -38,6 +43,7 @@ __all__ = [
     "nearest",
     "over",
     "plus_minus",
+    "process_wide",
     "progress_bar",
     "progress_wanted",
     "psislw",

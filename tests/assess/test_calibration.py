@@ -16,7 +16,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 
 from models import eight_schools, funnel_2d, linear_regression
 from nfvi import (
@@ -305,12 +304,6 @@ def improper(y):
     pyro.sample("y", dist.Normal(mu, 1.0), obs=y[0])
 
 
-def masked_prior(y):
-    with poutine.mask(mask=False):
-        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
-    pyro.sample("y", dist.Normal(mu, 1.0), obs=y[0])
-
-
 def factor(y):
     mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
     pyro.factor("extra", -mu.abs())
@@ -332,7 +325,6 @@ def nothing_observed(y):
     ("model", "message"),
     [
         (improper, "site 'mu' is an improper prior"),
-        (masked_prior, "site 'mu' is an improper prior, as it is latent and masked"),
         (factor, "site 'extra' is a pyro.factor term"),
         (subsampled, "site 'y' is a scaled log-density"),
         (nothing_observed, "has no observed site with these arguments"),

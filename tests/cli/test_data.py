@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import signal
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +165,97 @@ def test_quotes_empty_cells_and_names_that_are_not_there(cli):
     assert rows.columns is None
 
 
+@pytest.mark.parametrize("word", ["", "NA", "N/A", "nan", "NaN", "null", "<NA>", '"NA"', "NA "])
+def test_words_for_a_missing_number(cli, word):
+    rows, _ = read(f"a,b\n1,{word}\n{word},4\n")
+    np.testing.assert_array_equal(rows.values, [[1, np.nan], [np.nan, 4]])
+    assert read(f"1,{word}\n3,4\n")[0].columns is None
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("names", ["", "a;b\n"])
+def test_decimal_commas_between_other_delimiters(cli, delimiter, names):
+    text = f"{names}1,5;-2\n;+,25e1\n".replace(";", delimiter)
+    rows, _ = read(text)
+    assert rows.columns == (("a", "b") if names else None)
+    np.testing.assert_array_equal(rows.values, [[1.5, -2], [np.nan, 2.5]])
+
+
+def test_a_comma_between_cells_is_no_decimal_comma(cli):
+    np.testing.assert_array_equal(read("1,5\n2,5\n")[0].values, [[1, 5], [2, 5]])
+    with pytest.raises(ValueError, match="line 2: 2 cells, and the first line has 1"):
+        read("a\n1,5\n")
+
+
+def test_decimal_commas_stand_where_columns_are_read_that_have_them(cli):
+    text = "a;b\n1,5;1.5\n2,5;2.5\n"
+    np.testing.assert_array_equal(read(text, "a")[0].values, [[1.5], [2.5]])
+    np.testing.assert_array_equal(read(text, "b")[0].values, [[1.5], [2.5]])
+    with pytest.raises(ValueError, match=r"line 2, column 'b': '1\.5' is no number"):
+        read(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_text_is_utf_8_or_else_latin_1(cli, encoding):
+    Path("t.csv").write_text("größe,b\n1,2\n", encoding=encoding)
+    assert read_rows(Path("t.csv"), None, None)[0].columns == ("größe", "b")
+
+
+def zipped(data: bytes, names: tuple[str, ...] = ("t.csv",)) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "ZIP": zipped}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_packed_file_is_unpacked(cli, ending):
+    path = Path(f"named.csv.{ending}")
+    path.write_bytes(PACKERS[ending](Path("named.csv").read_bytes()))
+    rows, _ = read_rows(path, None, None)
+    np.testing.assert_array_equal(rows.values, ROWS)
+    assert rows.columns == ("a", "b", "c d")
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_packed_file_that_is_damaged_is_refused(cli, ending):
+    whole = PACKERS[ending](Path("named.csv").read_bytes())
+    for damaged in (whole[: len(whole) // 2], b"1,2\n3,4\n"):
+        Path(f"t.{ending}").write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"'t\.{ending}' cannot be unpacked"):
+            read_rows(Path(f"t.{ending}"), None, None)
+
+
+def test_a_zip_holds_one_file(cli):
+    Path("t.zip").write_bytes(zipped(b"1,2\n", ("a.csv", "b.csv")))
+    with pytest.raises(ValueError, match=r"unpacked \(it holds 2 files, and one is needed\)"):
+        read_rows(Path("t.zip"), None, None)
+    Path("t.zip").write_bytes(zipped(b"1,2\n", ("data/", "data/a.csv")))
+    np.testing.assert_array_equal(read_rows(Path("t.zip"), None, None)[0].values, [[1, 2]])
+
+
+def test_lines_of_empty_cells_alone_are_left_out(cli):
+    rows, _ = read(",\na,b\n , \n1,2\n,\n,\nNA,NA\n3,4\n , ")
+    assert rows.columns == ("a", "b")
+    np.testing.assert_array_equal(rows.values, [[1, 2], [np.nan, np.nan], [3, 4]])
+
+
+def test_words_of_several_lines_and_names_that_are_missing(cli):
+    rows, _ = read('a,note,b\n1,"x\n\ny",2\n3,,4\n', "a,b")
+    np.testing.assert_array_equal(rows.values, [[1, 2], [3, 4]])
+    rows, _ = read("\tx\ty\n0\t1\t2\n", "x,y")  # the index of a table has no name
+    np.testing.assert_array_equal(rows.values, [[1, 2]])
+
+
+def test_whole_numbers_of_any_size_and_numbers_without_end(cli):
+    rows, _ = read(f"a,b\n{10**25},inf\n-1,-Infinity\n1e400,3\n")
+    np.testing.assert_array_equal(rows.values, [[1e25, np.inf], [-1, -np.inf], [np.inf, 3]])
+
+
 def test_a_column_of_words_may_be_left_out(cli):
     rows, _ = read("a,kind\n1,x\n2,y\n", "a")
     np.testing.assert_array_equal(rows.values, [[1], [2]])
@@ -179,6 +275,12 @@ def test_a_column_alone_and_a_name_that_is_a_number(cli):
         ("a,b\n", None, None, "has a line of names and no rows"),
         ("a,b\n1,2\n3\n", None, None, "line 3: 1 cells, and the first line has 2"),
         ("a,b\n1,2\n3,x\n", None, None, "line 3, column 'b': 'x' is no number; choose columns"),
+        ("a,b\n1,2\n3,4,5\n", None, None, "line 3: 3 cells, and the first line has 2"),
+        ('a,b\n"1\n1",2\n3,\n4\n', None, None, "line 5: 1 cells, and the first line has 2"),
+        ("a,b\n1,\n3,True\n", None, None, "line 3, column 'b': 'True' is no number"),
+        ("a;b\n1,5;2\n3;x\n", None, None, "line 3, column 'b': 'x' is no number"),
+        ("a;b\n1.234,5;2\n", None, None, "line 2, column 'a': '1.234,5' is no number"),
+        ("a,b\n1,1_000\n", None, None, "line 2, column 'b': '1_000' is no number"),
         ("1,2\n\n3,x\n", None, None, "line 3, column 1: 'x' is no number"),
         ("a,b\n1,2\n", "c", None, "--columns: 't.csv' has no column 'c'; it has a, b"),
         ("1,2\n3,4\n", None, "2", "--context: 't.csv' has no column '2'; it has no names"),
@@ -245,3 +347,23 @@ def test_help_lists_every_option(cli, monkeypatch):
     for name in ("columns", "context", "validation", "base", "seed", "dtype", "device", "epochs",
                  "batch-size", "lr", "out", "no-progress"):  # fmt: skip
         assert f"--{name}" in out
+
+
+def test_a_failed_run_leaves_no_empty_folder(cli, tmp_path):
+    Path("gaps.csv").write_text("1,2\n3,\n,4\n")
+    for args in (["gaps.csv"], ["nothere.csv"], ["bare.csv", "loc", "--epochs", "0"]):
+        assert cli(*args, "--out", "a/b")[0] == 2
+        assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.filterwarnings("always")
+def test_outliers_and_spikes_are_one_line_each_on_stderr(cli):
+    rows = ROWS.copy()
+    rows[5, 0], rows[:30, 1] = 1e6, 7.0
+    write("odd.csv", rows, "a,b,c")
+    code, out, err = cli("odd.csv", "scale-loc", *FEW)
+    assert code == 0
+    outlier, spike = err.splitlines()
+    assert outlier.startswith("nfvi: 1 cell lies") and "row 5 of x, column 'a'" in outlier
+    assert spike.startswith("nfvi: many rows share a value in column 'b'")
+    assert "row 5 of x, column 'a'" in " ".join(out.split())

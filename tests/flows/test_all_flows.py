@@ -62,9 +62,18 @@ def run_of(name: str, dim: int, length: int = 3) -> list[Flow]:
 
 @cache
 def singular_values(name: str, dim: int, seed: int) -> Tensor:
-    """Those of the Jacobian at the float64 point ``normal(dim, seed=seed)``, by autograd."""
+    """Those of the Jacobian at the float64 point ``normal(dim, seed=seed)``, by autograd.
+
+    Of a flow that draws one coordinate after the other, a thousand of them, it is the Jacobian of
+    the inverse that is taken, at the image of the point.
+    """
     flow = generic(name, dim)
     point = normal(dim, seed=seed)
+    if dim == 1000 and flow.fast == "density":
+        image = flow(point)[0].detach()
+        return 1 / torch.linalg.svdvals(
+            jacobian(lambda x: flow.inverse(x)[0], image, vectorize=True)
+        )
     return torch.linalg.svdvals(jacobian(lambda z: flow(z)[0], point, vectorize=True))
 
 
@@ -230,7 +239,8 @@ def test_gradient_reaches_every_parameter(name, dim, dtype):
 @pytest.mark.parametrize("spread", [10.0, 0.0])
 def test_extreme_parameters_stay_finite(name, dim, dtype, spread):
     """Parameters of standard deviation 10, and all exactly 0: values and gradients are finite."""
-    for seed in range(2 if dim == 1000 else 20):
+    seeds = 1 if spread == 0 else 2 if dim == 1000 else 20
+    for seed in range(seeds):
         flow = make(name, dim, dtype=dtype)
         with torch.no_grad():
             for i, parameter in enumerate(flow.parameters()):
@@ -496,7 +506,7 @@ def test_a_batch_of_contexts_is_point_by_point(name):
 @pytest.mark.parametrize("spread", [10.0, 0.0])
 def test_extreme_contexts_and_parameters_stay_finite(name, dim, spread):
     """In float32, with parameters of standard deviation 10 and contexts up to a million."""
-    for seed in range(5):
+    for seed in range(1 if spread == 0 else 5):
         flow = make(name, dim, context_dim=2)
         with torch.no_grad():
             for i, parameter in enumerate(flow.parameters()):

@@ -10,6 +10,7 @@ from nfvi import NFVI, Budget, LogDensity
 from nfvi.targets.anywhere import log_prob_anywhere
 
 DTYPE = torch.float64
+EYE = torch.eye(2, dtype=DTYPE)
 
 
 def target(edge: float) -> LogDensity:
@@ -17,9 +18,8 @@ def target(edge: float) -> LogDensity:
 
     def log_prob(z: Tensor) -> Tensor:
         a = z[:, 0] / edge
-        one = torch.ones_like(a)
-        rows = torch.stack([torch.stack([one, a], -1), torch.stack([a, one], -1)], -2)
-        return 0 * torch.linalg.cholesky(rows).sum((-2, -1)) - 0.5 * z.square().sum(-1)
+        matrices = EYE.to(z) + a[:, None, None] * (1 - EYE.to(z))
+        return 0 * torch.linalg.cholesky(matrices).sum((-2, -1)) - 0.5 * z.square().sum(-1)
 
     return LogDensity(log_prob, 2, batched=True)
 

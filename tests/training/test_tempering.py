@@ -119,7 +119,7 @@ class TestFit:
 
     def test_both_modes_of_pot1_are_kept(self) -> None:
         found = NFVI("planar*8", seed=1).fit(
-            pot1, steps=1000, restarts=2, n_mc=128, anneal="adaptive", progress=False
+            pot1, steps=400, restarts=2, n_mc=128, anneal="adaptive", progress=False
         )
         right = float((found.sample(20_000, seed=0)[:, 0] > 0).float().mean())
         assert 0.4 < right < 0.6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import warnings
 from importlib import metadata
@@ -78,8 +77,3 @@ def test_arviz_stats_from_before_psis_is_passed_over(monkeypatch):
     base.array_stats = array_stats
     monkeypatch.setitem(sys.modules, "arviz_stats.base", base)
     assert functions._array_stats() is None
-
-
-def test_nothing_of_arviz_is_imported_before_it_is_used():
-    code = "import nfvi, sys; sys.exit(any(m.startswith('arviz') for m in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,8 +16,9 @@ from nfvi.targets.checks import Evaluate, fixed_randomness
 from nfvi.targets.pyro.batching import map_deterministics
 from nfvi.targets.pyro.evaluator import checked_evaluator
 from nfvi.targets.pyro.handlers import Values
-from nfvi.targets.pyro.reader import read_program, warn_of_constants
-from nfvi.targets.pyro.sites import constrain_sites, unconstrain_sites
+from nfvi.targets.pyro.prior import draw_prior
+from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
+from nfvi.targets.pyro.sites import constrain_sites, sites_on_edge, unconstrain_sites
 
 __all__ = ["PyroTarget"]
 
@@ -31,14 +32,20 @@ class PyroTarget(CheckedTarget):
 
     - **Discrete** latent sites marked for parallel enumeration are summed out; a deterministic
       site that depends on one is left out of :meth:`constrain`. Others are refused.
-    - **Subsampling plates** scale their log-likelihood by N/B. A plate that draws its own B indices
-      would make the density another one at each call; it keeps the indices that are drawn, by a
-      fixed seed, when the target is made, with a warning that the posterior is then that of the
-      subsample.
+    - **Masks** act on data. A latent site has its prior where it is masked, too, as the part of
+      ``obs_mask=`` has for which there are data: the density would have no finite integral.
+    - **Subsampling plates** scale their log-likelihood by N/B; one with latent sites in it does
+      not, with a warning that the posterior is that given the rows taken. A plate that draws its
+      own B indices would make the density another one at each call; it keeps the indices that are
+      drawn, by a fixed seed, when the target is made, with a warning that the posterior is then
+      that of the subsample.
     - **pyro.param** statements keep the value that the parameter store holds when the target is
       made, or their initial one, with a warning that they are not learned.
     - **Draws** are evaluated as a batch, by ``torch.func.vmap`` or else by broadcasting along an
       axis left of all others; where neither agrees with single runs, in a loop, with one warning.
+    - **Edges**: the prior of a bounded or positive site (Beta, Dirichlet, Gamma, LKJ, ...) is
+      computed from z, exact in both tails. Its value may sit on an edge of its support as floats
+      go; :meth:`on_edge` tells for which z.
     - **dtype**: results have that of z. Where the model draws its sites in a wider one, it is
       evaluated in that. Where z is wider, the model gets values in the dtype of z, but numbers
       in it that torch makes float32 tensors of still limit the precision.
@@ -101,6 +108,9 @@ class PyroTarget(CheckedTarget):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
 
+    def _probes(self, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return trial_points(self.program, self.sites, n, dtype, device)
+
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """Latent and deterministic sites at points z (n, d), in the model's order.
 
@@ -118,6 +128,24 @@ class PyroTarget(CheckedTarget):
             name: values[name].to(z.dtype) if values[name].is_floating_point() else values[name]
             for name in self.program.order
         }
+
+    def prior_draws(self, n: int, seed: int) -> Tensor | None:
+        """n draws z (n, d) of the model's prior; ``None`` where it is improper.
+
+        Args:
+            n: how many; the model is run as often.
+            seed: of the draws.
+        """
+        return draw_prior(self.program, self.sites, n, seed)
+
+    def on_edge(self, z: Tensor) -> Tensor:
+        """Whether a site's value at z (n, d) sits on an edge of its support: (n,) bool.
+
+        There, the value, a float, no longer tells how far from the edge it is. Its prior is exact
+        all the same; what the model computes of it is that of the last float.
+        """
+        self._require_shape(z)
+        return sites_on_edge(self.sites, z.to(torch.promote_types(z.dtype, self.dtype)))
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
         """z from the values of the latent sites: the inverse of :meth:`constrain`.

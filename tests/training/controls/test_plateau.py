@@ -25,6 +25,12 @@ def fit(seed: int = 1, target: Any = GAUSSIAN, callbacks: tuple = (), **options:
     return NFVI("scale-loc", seed=seed).fit(target, callbacks=callbacks, **{**arguments, **options})
 
 
+@pytest.fixture(scope="module")
+def whole() -> Fit:
+    """The fit that nothing cuts short."""
+    return fit()
+
+
 class Stub:
     """The part of a trainer that the prediction looks at."""
 
@@ -78,13 +84,12 @@ class TestPrediction:
 
 
 class TestFit:
-    def test_an_easy_target_is_left_early_and_well(self) -> None:
-        found = fit()
-        assert found.stopped == "converged" and "converged" in str(found)
-        assert 1.5 * FLOOR <= found.steps < 1_000
-        assert found.history.lr[-1] < 1e-5 < found.history.lr.max()
+    def test_an_easy_target_is_left_early_and_well(self, whole: Fit) -> None:
+        assert whole.stopped == "converged" and "converged" in str(whole)
+        assert 1.5 * FLOOR <= whole.steps < 1_000
+        assert whole.history.lr[-1] < 1e-5 < whole.history.lr.max()
         # The guide can be exact; draws of an exact guide all have the same ratio, so without noise.
-        assert found.elbo > 2 * math.log(2 * math.pi) - 0.01
+        assert whole.elbo > 2 * math.log(2 * math.pi) - 0.01
 
     def test_a_fit_that_still_rises_goes_on(self) -> None:
         # 3 000 away at 0.02 a step: the ELBO rises throughout.
@@ -98,11 +103,11 @@ class TestFit:
         assert (found.steps, found.stopped) == (400, "steps")
         assert found.history.lr[-1] < 1e-5
 
-    def test_the_same_seed_is_the_same_fit(self) -> None:
-        assert torch.equal(fit().history.elbo, fit().history.elbo)
+    def test_the_same_seed_is_the_same_fit(self, whole: Fit) -> None:
+        assert torch.equal(fit().history.elbo, whole.history.elbo)
 
     @pytest.mark.parametrize("at", [100, 440])
-    def test_resumed_bit_for_bit(self, at: int, tmp_path: Any) -> None:
+    def test_resumed_bit_for_bit(self, at: int, whole: Fit, tmp_path: Any) -> None:
         def cut(state: Any) -> None:
             if state.step == at + 5:
                 raise OSError("power cut")
@@ -110,17 +115,17 @@ class TestFit:
         file = tmp_path / "fit.ckpt"
         with pytest.raises(OSError, match="power cut"):
             fit(callbacks=(Checkpoint(file, every=at), cut))
-        resumed, whole = NFVI.resume(file).fit(GAUSSIAN, progress=False), fit()
+        resumed = NFVI.resume(file).fit(GAUSSIAN, progress=False)
         assert torch.equal(resumed.history.elbo, whole.history.elbo)
         assert (resumed.stopped, resumed.settings) == (whole.stopped, whole.settings)
 
     @pytest.mark.process_wide
-    def test_interrupted_and_refined_to_the_end(self) -> None:
+    def test_interrupted_and_refined_to_the_end(self, whole: Fit) -> None:
         def press(state: Any) -> None:
             if state.step == 70:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        found, whole = fit(callbacks=(press,)), fit()
+        found = fit(callbacks=(press,))
         assert found.stopped == "interrupted"
         found.refine(CAP - 70)
         assert found.stopped == "converged"

@@ -32,6 +32,17 @@ def fit(callbacks: tuple = (), **options: Any) -> Fit:
     )
 
 
+@pytest.fixture(scope="module")
+def pruned() -> Fit:
+    return fit()
+
+
+@pytest.fixture(scope="module")
+def whole() -> Fit:
+    """The fit of which every restart goes on to the end."""
+    return fit(prune=False)
+
+
 class TestRule:
     def rows(self, means: list[float], scale: float = 1.0) -> Tensor:
         noise = torch.randn(len(means), 900, generator=torch.Generator().manual_seed(0)).double()
@@ -61,32 +72,29 @@ class TestRule:
 
 
 class TestFit:
-    def test_those_pruned_cost_nothing_more(self) -> None:
-        found, whole = fit(), fit(prune=False)
-        pruned = [r for r in found.restarts if r.pruned is not None]
-        assert pruned and all(r.pruned in {round(f * STEPS) for f in LOOKS} for r in pruned)
-        saved = sum(STEPS - (r.pruned or 0) for r in pruned)
-        assert found.gradient_evaluations == whole.gradient_evaluations - saved * N_MC
-        assert found._trainer is not None and found._trainer.ensemble.size == R - len(pruned)
+    def test_those_pruned_cost_nothing_more(self, pruned: Fit, whole: Fit) -> None:
+        gone = [r for r in pruned.restarts if r.pruned is not None]
+        assert gone and all(r.pruned in {round(f * STEPS) for f in LOOKS} for r in gone)
+        saved = sum(STEPS - (r.pruned or 0) for r in gone)
+        assert pruned.gradient_evaluations == whole.gradient_evaluations - saved * N_MC
+        assert pruned._trainer is not None and pruned._trainer.ensemble.size == R - len(gone)
         best = max(r.elbo for r in whole.restarts)
-        assert found.elbo > best - 0.1 and max(r.elbo for r in pruned) < best - 1
+        assert pruned.elbo > best - 0.1 and max(r.elbo for r in gone) < best - 1
 
-    def test_the_history_keeps_their_columns(self) -> None:
-        found, whole = fit(), fit(prune=False)
-        gone = [r.index for r in found.restarts if r.pruned == FIRST_LOOK]
-        kept = [r.index for r in found.restarts if r.pruned is None]
+    def test_the_history_keeps_their_columns(self, pruned: Fit, whole: Fit) -> None:
+        gone = [r.index for r in pruned.restarts if r.pruned == FIRST_LOOK]
+        kept = [r.index for r in pruned.restarts if r.pruned is None]
         assert gone and kept
-        elbo = found.history.elbo
+        elbo = pruned.history.elbo
         assert elbo.shape == (STEPS, R)
         assert elbo[FIRST_LOOK:, gone].isnan().all() and elbo[:, kept].isfinite().all()
         assert torch.equal(elbo[:FIRST_LOOK], whole.history.elbo[:FIRST_LOOK])
 
-    def test_what_is_said(self) -> None:
-        found = fit()
-        assert f"pruned at step {FIRST_LOOK}" in str(found)
-        assert [r.index for r in found.restarts] == list(range(R))
-        assert sum(r.best for r in found.restarts) == 1 and not any(
-            r.dropped for r in found.restarts
+    def test_what_is_said(self, pruned: Fit) -> None:
+        assert f"pruned at step {FIRST_LOOK}" in str(pruned)
+        assert [r.index for r in pruned.restarts] == list(range(R))
+        assert sum(r.best for r in pruned.restarts) == 1 and not any(
+            r.dropped for r in pruned.restarts
         )
 
     def test_callbacks_see_every_restart(self) -> None:
@@ -130,8 +138,8 @@ class TestFit:
         assert [r.pruned for r in loaded.restarts] == [r.pruned for r in found.restarts]
         loaded.refine(5)
 
-    def test_the_same_seed_is_the_same_fit(self) -> None:
-        assert torch.equal(fit().history.elbo.nan_to_num(), fit().history.elbo.nan_to_num())
+    def test_the_same_seed_is_the_same_fit(self, pruned: Fit) -> None:
+        assert torch.equal(fit().history.elbo.nan_to_num(), pruned.history.elbo.nan_to_num())
 
     def test_nothing_is_pruned_unless_asked_for(self) -> None:
         assert all(r.pruned is None for r in fit(prune=None).restarts)

@@ -1,0 +1,54 @@
+"""How a command ends: its exit code, and failures in words."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
+
+import typer
+
+from nfvi.errors import FitError
+
+__all__ = ["exit_code", "failures_in_words"]
+
+USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+def exit_code(interrupted: bool) -> int:
+    """The code of a command that has ended with a result, by Ctrl-C or not."""
+    return INTERRUPTED if interrupted else 0
+
+
+@contextmanager
+def failures_in_words() -> Iterator[None]:
+    """Turn the errors that nfvi raises on purpose into a line on stderr and an exit code.
+
+    2 for what was asked (formula, target, numbers, files that are not there), 1 for what went wrong
+    after that. Warnings become lines on stderr as well.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except (ValueError, ImportError, FileNotFoundError) as error:
+            _fail(error, USAGE)
+        except (FitError, OSError) as error:
+            _fail(error, FAILURE)
+
+
+def _fail(error: BaseException, code: int) -> NoReturn:
+    typer.echo(f"nfvi: {error}", err=True)
+    raise typer.Exit(code) from error
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    typer.echo(f"nfvi: {message}", err=True)
