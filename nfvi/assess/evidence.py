@@ -19,7 +19,7 @@ NUMBERS = (
     *("log_evidence", "log_evidence_se", "difference", "difference_se"),
     *("bayes_factor", "bayes_factor_se", "prior", "probability", "probability_se"),
 )
-HEADER = ["", "log evidence", "difference", "Bayes factor", "probability", "k-hat", "verdict"]
+HEADER = ["", "log evidence", "difference", "Bayes factor", "probability", "verdict"]
 Array = NDArray[np.float64]
 CAVEAT = (
     "Evidence is that of all models being given the same data, and depends on their priors: a"
@@ -232,7 +232,6 @@ def _cells(row: EvidenceRow) -> list[str]:
         "" if best else plus_minus(row.difference, row.difference_se),
         "" if best else _factor(row),
         plus_minus(row.probability, row.probability_se),
-        "none" if row.khat == -math.inf else f"{row.khat:.2f}",
         row.verdict,
     ]
 

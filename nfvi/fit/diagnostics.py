@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,8 +47,7 @@ class WeightedDraws:
         khat: shape of the generalised Pareto fitted to the upper tail of the raw weights; −∞
             where the largest weights are equal to 0.1 %, so that there is no tail, and ∞ where
             too few draws have any weight to fit one (fewer than 25, or one quarter of the tail).
-        at_edge: share of the draws at which a value sits on an edge of the floats, where the target
-            can tell, by ``on_edge(z (n, d)) -> (n,)``.
+        at_edge: share of the draws at which a value of a site sits on an edge of its support.
     """
 
     z: Tensor
@@ -76,8 +74,8 @@ class Diagnostics:
         not_finite: draws at which log p or log q was NaN or infinite, log p = −∞ apart; they
             are left out of the ELBO and have weight 0.
         widest: the largest distance between the 5 and 95 % quantiles of a coordinate.
-        at_edge: share of the draws at which a value sits on an edge of the floats, as a scale that
-            has underflowed to 0; 0 for a target that cannot tell.
+        at_edge: share of the draws at which a value of a site was rounded to an edge of its
+            support, as a scale that has underflowed to 0.
     """
 
     elbo: float
@@ -135,7 +133,8 @@ def draw_weighted(
     usable &= log_q.isfinite() & z.isfinite().all(-1)
     log_ratio = log_p.double() - log_q.double()
     log_weights, khat = smoothed_weights(torch.where(usable, log_ratio, -torch.inf))
-    return WeightedDraws(z, log_p, log_q, log_weights, khat, _edge_share(target, z))
+    at_edge = float(target.on_edge(z).double().mean())
+    return WeightedDraws(z, log_p, log_q, log_weights, khat, at_edge)
 
 
 def diagnose(draws: WeightedDraws) -> Diagnostics:
@@ -158,13 +157,6 @@ def diagnose(draws: WeightedDraws) -> Diagnostics:
         widest=_widest(draws.z),
         at_edge=draws.at_edge,
     )
-
-
-@torch.no_grad()
-def _edge_share(target: Target, z: Tensor) -> float:
-    """Of draws (n, d), the share with a value on an edge of the floats; 0 if nobody can tell."""
-    on_edge: Callable[[Tensor], Tensor] | None = getattr(target, "on_edge", None)
-    return 0.0 if on_edge is None else float(on_edge(z).double().mean())
 
 
 def _widest(z: Tensor) -> float:

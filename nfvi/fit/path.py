@@ -129,9 +129,13 @@ class ClimbPath(Sequence[Rung]):
         return cls(rungs, read["best"], read["reason"], *costs)
 
     def __str__(self) -> str:
+        return f"{self.table()}\nEnded: {self.reason}."
+
+    def table(self) -> str:
+        """A row for each rung."""
         header = ["", "ELBO", "k-hat", "IS eff.", "steps", "batches", "gradients", "seconds", ""]
         rows = [_row(rung, i == self.best) for i, rung in enumerate(self.rungs)]
-        return f"{align(header, rows)}\nEnded: {self.reason}."
+        return align(header, rows)
 
 
 def _row(rung: Rung, kept: bool) -> list[str]:

@@ -79,7 +79,9 @@ def describe(fit: FitReport) -> str:
 
 def _path(path: ClimbPath | None) -> list[str]:
     """The rungs of NFVI("auto")."""
-    return [] if path is None else ["", *indent(str(path), "  ").splitlines()]
+    if path is None:
+        return []
+    return ["", *indent(path.table(), "  ").splitlines(), *wrapped(f"Ended: {path.reason}.")]
 
 
 def _header(fit: FitReport) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,7 +72,12 @@ def log_q_at(guide: AnyGuide, z: Tensor) -> Tensor:
 
 
 def distinct_places(
-    target: Target, guide: AnyGuide, log_z: float, ends: Ends, dtype: torch.dtype
+    target: Target,
+    guide: AnyGuide,
+    log_z: float,
+    ends: Ends,
+    dtype: torch.dtype,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Gaussians:
     """Gaussians at the ends where p is over three times q Z: 64 at most, the highest first.
 
@@ -84,6 +90,7 @@ def distinct_places(
         log_z: log Z as the guide sees it.
         ends: of the ascents.
         dtype: in which the target is evaluated.
+        enough: asked before every curvature whether to end early.
     """
     missed = ends.log_p - log_q_at(guide, ends.z) - log_z > THIN
     order = ends.log_p.argsort(descending=True)
@@ -92,7 +99,7 @@ def distinct_places(
     factors: list[Tensor] = []
     curvatures = 0
     for index in order.tolist():
-        if len(kept) == MOST_PLACES:
+        if len(kept) == MOST_PLACES or enough():
             break
         if kept and _is_known(ends.z[index], ends.z[kept], torch.stack(factors)):
             continue

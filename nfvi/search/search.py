@@ -95,7 +95,9 @@ def search_mass(
     starts = 0 if tril.dim() == 1 and len(loc) > 1 else min(starts, NUMBERS // len(loc) ** 2)
     chosen = _choose(z, log_p, loc, tril, starts)
     ends = ascend_all(target, z[chosen], dtype, enough)
-    places = distinct_places(target, guide, log_evidence, ends, dtype)
+    places = distinct_places(
+        target, guide, log_evidence, ends, dtype, lambda: enough(ends.gradient_evaluations)
+    )
     cost = (
         ends.iterations + places.iterations,
         ends.gradient_evaluations + places.gradient_evaluations,

@@ -141,7 +141,7 @@ class TestWhatIsFound:
 
         Errors of 10 000 draws: 0.014 (sd of the mean square), 0.015 and 0.06.
         """
-        gaussian, mixed, learned = curved.path[1:4]
+        gaussian, (mixed, learned) = curved.path[1], curved.path[-3:-1]
         assert gaussian.steps == mixed.steps == 0 and learned.steps == learned_rungs(5)[0].steps
         assert learned.elbo > gaussian.elbo + 0.5 and learned.elbo > mixed.elbo + 0.1
         mean = curved.expectation(lambda z: torch.stack([z[:, 0] ** 2, z[:, 1]], 1), seed=0).mean
@@ -190,14 +190,15 @@ class TestWhatIsFound:
 class TestThePath:
     def test_costs_rise_and_add_up(self, curved):
         path = curved.path
+        names = [str(r) for r in path]
+        assert names[:2] == ["scale-loc", "tril"] and names[-2:] == ["monotone", "monotone*2"]
         # To the search, the ends of the banana are mass that a single Gaussian misses.
-        gaussians = ["scale-loc", "tril", "4 × tril"]
-        assert [str(r) for r in path] == [*gaussians, "monotone", "monotone*2"]
+        assert names[2:-2] and all(name.endswith(" × tril") for name in names[2:-2])
         for name in ("batched_evaluations", "gradient_evaluations", "wall_time"):
             values = [getattr(rung, name) for rung in path]
             assert values == sorted(values) and values[0] > 0, name
         assert sum(rung.steps for rung in path) == SOME_STEPS
-        for before, after, rung in zip(path[2:], path[3:], learned_rungs(5), strict=False):
+        for before, after, rung in zip(path[-3:], path[-2:], learned_rungs(5), strict=False):
             batches = after.batched_evaluations - before.batched_evaluations
             if before.steps:  # no search for modes lies between them
                 assert batches == after.steps
@@ -217,7 +218,7 @@ class TestThePath:
 
     def test_it_is_a_sequence(self, curved):
         path = curved.path
-        assert isinstance(path, Sequence) and len(path) == 5
+        assert isinstance(path, Sequence) and len(path) == len(path.rungs) >= 5
         assert path[1] in path and path.index(path[1]) == 1 and list(path)[-1] is path[-1]
         assert path[:2] == path.rungs[:2]
 
@@ -240,7 +241,9 @@ class TestThePath:
     def test_it_is_printed(self, curved, mixed):
         text = str(curved)
         assert str(curved.path).splitlines()[1].strip() in text
-        assert "rung 4 of 5, with 400 steps of 128 draws; in all" in " ".join(text.split())
+        rungs = len(curved.path)
+        words = f"rung {rungs - 1} of {rungs}, with 400 steps of 128 draws; in all"
+        assert words in " ".join(text.split())
         assert f"Ended: the budget of {SOME_STEPS} steps was spent." in text
         assert sum(line.endswith("  kept") for line in str(curved.path).splitlines()) == 1
         assert "8 × tril" in str(mixed) and "rung 3 of 3, with no optimiser steps" in str(mixed)
@@ -506,9 +509,8 @@ class TestHowItEnds:
             broken = state.step >= 3
 
         fit = climbed(target, dim=5, callbacks=[break_it])
-        assert len(fit.path) == 3 and fit.path.reason.startswith(
-            "the next rung could not be fitted"
-        )
+        assert fit.path.reason.startswith("the next rung could not be fitted")
+        assert not any(rung.steps for rung in fit.path) and len(fit.path) > 2
         assert math.isfinite(fit.elbo) and fit.stopped == "auto"
 
     @pytest.mark.parametrize("value", [-math.inf, math.nan], ids=["half a space", "NaN in places"])
@@ -538,7 +540,7 @@ class TestGoingOn:
 
     def test_a_checkpoint_of_its_refinement_is_resumed(self, tmp_path):
         """Its formula and placement are in the file, though NFVI("auto") was asked for."""
-        fit = climbed(CURVED, budget=Budget(steps=401))
+        fit = climbed(CURVED, budget=Budget(steps=400))
         assert str(fit.formula) == "monotone" and fit.guide.placement is not None
         fit.refine(5, callbacks=[Checkpoint(tmp_path / "fit.ckpt")])
         again = NFVI.resume(tmp_path / "fit.ckpt").fit(CURVED)

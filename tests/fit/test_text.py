@@ -180,6 +180,11 @@ class TestNumbers:
         assert "(interrupted; refine() goes on)" in text(stopped="interrupted")
         assert "(a callback's own reason)" in text(stopped="a callback's own reason")
 
+    def test_a_long_reason_of_a_climb_is_wrapped(self) -> None:
+        reason = "monotone*2, base studentt(df=20) is as good as can be told: k-hat 0.46, and"
+        path = ClimbPath((RUNG,), 0, f"{reason} 0.0018 nats below", 1, 1)
+        assert f"kept Ended: {reason} 0.0018 nats below." in text(path=path)
+
     def test_without_diagnostics(self) -> None:
         found = text(findings=None)
         assert found.endswith("no diagnostics: load it with target= to compute them")

@@ -57,6 +57,10 @@ def test_what_the_budget_cut_short_says_so():
     assert "cut short" not in words()
 
 
+def test_the_prior_is_named_where_there_is_one():
+    assert "10 sds of the guide and of the prior, and 512 ascents" in words(prior=True)
+
+
 def test_nothing_was_searched():
     assert words(places=(), share=math.nan) == (
         "The guide has no log evidence to compare with: nothing was searched."

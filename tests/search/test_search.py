@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from nfvi.search import MOST_PLACES, MissedMass, search_mass
 from nfvi.search.search import DRAWS, DRAWS_FEW_DIMENSIONS, FEWEST_DRAWS, draws_for
 from nfvi.search.wide import FULL_RANK_LIMIT
 from nfvi.starts import gaussian_guide
-from nfvi.targets import LogDensity, Target
+from nfvi.targets import LogDensity, PyroTarget, Target
 
 DTYPE = torch.float64
 FIVE = 5.0
@@ -143,6 +145,23 @@ class TestFound:
         """What the text says cannot be excluded: of 131 072 draws none comes near it."""
         target = mixture(0.4, 8.0, 10, 0.05)
         assert searched(unit(10), target, math.log(0.6)).clean
+
+    def test_a_mode_at_the_scale_of_the_prior(self):
+        """300 away from a guide of sd 1: beyond 10 of its sds, and within some of the prior's."""
+
+        def model():
+            x = pyro.sample("x", dist.Normal(torch.zeros(2), 100.0).to_event(1))
+            left, right = -0.5 * x.square().sum(-1), -0.5 * (x - 200).square().sum(-1)
+            pyro.factor("two", torch.logaddexp(left, right))
+
+        target = PyroTarget(model)
+        # The prior has a density of 1 / (2π 10⁴) in the middle, and exp(−4) of that at the other.
+        log_z = -2 * math.log(100.0)
+        found = searched(unit(), target, log_z)
+        share = math.exp(-4) / (1 + math.exp(-4))
+        assert found.prior and abs(found.share - share) < FIVE * found.share_se + 1e-3
+        place = found.places[0]
+        torch.testing.assert_close(place.z, torch.full((2,), 200.0, dtype=DTYPE), rtol=0.01, atol=0)
 
 
 class TestRepeats:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import math
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
 from nfvi.guides import Guide
-from nfvi.search.wide import CUT, DF, DRAWS, FULL_RANK_LIMIT, REACH, moments, wide_draws
+from nfvi.search.wide import (
+    CUT,
+    DF,
+    DRAWS,
+    FULL_RANK_LIMIT,
+    REACH,
+    moments,
+    prior_scale,
+    wide_draws,
+)
 from nfvi.starts import gaussian_guide
+from nfvi.targets import LogDensity, PyroTarget
 
 DTYPE = torch.float64
 LOC = torch.tensor([3.0, -1.0], dtype=DTYPE)
 TRIL = torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=DTYPE)
+PRIOR = torch.tensor([-100.0, 5.0], dtype=DTYPE), torch.tensor([50.0, 0.1], dtype=DTYPE)
 FIVE = 5.0
 
 
@@ -21,21 +34,23 @@ def stream(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.parametrize("prior", [None, PRIOR], ids=["no prior", "prior"])
 @pytest.mark.parametrize("tril", [TRIL, TRIL.diagonal()], ids=["full", "diagonal"])
-def test_scales(tril):
+def test_scales(tril, prior):
     """Six groups, each of a t of 5 degrees of freedom: variance 5/3 of its scale², kurtosis 9.
 
     The error of a variance of n draws is √(8 / n) of it: within five of those.
     """
     n = 240_000
-    z = wide_draws(LOC, tril, n, stream())
+    z = wide_draws(LOC, tril, prior, n, stream())
+    middle, scale = (torch.zeros(2), torch.ones(2)) if prior is None else prior
     lower = tril if tril.dim() == 2 else tril.diag_embed()
     share = n / 6
     for k, reach in enumerate(REACH):
         near, far = z[2 * k :: 6], z[2 * k + 1 :: 6]
         for x, mean, covariance in (
             (near, LOC, lower @ lower.T),
-            (far, torch.zeros(2, dtype=DTYPE), torch.eye(2, dtype=DTYPE)),
+            (far, middle, scale.double().square().diag()),
         ):
             assert len(x) == share
             expected = DF / (DF - 2) * reach**2 * covariance
@@ -46,8 +61,27 @@ def test_scales(tril):
 
 
 def test_a_seed_gives_the_same_draws():
-    a, b, c = (wide_draws(LOC, TRIL, 100, stream(seed)) for seed in (1, 1, 2))
+    a, b, c = (wide_draws(LOC, TRIL, None, 100, stream(seed)) for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+class TestPrior:
+    def test_its_median_and_scale(self):
+        """A median of 64 draws is known to 1.25 sd / √64, and a scale by quartiles to 15 %."""
+
+        def model():
+            pyro.sample("a", dist.Normal(500.0, 20.0))
+            pyro.sample("b", dist.Cauchy(torch.zeros(2), 3.0).to_event(1))
+
+        middle, scale = prior_scale(PyroTarget(model), stream())
+        # A Cauchy law has its quartiles at ± its scale.
+        right = torch.tensor([20.0, 2 * 3 / 1.349, 2 * 3 / 1.349], dtype=DTYPE)
+        at = torch.tensor([500.0, 0.0, 0.0], dtype=DTYPE)
+        assert bool(((middle - at).abs() < FIVE * 1.25 * right / 8).all())
+        assert bool(((scale / right).log().abs() < FIVE * 0.15).all())
+
+    def test_a_density_has_none(self):
+        assert prior_scale(LogDensity(lambda z: -z.square().sum(-1), 2), stream()) is None
 
 
 class TestMoments:
