@@ -23,6 +23,11 @@ FEW, MANY = 60, 20_000
 HOW_OFTEN = [FEW, pytest.param(MANY, marks=pytest.mark.slow)]
 KINDS = ("fit", "mixture", "density", "checkpoint", "data_checkpoint")
 STORED = {"mixture": "fit", "data_checkpoint": "checkpoint"}
+OTHERS = (
+    "the checkpoint was written with optimizer=",
+    "the checkpoint holds the records of callbacks",
+    "these are not the data of the checkpoint",
+)
 # What stands in a header after an edit.
 STRANGE = (
     *(None, True, False, 0, 1, -1, 2, 3, 10**6, 10**400, 1.5, -0.5),
@@ -169,8 +174,8 @@ def test_an_edited_header_gives_a_fit_or_a_fit_error(
         except FitError as error:
             assert str(error)
         except ValueError as error:
-            # The optimiser's name is compared with that of the fit, which is not in the file.
-            assert "the checkpoint was written with optimizer=" in str(error)
+            # Optimiser and data are compared with those at hand, which are not in the file.
+            assert any(words in str(error) for words in OTHERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,7 @@ from nfvi.guides import forms_of_header
 from nfvi.training.history import History
 from nfvi.training.loop_state import Pruned
 from nfvi.training.settings import check_settings
+from nfvi.training.setup import Plan
 from nfvi.utils import (
     Amount,
     Count,
@@ -75,6 +76,8 @@ def read_checkpoint(
     with complete(path, "checkpoint"):
         check_settings(values, "data" if "fingerprint" in values else "target", "")
         read = check_entries(values, REQUIRED, OPTIONAL)
+        if "fingerprint" not in values:
+            Plan.from_dict(values)
         restarts = len(values["lengths"]) if "lengths" in values else 1
         rows = read.get("ensemble_rows", tuple(range(restarts)))
         _check_course(read)
@@ -113,13 +116,17 @@ def _check_guides(values: dict[str, Any], tensors: dict[str, Tensor], rows: int)
     names = ("formula", "dim", "base", "dtype", "context_dim", "placement")
     header = {name: values[name] for name in names if name in values}
     count, there = 0, tensors["flat"].numel() if "flat" in tensors else 0
+    fixed = set()
     for name, form in forms_of_header(header, ""):
         if not form.trained:
+            fixed.add(name)
             _check_tensor(tensors, f"fixed.{name}", (rows, *form.shape), form.dtype)
         count += math.prod(form.shape) if form.trained else 0
         if count * rows > there:
             break
     _check_tensor(tensors, "flat", (rows, count), dtype)
+    if more := set(under("fixed.", tensors)) - fixed:
+        raise ValueError(f"its formula has no tensor {min(more)!r}")
     _check_tensor(tensors, "generator", None, torch.uint8)
     for name, kind in GUARD.items():
         _check_tensor(tensors, f"guard.{name}", (rows,), kind or dtype)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+import sys
+from typing import Annotated, Any, Literal, TypeAlias
 
-from nfvi.utils import Amount, Count, Floating, Positive, Seed, check_entries
+from nfvi.utils import Count, Floating, Positive, Seed, Within, check_entries
 
 __all__ = ["check_settings"]
 
+Rate: TypeAlias = Annotated[float, Within(sys.float_info.min)]
 GUIDE = {"formula": str, "base": str, "dtype": Floating, "dim": Positive, "seed": Seed}
 TARGET = GUIDE | {
     "target": str,
     "named": bool,
     "steps": Positive,
-    "n_mc": Positive,
+    "n_mc": Annotated[int, Within(2)],
     "lengths": tuple[Count, ...],
     "gradient": Literal["path", "total"],
-    "lr": Amount | None,
+    "lr": Rate | None,
     "optimizer": str,
 }
 # Absent in files of earlier versions.
@@ -36,7 +39,7 @@ DATA = GUIDE | {
     "draws": Floating,
     "rows": Positive,
     "held_out": Count,
-    "validation": float | None,
+    "validation": Annotated[float, Within(0, math.nextafter(1, 0))] | None,
     "fingerprint": str,
     "epochs": Positive,
     "batch_size": Positive,
@@ -44,9 +47,10 @@ DATA = GUIDE | {
     "every": Positive,
     "patience": Positive,
     "standardize": bool,
-    "lr": Amount | None,
+    "lr": Rate | None,
     "optimizer": str,
 }
+LATER_DATA = {"robust": bool, "notes": tuple[str, ...]}
 
 
 def check_settings(values: Any, kind: Literal["target", "data"], place: str = "settings") -> None:
@@ -63,4 +67,4 @@ def check_settings(values: Any, kind: Literal["target", "data"], place: str = "s
     if kind == "target":
         check_entries(values, TARGET, LATER_TARGET, place)
     else:
-        check_entries(values, DATA, place=place)
+        check_entries(values, DATA, LATER_DATA, place)
