@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from nfvi.auto.failure import carries_best
 from nfvi.auto.gaussians import keep_guide
 from nfvi.auto.record import Record
 from nfvi.fit import mixture_weights
@@ -22,6 +23,7 @@ DRAWS_IN_ALL = 40_000
 """For the weights: of each guide, and of all; more would take the square of their number."""
 
 
+@carries_best
 def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.dtype) -> None:
     """Search for mass that the best rung misses, and keep mixtures with what is found.
 

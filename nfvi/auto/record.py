@@ -101,6 +101,7 @@ class Record:
         return self.rungs[-1]
 
     @torch.no_grad()
+    @carries_best
     def measure(self, dtype: torch.dtype, device: torch.device) -> None:
         """Time the log-density at a few points, to size what a budget in seconds must hold."""
         if self.budget.seconds is None:

@@ -51,7 +51,7 @@ WRITES: dict[str, Callable[[Folder], None]] = {
 @pytest.mark.parametrize("name", WRITES)
 def test_what_cannot_be_written_whole_leaves_the_file_before(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"before")
-    folder = Folder(tmp_path, figures=True)
+    folder = Folder(tmp_path)
     with pytest.raises((OSError, UnicodeEncodeError)) as caught:
         WRITES[name](folder)
     assert not isinstance(caught.value, OSError) or name in str(caught.value)
@@ -60,7 +60,7 @@ def test_what_cannot_be_written_whole_leaves_the_file_before(tmp_path: Path, nam
 
 
 def test_what_is_written_is_whole(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, figures=False)
+    folder = Folder(tmp_path)
     folder.text("a.txt", "ä\n\n")
     folder.draws("b.npz", {"x": torch.ones(2)})
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "ä\n"
