@@ -354,7 +354,7 @@ class Scripted(Climb):
     """A climb whose rungs are not fitted: each has the ELBO and k-hat that come next."""
 
     def __init__(self, dim: int, *outcomes: tuple[float, float], efficiency: float = 0.5) -> None:
-        super().__init__(make_gaussian(dim, seed=0), 0, DTYPE, None, Budget(), (), {})
+        super().__init__(ClimbArguments(make_gaussian(dim, seed=0), 0, DTYPE))
         self.outcomes, self.asked, self.efficiency = list(outcomes), [], efficiency
         self.record.rungs = [rung(-9.0, 2.0, steps=0)]
 
