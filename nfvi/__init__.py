@@ -14,11 +14,12 @@ from nfvi.assess import (
 from nfvi.auto import Budget
 from nfvi.density import DensityFit
 from nfvi.errors import FitError, FormulaError, TargetError
-from nfvi.fit import Fit
+from nfvi.fit import Fit, Verdict
 from nfvi.formula import Formula
 from nfvi.guides import AutoFlow, Guide, MixtureGuide
 from nfvi.inference import NFVI
 from nfvi.mcmc import MCMCRun, hmc, nuts
+from nfvi.search import MissedMass
 from nfvi.targets import LogDensity, PyroTarget, Target, as_target, log_density
 from nfvi.training import (
     Callback,
@@ -58,6 +59,7 @@ __all__ = [
     "Guide",
     "LogDensity",
     "MCMCRun",
+    "MissedMass",
     "MixtureGuide",
     "ProgressBar",
     "PyroTarget",
@@ -67,6 +69,7 @@ __all__ = [
     "TensorBoard",
     "Tracker",
     "TrainState",
+    "Verdict",
     "as_target",
     "calibrate",
     "compare",

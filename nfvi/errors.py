@@ -12,11 +12,22 @@ class FormulaError(ValueError):
 
 
 class TargetError(ValueError):
-    """A target that cannot be used: wrong shape, not finite, not differentiable, discrete sites."""
+    """A target that cannot be used: wrong shape, not finite, not differentiable, discrete sites.
+
+    Args:
+        message: what is wrong, and what to do about it.
+        guide: the last good guide, where a target ended a fit that was running; else ``None``.
+    """
+
+    def __init__(self, message: str, guide: Any = None) -> None:
+        super().__init__(message)
+        self.guide = guide
 
 
 class FitError(RuntimeError):
-    """A fit that cannot go on.
+    """A fit that cannot go on, or a file of one that cannot be read.
+
+    Where the target raised in the middle of a fit, its exception is the ``__cause__``.
 
     Args:
         message: what happened, at which step, in which flow and parameter, and what to try.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nfvi.inference import NFVI
+from nfvi.utils import check_unmasked
 
 try:
     from sklearn.base import BaseEstimator, DensityMixin
@@ -85,6 +86,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: X or a parameter cannot be used, see :meth:`nfvi.NFVI.fit_data`.
         """
+        check_unmasked("X", X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.density_ = NFVI(self.formula, base=self.base, seed=seed, device=self.device).fit_data(
@@ -103,6 +105,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-density of each row (n), nats."""
         check_is_fitted(self)
+        check_unmasked("X", X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         scores: np.ndarray = self.density_.score_samples(X)
         return scores

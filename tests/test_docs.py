@@ -102,6 +102,8 @@ def short(monkeypatch, tmp_path):
     )
     monkeypatch.setattr("nfvi.fit.approximation.DIAGNOSTIC_DRAWS", 400)
     monkeypatch.setattr(restarts, "DRAWS", 100)
+    for name in ("DRAWS", "DRAWS_FEW_DIMENSIONS", "FEWEST_DRAWS"):
+        monkeypatch.setattr(f"nfvi.search.search.{name}", 1_000)
     chains = {"draws": 10, "warmup": 10, "chains": 2}
     monkeypatch.setattr(nfvi, "nuts", at_most(nfvi.nuts, **chains, max_tree_depth=3))
     fit_nuts = at_most(nfvi.Fit.nuts, **chains, max_tree_depth=3)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from nfvi.assess.calibration_text import CalibrationFacts, calibration_text
 from nfvi.assess.rank_checks import LEVEL, RankCheck, check_ranks, rank_columns
 from nfvi.assess.uniformity import Counts, band, bin_band
 from nfvi.errors import FitError, FormulaError, TargetError
+from nfvi.fit import VerdictWord
 from nfvi.formula import Formula
 from nfvi.guides import Base
 from nfvi.inference import NFVI, WORDS, FitArguments, is_auto, target_trainer
@@ -42,6 +44,8 @@ class Calibration:
         constant: site -> (\\*event), scalars that never vary; they are not checked.
         indices: the numbers of the simulations in ``ranks``.
         failures: the numbers of those whose fit failed, with the reason.
+        verdicts: word -> how many of the fits in ``ranks`` had that verdict, by their diagnostics
+            alone: no search was made for mass that they miss.
         simulations: how many were asked for.
         formula: of the fits.
         name: of the model.
@@ -55,6 +59,7 @@ class Calibration:
     constant: dict[str, Tensor]
     indices: tuple[int, ...]
     failures: dict[int, str]
+    verdicts: dict[VerdictWord, int]
     simulations: int
     formula: str
     name: str
@@ -100,6 +105,7 @@ class Calibration:
                 simulations=self.simulations,
                 done=len(self.indices),
                 failures=self.failures,
+                verdicts=self.verdicts,
                 draws=self.draws,
                 weighted=self.weighted,
                 checks=self.checks,
@@ -147,6 +153,10 @@ def calibrate(
     If fits are the posterior, ranks are uniform on 0, ..., L. ∪-shaped ranks are those of fits that
     are too narrow, ∩-shaped ones of fits that are too wide, and slanted ones of fits that are off
     to one side.
+
+    Each fit has a verdict too, and the text counts them. A search for missed mass may cost more
+    than the fit, so that these verdicts rest on draws of the fit alone: they cannot see a mode that
+    it misses.
 
     Args:
         model: a Pyro model, which needs no changes: what it observes, ``pyro.sample(..., obs=)``,
@@ -229,6 +239,7 @@ def calibrate(
         constant={site: _stack([o.constant[site] for o in good]).all(0) for site in target.sites},
         indices=tuple(outcome.index for outcome in good),
         failures=failures,
+        verdicts=_verdicts(good),
         simulations=simulations,
         formula=str(settings["formula"]),
         name=target.name,
@@ -272,6 +283,12 @@ def _collected(
             if bar is not None:
                 bar.update()
     return sorted(found, key=lambda outcome: outcome.index)
+
+
+def _verdicts(done: list[Outcome]) -> dict[VerdictWord, int]:
+    """How many of the fits had each verdict, the best one first."""
+    given = Counter(outcome.verdict for outcome in done)
+    return {word: given[word] for word in get_args(VerdictWord)}
 
 
 def _stack(arrays: list[Any]) -> Tensor:

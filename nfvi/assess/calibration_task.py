@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import FitError, TargetError
+from nfvi.fit import VerdictWord, judge
 from nfvi.inference import NFVI
 from nfvi.targets import PyroTarget, given_data, simulate
 from nfvi.training import Stop, TrainState
@@ -30,12 +31,14 @@ class Outcome:
         ranks: site -> (\\*event), how many draws are below the true value.
         constant: site -> (\\*event), whether all draws are equal to it.
         failure: why there are none.
+        verdict: the word for the fit, without a search for missed mass.
     """
 
     index: int
     ranks: Ranks
     constant: Ranks
     failure: str = ""
+    verdict: VerdictWord | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class Task:
             return Outcome(index, {}, {}, failure="draws of the fit were not finite")
         ranked = {site: _ranks(drawn.latents[site], draws[site], seeds[3]) for site in target.sites}
         ranks, constant = ({site: pair[k] for site, pair in ranked.items()} for k in (0, 1))
-        return Outcome(index, ranks, constant)
+        word = judge(found.findings(search=False)).word
+        return Outcome(index, ranks, constant, verdict=word)
 
 
 class _Interrupter:

@@ -9,6 +9,7 @@ import numpy as np
 
 from nfvi.assess.rank_checks import LEVEL, RankCheck
 from nfvi.assess.uniformity import band
+from nfvi.fit import VerdictWord
 from nfvi.utils import align, wrapped
 
 __all__ = ["CalibrationFacts", "calibration_text"]
@@ -31,6 +32,7 @@ class CalibrationFacts:
         simulations: how many were asked for.
         done: how many have ranks.
         failures: the numbers of those whose fit failed, with the reason.
+        verdicts: word -> how many fits had that verdict.
         draws: L, draws of each fit.
         weighted: whether draws were importance-resampled.
         checks: one for each scalar.
@@ -43,6 +45,7 @@ class CalibrationFacts:
     simulations: int
     done: int
     failures: Mapping[int, str]
+    verdicts: Mapping[VerdictWord, int]
     draws: int
     weighted: bool
     checks: tuple[RankCheck, ...]
@@ -72,6 +75,8 @@ def _head(found: CalibrationFacts) -> list[str]:
         reasons = "; ".join(f"{index}: {reason}" for index, reason in shown)
         more = "; ..." if len(found.failures) > FAILURES_SHOWN else ""
         lines.append(f"{len(found.failures):,} fits failed and are left out ({reasons}{more})")
+    counts = ", ".join(f"{word} {count:,}" for word, count in found.verdicts.items() if count)
+    lines.append(f"verdicts on the fits, without a search for missed mass: {counts}")
     return lines
 
 

@@ -151,4 +151,5 @@ def _facts(side: Side) -> SideFacts:
         seconds=side.seconds,
         ess=side.least_ess,
         worst_rhat=side.worst_rhat,
+        verdict=side.verdict,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nfvi.fit import Approximation
 from nfvi.mcmc import MCMCRun, ess
 from nfvi.targets import Target
 from nfvi.utils import fresh_draws, label_of
@@ -32,6 +33,7 @@ class Side:
         effective: effective draws bought by these seconds, one number for all scalars, or per site
             (\\*event).
         worst_rhat: the largest R-hat; nan for independent draws.
+        verdict: the word for a fit; empty for all else.
     """
 
     label: str
@@ -42,6 +44,7 @@ class Side:
     seconds: float
     effective: float | Mapping[str, Tensor]
     worst_rhat: float
+    verdict: str = ""
 
     @cached_property
     def sites(self) -> dict[str, Tensor]:
@@ -100,6 +103,7 @@ def side_of(posterior: Any, n: int, seed: int) -> Side:
         seconds=float(getattr(posterior, "wall_time", math.nan)),
         effective=float(getattr(posterior, "ess", math.nan)),
         worst_rhat=math.nan,
+        verdict=posterior.verdict.word if isinstance(posterior, Approximation) else "",
     )
 
 

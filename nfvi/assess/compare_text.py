@@ -31,6 +31,7 @@ class SideFacts:
         seconds: what they cost; nan if unknown.
         ess: effective draws bought by these seconds; of chains, those of the worst scalar.
         worst_rhat: the largest R-hat; nan for independent draws.
+        verdict: the word for a fit; empty for all else.
     """
 
     label: str
@@ -40,6 +41,7 @@ class SideFacts:
     seconds: float
     ess: float
     worst_rhat: float
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _price(side: SideFacts) -> str:
     text = f"{side.label}: {side.draws} {kind}"
     if not math.isnan(side.seconds):
         text += f"; {side.seconds:.1f} s bought {_effective(side)}"
-    return text
+    return f"{text}; verdict: {side.verdict}" if side.verdict else text
 
 
 def _effective(side: SideFacts) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nfvi.fit import KHAT_LIMIT, Approximation
+from nfvi.fit import NOT_TRUSTED, Approximation, Verdict, VerdictWord
 from nfvi.targets import PyroTarget, observed_sites, unnormalised_terms
 from nfvi.utils import align, plus_minus, wrapped
 
@@ -19,6 +19,7 @@ NUMBERS = (
     *("log_evidence", "log_evidence_se", "difference", "difference_se"),
     *("bayes_factor", "bayes_factor_se", "prior", "probability", "probability_se"),
 )
+HEADER = ["", "log evidence", "difference", "Bayes factor", "probability", "verdict"]
 Array = NDArray[np.float64]
 CAVEAT = (
     "Evidence is that of all models being given the same data, and depends on their priors: a"
@@ -43,7 +44,8 @@ class EvidenceRow:
         probability: posterior probability, prior · Z over the sum of these.
         probability_se: its standard error by the delta method.
         khat: Pareto k-hat of the weights behind ``log_evidence``.
-        warnings: why the number is not to be trusted, or is no evidence.
+        verdict: the word for the fit.
+        warnings: why the number is not to be relied on, or is no evidence.
     """
 
     name: str
@@ -57,6 +59,7 @@ class EvidenceRow:
     probability: float
     probability_se: float
     khat: float
+    verdict: VerdictWord
     warnings: tuple[str, ...]
 
 
@@ -84,8 +87,7 @@ class EvidenceComparison:
         return a.log_evidence - b.log_evidence, error
 
     def __str__(self) -> str:
-        header = ["", "log evidence", "difference", "Bayes factor", "probability", "k-hat"]
-        table = align(header, [_cells(row) for row in self.rows])
+        table = align(HEADER, [_cells(row) for row in self.rows])
         notes = [f"{row.name}: {warning}." for row in self.rows for warning in row.warnings]
         return "\n".join(
             [table, "", *(line for text in (*notes, CAVEAT) for line in wrapped(text))]
@@ -153,7 +155,9 @@ def _rows(fits: Mapping[str, Approximation], shares: Mapping[str, float]) -> lis
     for i, (name, fit) in enumerate(fits.items()):
         numbers = (*(column[i] for column in columns), shares[name], chance[i], chance_se[i])
         row = dict(zip(NUMBERS, map(float, numbers), strict=True))
-        rows.append(EvidenceRow(name=name, khat=fit.khat, warnings=_warnings(fit), **row))
+        verdict = fit.verdict
+        warned = _warnings(fit, verdict)
+        rows.append(EvidenceRow(name, **row, khat=fit.khat, verdict=verdict.word, warnings=warned))
     return rows
 
 
@@ -197,12 +201,12 @@ def _shares(
     return {name: prior[name] / total for name in fits}
 
 
-def _warnings(fit: Approximation) -> tuple[str, ...]:
+def _warnings(fit: Approximation, verdict: Verdict) -> tuple[str, ...]:
     found = []
-    if fit.khat >= KHAT_LIMIT:
+    if verdict.word == NOT_TRUSTED:
         found.append(
-            f"k-hat is {fit.khat:.2f}, {KHAT_LIMIT} or more, so that its log evidence and the"
-            " error are unreliable: a richer formula or more steps"
+            "the fit is not to be trusted, so that its log evidence and the error are unreliable: "
+            + " ".join(verdict.reasons).removesuffix(".")
         )
     target = fit.target
     if isinstance(target, PyroTarget):
@@ -228,7 +232,7 @@ def _cells(row: EvidenceRow) -> list[str]:
         "" if best else plus_minus(row.difference, row.difference_se),
         "" if best else _factor(row),
         plus_minus(row.probability, row.probability_se),
-        "none" if row.khat == -math.inf else f"{row.khat:.2f}",
+        row.verdict,
     ]
 
 

@@ -54,9 +54,16 @@ class Budget:
             )
         return cls(seconds=float(value))
 
-    def spent(self, seconds: float, steps: int, evaluations: int) -> str | None:
-        """Which limit has been reached, in words; ``None`` if none has."""
-        if self.seconds is not None and seconds >= self.seconds:
+    def spent(self, seconds: float, steps: int, evaluations: int, share: float = 1.0) -> str | None:
+        """Which limit has been reached, in words; ``None`` if none has.
+
+        Args:
+            seconds: so far.
+            steps: so far.
+            evaluations: so far.
+            share: of the seconds that may be spent by now.
+        """
+        if self.seconds is not None and seconds >= share * self.seconds:
             return f"the budget of {self.seconds:g} seconds was spent"
         if self.steps is not None and steps >= self.steps:
             return f"the budget of {self.steps:,} steps was spent"

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 
 from nfvi.auto.budget import Budget
+from nfvi.auto.failure import broken_off, is_late
 from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite
-from nfvi.auto.record import CLOSE, Record, Tried, described, rank
+from nfvi.auto.missed import cover_missed_mass
+from nfvi.auto.particle_flow import learn_from_particles
+from nfvi.auto.record import CLOSE, Record, Tried, described
 from nfvi.auto.rungs import (
     Learned,
     candidates,
@@ -22,9 +25,11 @@ from nfvi.auto.rungs import (
     prolonged,
     tailed_rung,
 )
-from nfvi.errors import FitError
+from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
 from nfvi.guides import AnyGuide, Guide, Placement, parts
+from nfvi.search import MOST_PLACES, MissedMass
+from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, Stop, Trainer, TrainState, build_trainer
 
@@ -101,9 +106,24 @@ class Climb:
         """Climb to the end, and say why that was.
 
         Raises:
-            FitError: no Gaussian with a finite ELBO was found.
-            KeyboardInterrupt: Ctrl-C was pressed before there was any guide to keep.
+            FitError: no Gaussian with a finite ELBO was found; or the target raised, and
+                ``error.guide`` is that of the best rung.
+            TargetError: likewise, of a target that changed what it returns.
+            KeyboardInterrupt: Ctrl-C was pressed twice before there was any guide to keep.
         """
+        end = self._climbed()
+        if not end.cut:
+            self._last_search()
+        return end
+
+    def _last_search(self) -> None:
+        """Search once more, with the guide that would be kept, and cover what it misses."""
+        try:
+            cover_missed_mass(self.record, self.generator, self.dtype)
+        except KeyboardInterrupt:
+            return  # what the climb has found is kept
+
+    def _climbed(self) -> ClimbOver:
         try:
             self._climb()
         except ClimbOver as end:
@@ -112,8 +132,10 @@ class Climb:
             if not self.record.rungs:
                 raise
             return ClimbOver("interrupted", cut=True)
-        except FitError as error:
-            if not self.record.rungs:
+        except (FitError, TargetError) as error:
+            if is_late(error):
+                raise broken_off(self.record, error) from error.__cause__
+            if not self.record.rungs or isinstance(error, TargetError):
                 raise
             # Its advice, in brackets and after, is for a fit of one's own.
             what = str(error).partition(" (")[0]
@@ -121,13 +143,37 @@ class Climb:
         return ClimbOver("the last rung was reached")
 
     def _climb(self) -> None:
+        self.record.measure(self.dtype, self.generator.device)
         start = gaussian_rungs(self.record, self.generator, self.dtype)
         self._stop_if_spent()
-        starts = mode_rungs(self.record, start, self.generator, self.dtype)
+        starts = self._cover(mode_rungs(self.record, start, self.generator, self.dtype))
         self._stop_if_good()
         if self.record.last.efficiency < ROUGH and candidates(self.target.dim):
             self._tournament()
         self._ladder(starts)
+
+    def _cover(self, starts: Starts) -> Starts:
+        """Gaussians for mass that no start has found; where flows are to start by now."""
+        if self.target.dim > FULL_RANK_LIMIT:
+            return starts
+        rungs = len(self.record.rungs)
+        cover_missed_mass(self.record, self.generator, self.dtype)
+        self._stop_if_spent()
+        if self.record.missed is not None and len(self.record.missed.places) >= MOST_PLACES:
+            self._particles(self.record.missed)
+        if len(self.record.rungs) == rungs:
+            return starts
+        gaussians = [gaussian_of(part) for part in parts(self.record.tried[-1].guide)]
+        loc, tril = (torch.stack(values) for values in zip(*gaussians, strict=True))
+        return [Placement(*g) for g in gaussians] if apart(loc, tril) else starts
+
+    def _particles(self, missed: MissedMass) -> None:
+        """A flow from particles, for modes too many for a mixture; the end, where it is good."""
+        learn_from_particles(self.record, missed, self.callbacks, self.generator, self.dtype)
+        self._stop_if_spent()
+        best = self.record.best_rung
+        if best is self.record.last and best.khat < KHAT_LIMIT:
+            raise ClimbOver(f"modes are too many for a mixture: {best} was learned from particles")
 
     def _ladder(self, starts: Starts) -> None:
         """Learned flows of growing size, each started from the last."""
@@ -140,7 +186,9 @@ class Climb:
 
     def _step(self, rung: Learned, starts: Starts) -> Starts:
         """One rung, and heavier tails where nothing else is wrong; its guides."""
-        before = max(self.record.rungs, key=rank)
+        before = self.record.rungs[
+            max(range(len(self.record.scores)), key=self.record.scores.__getitem__)
+        ]
         guides = parts(self._learn(rung, starts))
         if self.record.last.gap <= GOOD[1] and len(guides) == 1:
             # Only the tails are wrong: heavier ones cost less than more layers.
@@ -170,7 +218,7 @@ class Climb:
             guides.append(self._learn(rung, [place] * len(rung.tempered)))
             if self.record.last.gap <= NEAR and self.record.last.efficiency > ROUGH:
                 break
-        best = max(range(len(guides)), key=lambda i: rank(self.record.rungs[first + i]))
+        best = max(range(len(guides)), key=lambda i: self.record.scores[first + i])
         longer = prolonged(tried[best])
         guide = self._learn(longer, parts(guides[best]))
         if longer.base == "normal" and self.record.last.gap <= NEAR:
@@ -240,6 +288,7 @@ def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:
     end = whole.run()
     path = whole.record.path(end.reason)
     found = whole.record.tried[path.best]
+    found = replace(found, missed=whole.record.missed_by(found.guide))
     if not math.isfinite(found.diagnostics.elbo):
         raise FitError(nothing_finite(whole.target), parts(found.guide)[0])
     return found, path, end.reason if end.cut else AUTO

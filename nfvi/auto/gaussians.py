@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from nfvi.auto.failure import carries_best
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import Learned, plan_of
 from nfvi.errors import FitError
@@ -13,14 +14,17 @@ from nfvi.fit import mixture_weights
 from nfvi.guides import AnyGuide, MixtureGuide, Placement, parts
 from nfvi.starts import FULL_RANK_LIMIT, Modes, Start, explore, find_start, gaussian_guide
 from nfvi.targets import Target
-from nfvi.training import default_n_mc
+from nfvi.training import catch_interrupt, default_n_mc
 
-__all__ = ["gaussian_rungs", "mode_rungs", "nothing_finite"]
+__all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite"]
 
-# Of each Gaussian: a weight of 5 % is known to a tenth of it.
-WEIGHING = 2_000
+# Of each Gaussian: a weight of 5 % is known to a tenth of it. Under a budget there may be fewer.
+WEIGHING, FEWEST = 2_000, 100
+FIRST_BATCH = 2_048
+"""Points of the first batch of gradients that looks for modes: 16 starts of 128 draws."""
 
 
+@carries_best
 def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtype) -> Start:
     """Keep the diagonal and, up to 300 dimensions, the full-rank Gaussian.
 
@@ -34,19 +38,30 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
 
     Raises:
         FitError: none has a finite ELBO.
+        KeyboardInterrupt: Ctrl-C was pressed; the Gaussians so far are kept first.
     """
     try:
-        start = find_start(record.target, "auto", generator, dtype, record.enough)
+        with catch_interrupt() as pressed:
+            start = find_start(
+                record.target,
+                "auto",
+                generator,
+                dtype,
+                lambda gradients: pressed.requested or record.enough(gradients),
+            )
     except FitError as error:
         raise FitError(nothing_finite(record.target)) from error
     record.count(start.iterations, start.gradient_evaluations)
     if start.diagonal is not None:
-        _keep(record, gaussian_guide(*start.diagonal, dtype))
+        keep_guide(record, gaussian_guide(*start.diagonal, dtype))
     if start.tril.dim() == 2:
-        _keep(record, gaussian_guide(start.loc, start.tril, dtype))
+        keep_guide(record, gaussian_guide(start.loc, start.tril, dtype))
+    if pressed.requested:
+        raise KeyboardInterrupt
     return start
 
 
+@carries_best
 def mode_rungs(
     record: Record, start: Start, generator: torch.Generator, dtype: torch.dtype
 ) -> list[Placement]:
@@ -63,14 +78,14 @@ def mode_rungs(
         start's.
     """
     here = [start.placement(1.0)]
-    if record.target.dim > FULL_RANK_LIMIT:
+    if record.target.dim > FULL_RANK_LIMIT or not record.affords(FIRST_BATCH):
         return here
     modes = explore(record.target, _full(start), generator, dtype, record.enough)
     record.count(modes.iterations, modes.gradient_evaluations)
     if len(modes.loc) > 1:
         modes = _mixture(record, modes, generator, dtype)
     if len(modes.loc) == 1 and modes.away_from(start.loc, _full(start).tril):
-        _keep(record, gaussian_guide(modes.loc[0], modes.tril[0], dtype))
+        keep_guide(record, gaussian_guide(modes.loc[0], modes.tril[0], dtype))
     elif not modes.apart():
         return here
     return [Placement(loc, tril) for loc, tril in zip(modes.loc, modes.tril, strict=True)]
@@ -94,16 +109,18 @@ def _mixture(record: Record, modes: Modes, generator: torch.Generator, dtype: to
     """Keep the mixture of those that it takes, if it takes more than one; these."""
     pairs = zip(modes.loc, modes.tril, strict=True)
     guides = [gaussian_guide(loc, tril, dtype) for loc, tril in pairs]
-    weights = mixture_weights(guides, record.target, WEIGHING, generator)
+    n = record.affordable(WEIGHING, FEWEST)
+    weights = mixture_weights(guides, record.target, n, generator, record.out_of_time)
     needed = (weights > 0).nonzero()[:, 0]
     if len(needed) > 1:
         chosen = [guides[i] for i in needed.tolist()]
-        _keep(record, MixtureGuide(chosen, weights[needed]))
+        keep_guide(record, MixtureGuide(chosen, weights[needed]))
     return modes.choose(needed)
 
 
-def _keep(record: Record, guide: AnyGuide) -> None:
+def keep_guide(record: Record, guide: AnyGuide, steps: int = 0) -> None:
+    """Keep a guide that no fit by the ELBO has made as a rung, after so many steps."""
     count, dim = len(parts(guide)), guide.dim
     # What a run that goes on from it would take.
     further = Learned(str(guide.formula), 1, default_n_mc(dim), 0.02)
-    record.add_gaussian(guide, plan_of(further, count, dim, record.seed))
+    record.add_guide(guide, plan_of(further, count, dim, record.seed), steps)

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from nfvi.auto.budget import Budget
+from nfvi.auto.failure import carries_best
 from nfvi.fit import (
     KHAT_LIMIT,
     ClimbPath,
     Diagnostics,
     Restart,
     Rung,
+    WeightedDraws,
     diagnose,
     draw_weighted,
     elbo_of,
@@ -23,18 +25,30 @@ from nfvi.fit import (
     outcome,
 )
 from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
-from nfvi.targets import Target
+from nfvi.search import MissedMass, search_mass
+from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import History, Plan, Trainer
 
-__all__ = ["CLOSE", "Record", "Tried", "described", "rank"]
+__all__ = ["CLOSE", "Record", "Tried", "described", "score_of"]
 
 # As many as `print(fit)` takes, so that the rung that was judged good is shown as such.
 DRAWS = 10_000
 # Of a component of a mixture, whose ELBO is only shown.
 PART_DRAWS = 2_000
+RANKING = 20_000
+MOST_WIDE, FEWEST_WIDE = 2**30, 512
+FEWEST_DRAWS, FEWEST_PART_DRAWS = 500, 100
+PROBES = 16
+GRADIENT = 3.0
+"""Times as long as a value."""
+JUDGING = 0.02
+"""Of a budget in seconds, for the values that judge one rung."""
 # Nats: the error of an ELBO of 10 000 draws whose log weights have an sd of 0.2, and the shift of
 # a mean by a tenth of an sd, 0.1²/2. Wider, k-hat chooses worse guides; narrower, chance chooses.
 CLOSE, FAIR = 0.002, 0.005
+NEGLIGIBLE = 20.0
+RUNGS = 0.9
+"""Of a budget in seconds; the rest is for judging the last rung and for the search."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class Tried:
     restarts: tuple[Restart, ...]
     settings: dict[str, Any]
     trainer: Trainer | None
+    missed: MissedMass | None = None
 
 
 class Record:
@@ -61,7 +76,10 @@ class Record:
     Attributes:
         tried: the guides.
         rungs: their rows in the path.
+        scores: by which they are compared, see :func:`score_of`.
         steps: optimiser steps, of all runs that ended.
+        missed: the last search for mass that a rung misses.
+        seconds_per_point: of one value of log p, in a small batch; 0 where it was not measured.
         batches: evaluations of the target, one after the other.
         gradients: points at which its gradient was taken.
     """
@@ -70,13 +88,43 @@ class Record:
         self.target, self.seed, self.budget, self.settings = target, seed, budget, settings
         self.started = time.perf_counter()
         self.steps = self.batches = self.gradients = 0
+        self.seconds_per_point = 0.0
+        self.missed: MissedMass | None = None
+        self._searched: AnyGuide | None = None
         self.tried: list[Tried] = []
         self.rungs: list[Rung] = []
+        self.scores: list[float] = []
 
     @property
     def last(self) -> Rung:
         """The latest rung."""
         return self.rungs[-1]
+
+    @torch.no_grad()
+    @carries_best
+    def measure(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Time the log-density at a few points, to size what a budget in seconds must hold."""
+        if self.budget.seconds is None:
+            return
+        generator = torch.Generator(device).manual_seed(self.seed)
+        shape = PROBES, self.target.dim
+        z = 0.1 * torch.randn(shape, generator=generator, dtype=dtype, device=device)
+        log_prob_anywhere(self.target, z)  # the first call may check or prepare
+        started = time.perf_counter()
+        log_prob_anywhere(self.target, z)
+        self.seconds_per_point = (time.perf_counter() - started) / len(z)
+
+    def affordable(self, most: int, least: int, share: float = JUDGING) -> int:
+        """How many points may be looked at for a share of the budget, between two limits."""
+        if self.budget.seconds is None or self.seconds_per_point == 0:
+            return most
+        return min(most, max(least, int(share * self.budget.seconds / self.seconds_per_point)))
+
+    def affords(self, gradients: int) -> bool:
+        """Whether a batch of so many gradients takes less than a tenth of the budget."""
+        if self.budget.seconds is None:
+            return True
+        return GRADIENT * gradients * self.seconds_per_point < 0.1 * self.budget.seconds
 
     def count(self, batches: int, gradients: int, steps: int = 0) -> None:
         """Add to the costs."""
@@ -89,33 +137,61 @@ class Record:
         steps, gradients = self.steps, self.gradients
         if running is not None:
             steps, gradients = steps + running.step, gradients + running.gradient_evaluations
-        return self.budget.spent(time.perf_counter() - self.started, steps, gradients)
+        return self.budget.spent(time.perf_counter() - self.started, steps, gradients, RUNGS)
 
     def enough(self, gradients: int) -> bool:
         """Whether the budget is spent, with so many gradients that are not counted yet."""
         elapsed = time.perf_counter() - self.started
-        return self.budget.spent(elapsed, self.steps, self.gradients + gradients) is not None
+        found = self.budget.spent(elapsed, self.steps, self.gradients + gradients, RUNGS)
+        return found is not None
 
+    def out_of_time(self) -> bool:
+        """Whether the whole of the budget is spent, the part for the last search too."""
+        elapsed = time.perf_counter() - self.started
+        return self.budget.spent(elapsed, self.steps, self.gradients) is not None
+
+    def search(self, generator: torch.Generator) -> MissedMass:
+        """Look for mass that the best rung misses, unless that was the last that was searched."""
+        best = self.tried[self.best()]
+        if self.missed is None or self._searched is not best.guide:
+            self.missed = search_mass(
+                best.guide,
+                self.target,
+                best.diagnostics.log_evidence,
+                generator,
+                most=self.affordable(MOST_WIDE, FEWEST_WIDE, 2 * JUDGING),
+                enough=lambda _: self.out_of_time(),
+            )
+            self._searched = best.guide
+            self.count(self.missed.batched_evaluations, self.missed.gradient_evaluations)
+        return self.missed
+
+    def missed_by(self, guide: AnyGuide) -> MissedMass | None:
+        """The last search, if it was of this guide."""
+        return self.missed if self._searched is guide else None
+
+    @carries_best
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""
-        guide, restarts = outcome(trainer)
-        found = self._judge(guide)
-        self._add(
-            Tried(guide, found, trainer.history, restarts, trainer.settings, trainer), trainer.step
-        )
+        guide, restarts = outcome(trainer, self.affordable(RANKING, FEWEST_DRAWS))
+        found, score = self._judge(guide)
+        tried = Tried(guide, found, trainer.history, restarts, trainer.settings, trainer)
+        self._add(tried, score, trainer.step)
         return guide
 
-    def add_gaussian(self, guide: AnyGuide, plan: Plan) -> None:
-        """Keep a Gaussian, or a mixture of them, that no run has made.
+    @carries_best
+    def add_guide(self, guide: AnyGuide, plan: Plan, steps: int = 0) -> None:
+        """Keep a guide that no fit by the ELBO has made: Gaussians, or a flow from particles.
 
         Args:
             guide: the guide.
             plan: of a run that would go on from it.
+            steps: of an optimiser that it took.
         """
         settings = {**self.settings, **described(guide), **plan.as_dict(), "optimizer": "Adam"}
-        found = self._judge(guide)
+        found, score = self._judge(guide)
         restarts = self._restarts(guide, found)
-        self._add(Tried(guide, found, History(), restarts, settings, None), 0)
+        self._add(Tried(guide, found, History(), restarts, settings, None), score, steps)
 
     def best(self) -> int:
         """The rung of lowest k-hat among those within 0.002 nats of the highest ELBO.
@@ -123,12 +199,17 @@ class Record:
         Where that k-hat is 0.7 or more: the rung of highest ELBO among those below 0.7 that are
         within 0.005 nats, if there is one: between Gaussians, at most a tenth of an sd in a mean.
         """
-        highest = max(rank(rung) for rung in self.rungs)
+        highest = max(self.scores)
         found = min(self._within(highest - CLOSE), key=lambda i: self.rungs[i].khat)
         if self.rungs[found].khat < KHAT_LIMIT:
             return found
         fair = [i for i in self._within(highest - FAIR) if self.rungs[i].khat < KHAT_LIMIT]
-        return max(fair, key=lambda i: rank(self.rungs[i]), default=found)
+        return max(fair, key=lambda i: self.scores[i], default=found)
+
+    @property
+    def highest(self) -> Rung:
+        """The rung of the highest score."""
+        return self.rungs[max(range(len(self.scores)), key=lambda i: self.scores[i])]
 
     @property
     def best_rung(self) -> Rung:
@@ -137,15 +218,18 @@ class Record:
 
     def _within(self, least: float) -> list[int]:
         """The rungs whose ELBO is not below the least one."""
-        return [i for i, rung in enumerate(self.rungs) if rank(rung) >= least]
+        return [i for i, score in enumerate(self.scores) if score >= least]
 
     def path(self, reason: str) -> ClimbPath:
         """All rungs, and why there are no more."""
         return ClimbPath(tuple(self.rungs), self.best(), reason, self.batches, self.gradients)
 
-    def _judge(self, guide: AnyGuide) -> Diagnostics:
-        """With the draws that a fit's own diagnostics would take."""
-        return diagnose(draw_weighted(guide, self.target, DRAWS, self._stream(guide, 1)))
+    def _judge(self, guide: AnyGuide) -> tuple[Diagnostics, float]:
+        """With the draws that a fit's own diagnostics would take; and the score."""
+        n = self.affordable(DRAWS, FEWEST_DRAWS)
+        draws = draw_weighted(guide, self.target, n, self._stream(guide, 1))
+        found = diagnose(draws)
+        return found, score_of(draws, found)
 
     def _restarts(self, guide: AnyGuide, found: Diagnostics) -> tuple[Restart, ...]:
         """The guide as the only restart, or each of its components with its own ELBO."""
@@ -159,15 +243,17 @@ class Record:
         )
 
     def _elbo(self, guide: AnyGuide) -> tuple[float, float]:
-        _, log_p, log_q = evaluate(guide, self.target, PART_DRAWS, self._stream(guide, 0))
+        n = self.affordable(PART_DRAWS, FEWEST_PART_DRAWS)
+        _, log_p, log_q = evaluate(guide, self.target, n, self._stream(guide, 0))
         return elbo_of(log_p, log_q)
 
     def _stream(self, guide: AnyGuide, offset: int) -> torch.Generator:
         return torch.Generator(guide.device).manual_seed(self.seed + offset)
 
-    def _add(self, tried: Tried, steps: int) -> None:
+    def _add(self, tried: Tried, score: float, steps: int) -> None:
         found, guide = tried.diagnostics, tried.guide.requires_grad_(False).eval()
         self.tried.append(tried)
+        self.scores.append(score)
         self.rungs.append(
             Rung(
                 formula=str(guide.formula),
@@ -196,6 +282,15 @@ def described(guide: AnyGuide) -> dict[str, Any]:
     }
 
 
-def rank(rung: Rung) -> float:
-    """The ELBO by which rungs are compared: −∞ where it is not finite."""
-    return rung.elbo if math.isfinite(rung.elbo) else -math.inf
+def score_of(draws: WeightedDraws, found: Diagnostics) -> float:
+    """The ELBO by which rungs are compared; −∞ where it is not finite.
+
+    Where k-hat is below 0.7, log p − log q of a draw counts as 20 nats below the log evidence at
+    least: a draw of less weight changes no weighted answer, and a few of them, which a spline sends
+    far away, would rule the mean.
+    """
+    if found.khat < KHAT_LIMIT and math.isfinite(found.log_evidence):
+        ratio = draws.log_p.double() - draws.log_q.double()
+        ratio = ratio[ratio.isfinite() | (draws.log_p == -torch.inf)]
+        return float(ratio.clamp_min(found.log_evidence - NEGLIGIBLE).mean())
+    return found.elbo if math.isfinite(found.elbo) else -math.inf

@@ -10,6 +10,7 @@ import typer
 
 from nfvi.cli.failures import exit_code, failures_in_words
 from nfvi.cli.files import Folder
+from nfvi.cli.folders import results_folder
 from nfvi.cli.options import Base, Device, Progress, Seed, dtype_option, fitting_option, out_option
 from nfvi.cli.table import read_rows
 from nfvi.cli.values import start_of
@@ -82,10 +83,10 @@ def fit_data(
 
     Example: nfvi fit-data data.csv "maf*5" --columns a,b --context c --out out/
     """
-    with failures_in_words():
+    with failures_in_words(), results_folder(out) as results:
         start = start_of(Formula.parse(formula), base=base, seed=seed, dtype=dtype, device=device)
         rows, given = read_rows(data, columns, context)
-        folder = Folder(out)
+        folder = Folder(results)
         fit = start.fit_data(
             rows,
             context=given,
@@ -97,5 +98,5 @@ def fit_data(
         )
         typer.echo(str(fit))
         folder.density(fit, rows, given)
-        folder.end(str(fit))
+        folder.end(str(fit), out)
     raise typer.Exit(exit_code(fit.stopped == "interrupted"))

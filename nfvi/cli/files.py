@@ -14,6 +14,7 @@ from nfvi.density import DensityFit
 from nfvi.fit import Fit
 from nfvi.inference import NFVI
 from nfvi.mcmc import MCMCRun
+from nfvi.utils import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -25,6 +26,8 @@ DPI = 120
 
 class Folder:
     """The folder of results; without a path nothing is written.
+
+    Each file is written whole or not at all: an older one stays until the new one is complete.
 
     Args:
         path: made if it is not there; files of earlier results are replaced. Pictures are among
@@ -46,20 +49,27 @@ class Folder:
     def text(self, name: str, text: str) -> None:
         """Write a text."""
         if self.path is not None:
-            (self.path / name).write_text(text.rstrip() + "\n", encoding="utf-8")
+            with whole_file(self.path / name) as draft:
+                draft.write_text(text.rstrip() + "\n", encoding="utf-8")
             self._note(name)
 
-    def end(self, summary: str) -> None:
-        """Write what was printed, and print what was written."""
+    def end(self, summary: str, shown: Path | None) -> None:
+        """Write what was printed, and print what was written.
+
+        Args:
+            summary: what was printed.
+            shown: the folder as it was asked for, even where a target has changed the current one.
+        """
         self.text("summary.txt", summary)
-        if self.written:
-            typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in self.written))
+        if shown is not None and self.written:
+            files = [f"  {shown / path.name}" for path in self.written]
+            typer.echo("\n".join(["\nwritten:", *files]))
 
     def draws(self, name: str, sites: dict[str, Tensor]) -> None:
         """Write draws as arrays by site, for ``numpy.load``."""
         if self.path is not None:
             arrays: dict[str, Any] = {k: x.detach().cpu().numpy() for k, x in sites.items()}
-            with (self.path / name).open("wb") as file:
+            with whole_file(self.path / name) as draft, draft.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
             self._note(name)
 
@@ -128,7 +138,8 @@ class Folder:
 
     def _figure(self, name: str, figure: Figure | SubFigure | None) -> None:
         if self.path is not None and figure is not None:
-            figure.savefig(self.path / name, dpi=DPI)  # type: ignore[union-attr]
+            with whole_file(self.path / name) as draft:
+                figure.savefig(draft, dpi=DPI)  # type: ignore[union-attr]
             self._note(name)
 
     def _note(self, name: str) -> None:

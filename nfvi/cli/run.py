@@ -12,6 +12,7 @@ import typer
 from nfvi.assess import compare
 from nfvi.cli.failures import exit_code
 from nfvi.cli.files import Folder
+from nfvi.cli.folders import results_folder
 from nfvi.cli.target import load_target
 from nfvi.cli.values import check_word, device_of, fractions, number_or_auto, start_of
 from nfvi.fit import Fit
@@ -59,20 +60,23 @@ class Request:
 def run(request: Request) -> int:
     """Fit, sample, compare, print, write; returns the exit code.
 
+    The last line is the verdict on the fit, for scripts.
     Ctrl-C ends the fit, or NUTS, and keeps what there is.
     """
     _check(request)
-    start = _start(request)
-    folder = Folder(request.out)
-    with load_target(request.target) as target:
-        fit = start.fit(target, **_fit_arguments(request))
+    start, arguments = _start(request), _fit_arguments(request)
+    with results_folder(request.out) as out, load_target(request.target) as target:
+        folder = Folder(out)
+        fit = start.fit(target, **arguments)
         said = [str(fit), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
+        verdict = f"Verdict: {fit.verdict.word}."
         folder.fit(fit, None if request.resume else start, request.draws)
         code = exit_code(fit.stopped == "interrupted")
         if request.nuts and code == 0:
             code = _beside(fit, request, folder, said)
-    folder.end("\n\n".join(said))
+        folder.end("\n\n".join(said), request.out)
+    typer.echo(f"\n{verdict}")
     return code
 
 
@@ -119,6 +123,7 @@ def _start(request: Request) -> NFVI:
 
 
 def _fit_arguments(request: Request) -> dict[str, Any]:
+    kept = request.checkpoint
     return {
         "dim": request.dim,
         "init": request.init,
@@ -129,7 +134,7 @@ def _fit_arguments(request: Request) -> dict[str, Any]:
         "gradient": request.gradient,
         "lr": number_or_auto("lr", request.lr, float),
         "budget": request.budget,
-        "callbacks": [] if request.checkpoint is None else [Checkpoint(request.checkpoint)],
+        "callbacks": [] if kept is None else [Checkpoint(kept.absolute())],
         "progress": request.progress,
     }
 
@@ -159,6 +164,6 @@ def _sites(fit: Fit, request: Request) -> list[str]:
     """The table of a model's sites, where no comparison will show it."""
     if request.nuts or fit.target is None or not fit.target.named:
         return []
-    lines = fit.summary().splitlines()
+    lines = fit.summary_table().splitlines()
     more = len(lines) - 1 - ROWS_SHOWN
     return ["\n".join(lines[: ROWS_SHOWN + 1]) + (f"\n... and {more} more" if more > 0 else "")]

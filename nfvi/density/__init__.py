@@ -12,6 +12,7 @@ from nfvi.density.data_setup import (
 )
 from nfvi.density.density import Density
 from nfvi.density.fit import DensityFit
+from nfvi.density.notes import notes_on, warn_of
 from nfvi.density.run import Running
 from nfvi.density.split import Split, fingerprint, fraction_of, make_rows, split_data
 from nfvi.density.standardization import Standardization
@@ -35,6 +36,8 @@ __all__ = [
     "fingerprint",
     "fraction_of",
     "make_rows",
+    "notes_on",
     "read_data",
     "split_data",
+    "warn_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
-__all__ = ["Data", "as_rows", "read_data"]
+from nfvi.utils import check_unmasked
+
+__all__ = ["Data", "as_rows", "numbers", "read_data"]
 
 SHOWN = 5
 
@@ -28,6 +30,7 @@ class Data:
         kind: the floating-point dtype that x had, or ``None`` if it had none.
         tensor: whether x was a torch tensor.
         batch_size: that of a DataLoader.
+        numbers: those of the rows (n) in what the user gave; ``None`` where all are there.
     """
 
     x: Tensor
@@ -37,6 +40,7 @@ class Data:
     kind: torch.dtype | None
     tensor: bool
     batch_size: int | None = None
+    numbers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -52,7 +56,12 @@ class Data:
         """The rows of an index (m)."""
         context = None if self.context is None else self.context[index]
         weights = None if self.weights is None else self.weights[index]
-        return Data(self.x[index], context, weights, self.columns, self.kind, self.tensor)
+        numbers = index if self.numbers is None else self.numbers[index]
+        return replace(self, x=self.x[index], context=context, weights=weights, numbers=numbers)
+
+    def number(self, row: int) -> int:
+        """The number of a row in what the user gave."""
+        return row if self.numbers is None else int(self.numbers[row])
 
 
 def read_data(x: Any, context: Any = None, weights: Any = None, *, name: str = "x") -> Data:
@@ -84,7 +93,7 @@ def read_data(x: Any, context: Any = None, weights: Any = None, *, name: str = "
         raise ValueError(f"{name} is empty: its shape is {tuple(rows.shape)}")
     given = None if context is None else _of_length("context", as_rows("context", context), rows)
     for label, values in ((name, rows), ("context", given)):
-        _check_finite(label, values)
+        _check_finite(label, values, x if label == name else context)
     data = Data(rows, given, None, columns, _kind(x), isinstance(x, Tensor), batch_size)
     return data if weights is None else _weighted(data, weights)
 
@@ -96,7 +105,7 @@ def as_rows(name: str, values: Any) -> Tensor:
         TypeError: they are not real numbers.
         ValueError: they have another number of dimensions.
     """
-    rows = _numbers(name, values)
+    rows = numbers(name, values)
     if rows.dim() == 1:
         rows = rows.unsqueeze(1)
     if rows.dim() != 2:
@@ -107,7 +116,14 @@ def as_rows(name: str, values: Any) -> Tensor:
     return rows
 
 
-def _numbers(name: str, values: Any) -> Tensor:
+def numbers(name: str, values: Any) -> Tensor:
+    """Real numbers of any shape as a tensor in float64; None and NA become NaN.
+
+    Raises:
+        TypeError: they are not real numbers.
+        ValueError: some are masked.
+    """
+    check_unmasked(name, values)
     if isinstance(values, Tensor):
         if values.is_complex():
             raise TypeError(f"{name} must hold real numbers, got {values.dtype}")
@@ -122,13 +138,20 @@ def _numbers(name: str, values: Any) -> Tensor:
                 or any(isinstance(v, str) for v in array.flat)
             ):
                 raise TypeError(f"dtype {array.dtype}")
-            array = array.astype(np.float64)
+            array = np.where(_missing(array), np.nan, array).astype(np.float64)
         return torch.from_numpy(np.array(array, np.float64))
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} must hold real numbers in rows and columns (an array, tensor or table); got"
             f" {type(values).__name__} ({error})"
         ) from error
+
+
+def _missing(array: np.ndarray) -> np.ndarray:
+    """Which cells of an array of objects are None, or NA of pandas."""
+    named = ("NoneType", "NAType")
+    cells = [type(value).__name__ in named for value in array.flat]
+    return np.array(cells, bool).reshape(array.shape)
 
 
 def _kind(x: Any) -> torch.dtype | None:
@@ -149,21 +172,23 @@ def _of_length(name: str, values: Tensor, rows: Tensor) -> Tensor:
     return values.to(rows.device)
 
 
-def _check_finite(name: str, values: Tensor | None) -> None:
+def _check_finite(name: str, values: Tensor | None, given: Any) -> None:
     if values is None:
         return
+    finite = f"{name}[np.isfinite({name}).all(axis=1)]"
+    how = f"{name}.dropna()" if hasattr(given, "dropna") else finite
     bad = (~values.isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
         more = ", …" if len(bad) > SHOWN else ""
         raise ValueError(
             f"{name} has {len(bad):,} of {len(values):,} rows with NaN or inf, the first ones"
-            f" {', '.join(map(str, bad[:SHOWN]))}{more}: leave them out, as with"
-            f" x[np.isfinite({name}).all(axis=1)], or fill them in"
+            f" {', '.join(map(str, bad[:SHOWN]))}{more}: leave them out, as with {how},"
+            " or fill them in; missing values, None and NA, count as NaN"
         )
 
 
 def _weighted(data: Data, weights: Any) -> Data:
-    values = _numbers("weights", weights)
+    values = numbers("weights", weights)
     if values.shape != (len(data),):
         raise ValueError(
             f"weights must have one number for each of the {len(data):,} rows; got the shape"
@@ -175,19 +200,13 @@ def _weighted(data: Data, weights: Any) -> Data:
         raise ValueError("all weights are zero: no row is left")
     values = values.to(data.x.device)
     kept = data.take((values > 0).nonzero().flatten())
-    return Data(
-        kept.x,
-        kept.context,
-        values[values > 0],
-        data.columns,
-        data.kind,
-        data.tensor,
-        data.batch_size,
-    )
+    return replace(kept, weights=values[values > 0])
 
 
 def _read_loader(loader: DataLoader[Any], name: str) -> tuple[Tensor, Tensor | None]:
     """All batches of a loader: x (n, d) and, where they hold one, context (n, c)."""
+    if isinstance(loader.dataset, np.ma.MaskedArray):
+        check_unmasked(name, loader.dataset)
     rows: list[Tensor] = []
     contexts: list[Tensor] = []
     for batch in _in_order(loader):

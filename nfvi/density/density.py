@@ -10,7 +10,7 @@ from torch import Tensor
 from nfvi.density.points import Points, read_context, read_points
 from nfvi.density.standardization import Standardization
 from nfvi.fit import FittedGuide, summarize
-from nfvi.guides import Guide
+from nfvi.guides import Guide, guide_from_header
 from nfvi.utils import check_whole
 
 __all__ = ["Density", "guide_of"]
@@ -24,7 +24,7 @@ class Density(FittedGuide):
 
     Args:
         guide: q of standardised rows.
-        standardization: mean and sd of each column.
+        standardization: the scale of each column.
         settings: how it was made; ``seed``, ``columns`` and ``draws`` (their dtype) are read.
     """
 
@@ -142,7 +142,8 @@ class Density(FittedGuide):
         units, dtype = self.standardization, self.guide.dtype
         given = None if context is None else units.of_context(context, dtype)
         log_q = self.guide.log_prob(units.of_points(x, dtype), context=given)
-        return (log_q.double() - units.log_scale).to(x.device)
+        log_q, bend = log_q.double() - units.log_scale, units.log_bend(x)
+        return (log_q if bend is None else log_q - bend).to(x.device)
 
     def _sites(self, draws: Tensor) -> dict[str, Tensor]:
         if self.columns is None:
@@ -171,14 +172,8 @@ def guide_of(
     settings: dict[str, Any], state: dict[str, Tensor], device: torch.device | str | None
 ) -> Guide:
     """The guide that the settings of a fit describe, with parameters from a state dict."""
-    guide = Guide(
-        settings["formula"],
-        settings["dim"],
-        base=settings["base"],
-        context_dim=settings["context_dim"],
-        generator=torch.Generator().manual_seed(0),
-        dtype=getattr(torch, settings["dtype"]),
-        device=device,
-    )
-    guide.load_state_dict(state)
+    header = {name: settings[name] for name in ("formula", "base", "dim", "context_dim", "dtype")}
+    guide = guide_from_header(header, state, device, "settings")
+    if not isinstance(guide, Guide):
+        raise ValueError("its guide is a mixture, which no fit to data has")
     return guide

@@ -34,7 +34,8 @@ class DensityFit(Density):
 
     Attributes:
         guide: q of standardised rows.
-        standardization: mean and sd of each column, by which rows are standardised.
+        standardization: mean and sd of each column, by which rows are standardised, and where
+            outliers are compressed.
         history: loss, log-likelihood of the batches and gradient length at every step.
         validation: the log-likelihood of the held-out rows in the course of the fit, a
             :class:`~nfvi.density.validation.ValidationRecord`; ``None`` where none were held out.
@@ -198,7 +199,7 @@ class DensityFit(Density):
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not such a fit, or of a newer version.
+            FitError: the file is truncated or damaged, not such a fit, or of a newer version.
         """
         return cls(**vars(load_density(path, map_location)))
 
@@ -229,6 +230,7 @@ class DensityFit(Density):
             stopped=self.stopped,
             quality=self.quality,
             validation=self.validation,
+            notes=tuple(self.settings.get("notes", ())),
         )
 
     def __str__(self) -> str:

@@ -28,18 +28,20 @@ class Rows:
         x: (n, d).
         context: (n, c), or ``None``.
         weights: (n) with mean 1, or ``None`` where all rows count alike.
+        bend: (n), what the compression of outliers takes off log q; ``None`` without one.
     """
 
     x: Tensor
     context: Tensor | None = None
     weights: Tensor | None = None
+    bend: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, index: Tensor) -> Rows:
         """The rows of an index (m)."""
-        parts = (self.x, self.context, self.weights)
+        parts = (self.x, self.context, self.weights, self.bend)
         return Rows(*(None if part is None else part[index] for part in parts))  # type: ignore[arg-type]
 
 
@@ -90,6 +92,8 @@ class MaximumLikelihood(Objective):
     def __call__(self, ensemble: Ensemble, batch: Rows, beta: Tensor) -> LogLikelihood:
         """Evaluate at rows (n, d); β is 1 in a fit to data."""
         value = ensemble.log_likelihood(batch.x, batch.context) - self.log_scale
+        if batch.bend is not None:
+            value = value - batch.bend
         if batch.weights is not None:
             value = value * batch.weights
         return LogLikelihood(-value, value.detach())
@@ -105,7 +109,8 @@ class MaximumLikelihood(Objective):
 
 @torch.no_grad()
 def log_likelihood_of(guide: Guide, rows: Rows) -> Tensor:
-    """log q of each standardised row (n), in pieces of 16 384."""
+    """log q of each row (n) up to Σ log sd, in pieces of 16 384."""
     contexts = repeat(None) if rows.context is None else rows.context.split(CHUNK)
     pieces = zip(rows.x.split(CHUNK), contexts, strict=False)
-    return torch.cat([guide.log_prob(x, context=context) for x, context in pieces])
+    log_q = torch.cat([guide.log_prob(x, context=context) for x, context in pieces])
+    return log_q if rows.bend is None else log_q - rows.bend

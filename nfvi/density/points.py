@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.density.data import read_data
+from nfvi.density.data import numbers, read_data
+from nfvi.utils import check_unmasked
 
 __all__ = ["Points", "read_context", "read_points"]
 
@@ -70,7 +71,7 @@ def read_context(context: Any, width: int, batch: torch.Size | None) -> Tensor |
 
     Raises:
         TypeError: they are not real numbers.
-        ValueError: there should be one or none, or its width or length is wrong.
+        ValueError: there should be one or none, its width or length is wrong, or cells are masked.
     """
     if width == 0:
         if context is not None:
@@ -78,9 +79,10 @@ def read_context(context: Any, width: int, batch: torch.Size | None) -> Tensor |
         return None
     if context is None:
         raise ValueError(f"this fit needs context= with {width} column{'s' * (width > 1)}")
-    values = _as_tensor(context)
-    numbers = values.dim() < 2 or values.shape == batch
-    if width == 1 and numbers and values.shape[-1:] != (1,):
+    check_unmasked("context", context)
+    values = context if isinstance(context, Tensor) else numbers("context", context)
+    plain = values.dim() < 2 or values.shape == batch
+    if width == 1 and plain and values.shape[-1:] != (1,):
         values = values.unsqueeze(-1)
     if values.shape[-1:] != (width,):
         raise ValueError(
@@ -93,14 +95,5 @@ def read_context(context: Any, width: int, batch: torch.Size | None) -> Tensor |
             " one for each, or one for all"
         )
     if not bool(values.isfinite().all()):
-        raise ValueError("context has NaN or inf")
+        raise ValueError("context has NaN or inf; missing values, None and NA, count as NaN")
     return values
-
-
-def _as_tensor(context: Any) -> Tensor:
-    if isinstance(context, Tensor):
-        return context
-    array = np.asarray(context)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"context must hold real numbers, got dtype {array.dtype}")
-    return torch.from_numpy(np.array(array, np.float64))

@@ -14,6 +14,7 @@ from nfvi.density.likelihood import log_likelihood_of
 from nfvi.density.split import Split, make_rows
 from nfvi.density.standardization import Standardization
 from nfvi.guides import Guide
+from nfvi.utils import Positive, check_entries, record_of
 
 __all__ = ["Likelihood", "Quality", "evaluate_fit"]
 
@@ -49,10 +50,17 @@ class Quality:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Quality:
-        """What :meth:`as_dict` wrote."""
-        held_out = values["held_out"]
+        """What :meth:`as_dict` wrote.
+
+        Raises:
+            ValueError: a value is missing or wrong; the message names it.
+        """
+        read = check_entries(values, {"train": Any, "held_out": Any}, place="quality")
+        train = record_of(Likelihood, read["train"], "quality.train", rows=Positive)
+        if read["held_out"] is None:
+            return cls(train, None)
         return cls(
-            Likelihood(**values["train"]), None if held_out is None else Likelihood(**held_out)
+            train, record_of(Likelihood, read["held_out"], "quality.held_out", rows=Positive)
         )
 
 
@@ -117,7 +125,7 @@ class _Gaussian:
         )
 
     def _parts(self, data: Data) -> tuple[Tensor, Tensor]:
-        x = self.units.of_points(data.x, torch.float64)
+        x = self.units.scaled(data.x)
         one = torch.ones_like(x[:, :1])
         if data.context is None:
             return x, one

@@ -132,13 +132,14 @@ def _rank(data: Data) -> int:
 def make_rows(data: Data, units: Standardization, like: Tensor) -> Rows:
     """Data as a guide sees them, in the dtype and on the device of ``like``."""
     context = None if data.context is None else units.of_context(data.context, like.dtype)
-    weights = None
+    weights, bend = None, units.log_bend(data.x)
     if data.weights is not None:
         weights = (data.weights / data.weights.mean()).to(like)
     return Rows(
         units.of_points(data.x, like.dtype).to(like.device),
         None if context is None else context.to(like.device),
         weights,
+        None if bend is None else bend.to(like),
     )
 
 

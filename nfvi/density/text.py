@@ -37,6 +37,7 @@ class DensityReport:
         stopped: why the fit ended.
         quality: log-likelihood of the training and of the held-out rows.
         validation: the looks at the held-out rows, or ``None``.
+        notes: what was said of the rows, see :func:`nfvi.density.notes.notes_on`.
     """
 
     formula: str
@@ -50,11 +51,13 @@ class DensityReport:
     stopped: str
     quality: Quality
     validation: ValidationRecord | None
+    notes: tuple[str, ...] = ()
 
 
 def describe(fit: DensityReport) -> str:
     """The text of a fit to data, in lines of less than 100 columns."""
-    advice = [line for text in (*_verdict(fit), CAVEAT) for line in wrapped(text)]
+    notes = [f"{note[:1].upper()}{note[1:]}." for note in fit.notes]
+    advice = [line for text in (*notes, *_verdict(fit), CAVEAT) for line in wrapped(text)]
     return "\n".join([*_header(fit), "", *_numbers(fit.quality), "", *advice])
 
 

@@ -17,21 +17,27 @@ from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.fit.restarts import Restart
 from nfvi.fit.scalars import summarize
+from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, VerdictWord, judge
 
 __all__ = [
     "KHAT_LIMIT",
+    "NOT_TRUSTED",
     "Approximation",
     "ClimbPath",
     "Diagnostics",
+    "Findings",
     "Fit",
     "FittedGuide",
     "Restart",
     "Rung",
+    "Verdict",
+    "VerdictWord",
     "WeightedDraws",
     "diagnose",
     "draw_weighted",
     "elbo_of",
     "evaluate",
+    "judge",
     "mixture_weights",
     "outcome",
     "summarize",

@@ -16,12 +16,12 @@ from nfvi.training import Trainer
 __all__ = ["outcome"]
 
 # Of each restart: a weight of 5 % is known to a tenth of it.
-DRAWS = 2_000
+WEIGHING = 2_000
 # Such a restart is a mode with less than 10⁻⁴ of the mass, or a bad fit of a larger one.
 NATS = 10.0
 
 
-def outcome(trainer: Trainer) -> tuple[AnyGuide, tuple[Restart, ...]]:
+def outcome(trainer: Trainer, draws: int | None = None) -> tuple[AnyGuide, tuple[Restart, ...]]:
     """The guide of a run, and every restart with its ELBO and its share in the guide.
 
     With ``combine="mixture"`` among the settings, the restarts with a finite ELBO within 10 nats of
@@ -30,16 +30,17 @@ def outcome(trainer: Trainer) -> tuple[AnyGuide, tuple[Restart, ...]]:
 
     Args:
         trainer: after its run.
+        draws: by which restarts are ranked, 20 000 by default; a tenth of them weighs each.
     """
-    restarts = rank(trainer, trainer.settings["seed"])
+    restarts = rank(trainer, trainer.settings["seed"], draws)
     if trainer.settings.get("combine") == "mixture":
-        restarts = _weighed(trainer, restarts)
+        restarts = _weighed(trainer, restarts, WEIGHING if draws is None else draws // 10)
     guides = [trainer.guide(index) for index in kept(restarts)]
     weights = [r.weight for r in restarts if r.weight is not None]
     return (MixtureGuide(guides, weights) if weights else guides[0]), restarts
 
 
-def _weighed(trainer: Trainer, restarts: Sequence[Restart]) -> tuple[Restart, ...]:
+def _weighed(trainer: Trainer, restarts: Sequence[Restart], draws: int) -> tuple[Restart, ...]:
     """The restarts with their weights, or with another best one where that is all it takes."""
     best = next(r for r in restarts if r.best)
     able = [
@@ -53,7 +54,7 @@ def _weighed(trainer: Trainer, restarts: Sequence[Restart]) -> tuple[Restart, ..
     generator = torch.Generator(trainer.ensemble.flat.device)
     generator.manual_seed(trainer.settings["seed"] + 2)
     guides = [trainer.guide(r.index) for r in able]
-    weights = mixture_weights(guides, trainer.target, DRAWS, generator).tolist()
+    weights = mixture_weights(guides, trainer.target, draws, generator).tolist()
     shares = {r.index: w for r, w in zip(able, weights, strict=True) if w > 0}
     top = max((r for r in able if r.index in shares), key=lambda r: r.elbo).index
     mixed = shares if len(shares) > 1 else {}

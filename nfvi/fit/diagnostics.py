@@ -47,6 +47,7 @@ class WeightedDraws:
         khat: shape of the generalised Pareto fitted to the upper tail of the raw weights; −∞
             where the largest weights are equal to 0.1 %, so that there is no tail, and ∞ where
             too few draws have any weight to fit one (fewer than 25, or one quarter of the tail).
+        at_edge: share of the draws at which a value of a site sits on an edge of its support.
     """
 
     z: Tensor
@@ -54,6 +55,7 @@ class WeightedDraws:
     log_q: Tensor
     log_weights: Tensor
     khat: float
+    at_edge: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ class Diagnostics:
         log_evidence_se: its standard error by the delta method; too small when k-hat is high.
         not_finite: draws at which log p or log q was NaN or infinite, log p = −∞ apart; they
             are left out of the ELBO and have weight 0.
+        widest: the largest distance between the 5 and 95 % quantiles of a coordinate.
+        at_edge: share of the draws at which a value of a site was rounded to an edge of its
+            support, as a scale that has underflowed to 0.
     """
 
     elbo: float
@@ -81,6 +86,8 @@ class Diagnostics:
     log_evidence: float
     log_evidence_se: float
     not_finite: int = 0
+    widest: float = 0.0
+    at_edge: float = 0.0
 
     @property
     def efficiency(self) -> float:
@@ -126,7 +133,8 @@ def draw_weighted(
     usable &= log_q.isfinite() & z.isfinite().all(-1)
     log_ratio = log_p.double() - log_q.double()
     log_weights, khat = smoothed_weights(torch.where(usable, log_ratio, -torch.inf))
-    return WeightedDraws(z, log_p, log_q, log_weights, khat)
+    at_edge = float(target.on_edge(z).double().mean())
+    return WeightedDraws(z, log_p, log_q, log_weights, khat, at_edge)
 
 
 def diagnose(draws: WeightedDraws) -> Diagnostics:
@@ -146,7 +154,18 @@ def diagnose(draws: WeightedDraws) -> Diagnostics:
         log_evidence=log_evidence,
         log_evidence_se=log_evidence_se,
         not_finite=int(bad.sum()),
+        widest=_widest(draws.z),
+        at_edge=draws.at_edge,
     )
+
+
+def _widest(z: Tensor) -> float:
+    """The largest distance between the 5 and 95 % quantiles of a column (n, d)."""
+    n = len(z)
+    low, high = max(n // 20, 1), max(n - n // 20, 1)
+    # Sorted, as torch's quantile takes no more than 2²⁴ numbers.
+    ordered = z.double().sort(0).values
+    return float((ordered[high - 1] - ordered[low - 1]).nan_to_num(posinf=torch.inf).max())
 
 
 def _evidence(log_ratio: Tensor, n: int) -> tuple[float, float]:

@@ -8,16 +8,46 @@ from typing import Any
 
 import torch
 
-from nfvi.errors import FitError, TargetError
+from nfvi.errors import TargetError
 from nfvi.fit.diagnostics import Diagnostics
 from nfvi.fit.path import ClimbPath
-from nfvi.fit.restarts import Restart
-from nfvi.guides import AnyGuide, guide_from_header, header_of_guide
+from nfvi.fit.restarts import Restart, kept
+from nfvi.guides import AnyGuide, guide_from_header, header_of_guide, parts
+from nfvi.search import MissedMass
 from nfvi.targets import Target, as_target
-from nfvi.training import History
-from nfvi.utils import over, read_file, under, write_file
+from nfvi.training import History, check_settings
+from nfvi.utils import (
+    Amount,
+    Count,
+    Positive,
+    check_entries,
+    complete,
+    over,
+    read_file,
+    record_of,
+    under,
+    write_file,
+)
 
 __all__ = ["FitRecord", "load_fit", "save_fit", "target_for"]
+
+REQUIRED = {
+    "settings": Any,
+    "restarts": tuple[Any, ...],
+    "stopped": str,
+    "wall_time": Amount,
+    "gradient_evaluations": Count,
+    "diagnostics": Any,
+}
+OPTIONAL = {
+    "batched_evaluations": Count | None,
+    "path": Any,
+    "guide": Any,
+    "missed": Any,
+    "verified": bool | None,
+    "log_normalizer": float | None,
+    "verdict": str,
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +65,9 @@ class FitRecord:
         batched_evaluations: batches in which it was taken; ``None`` in files of earlier versions.
         diagnostics: of the guide.
         path: the rungs of a climb, or ``None``.
+        missed: of the search for mass that the guide misses, or ``None``.
+        verified: whether ``verify()`` passed; ``None`` where it was not run.
+        log_normalizer: log Z, where the target knew it.
     """
 
     guide: AnyGuide
@@ -47,10 +80,13 @@ class FitRecord:
     batched_evaluations: int | None
     diagnostics: Diagnostics
     path: ClimbPath | None
+    missed: MissedMass | None = None
+    verified: bool | None = None
+    log_normalizer: float | None = None
 
 
-def save_fit(fit: FitRecord, path: str | os.PathLike[str]) -> None:
-    """Write a fit; see :meth:`nfvi.Fit.save`."""
+def save_fit(fit: FitRecord, path: str | os.PathLike[str], verdict: str) -> None:
+    """Write a fit, with its verdict for those who read the header; see :meth:`nfvi.Fit.save`."""
     tensors = over("guide.", fit.guide.state_dict())
     tensors |= over("history.", fit.history.state_dict())
     values = {
@@ -63,6 +99,10 @@ def save_fit(fit: FitRecord, path: str | os.PathLike[str]) -> None:
         "restarts": [asdict(restart) for restart in fit.restarts],
         "path": None if fit.path is None else fit.path.as_dict(),
         "diagnostics": fit.diagnostics.as_dict(),
+        "missed": None if fit.missed is None else fit.missed.as_dict(),
+        "verified": fit.verified,
+        "log_normalizer": fit.log_normalizer,
+        "verdict": verdict,
     }
     write_file(path, "fit", tensors, values)
 
@@ -72,28 +112,38 @@ def load_fit(
 ) -> FitRecord:
     """Read a fit; see :meth:`nfvi.Fit.load`."""
     tensors, values = read_file(path, "fit", map_location)
-    try:
-        settings = values["settings"]
+    with complete(path, "fit"):
+        read = check_entries(values, REQUIRED, OPTIONAL)
+        settings = read["settings"]
+        check_settings(settings, "target")
         # Files of earlier versions hold guides that the settings describe in full.
-        header = values.get("guide", settings)
-        guide = guide_from_header(header, under("guide.", tensors), map_location)
+        header, place = (read["guide"], "guide") if "guide" in read else (settings, "settings")
+        guide = guide_from_header(header, under("guide.", tensors), map_location, place)
         _check_settings(settings, guide)
         history = History()
         history.load_state_dict(under("history.", tensors))
+        restarts = tuple(
+            record_of(Restart, one, f"restarts[{k}]", index=Count, skipped=Count)
+            for k, one in enumerate(read["restarts"])
+        )
+        _check_restarts(restarts, history, guide)
         return FitRecord(
             guide=guide,
             history=history,
-            restarts=tuple(Restart(**restart) for restart in values["restarts"]),
+            restarts=restarts,
             settings=settings,
-            stopped=values["stopped"],
-            wall_time=values["wall_time"],
-            gradient_evaluations=values["gradient_evaluations"],
-            batched_evaluations=values.get("batched_evaluations"),
-            diagnostics=Diagnostics(**values["diagnostics"]),
-            path=ClimbPath.from_dict(values["path"]) if values.get("path") else None,
+            stopped=read["stopped"],
+            wall_time=read["wall_time"],
+            gradient_evaluations=read["gradient_evaluations"],
+            batched_evaluations=read.get("batched_evaluations"),
+            diagnostics=record_of(
+                Diagnostics, read["diagnostics"], "diagnostics", draws=Positive, not_finite=Count
+            ),
+            path=None if read.get("path") is None else ClimbPath.from_dict(read["path"]),
+            missed=MissedMass.from_dict(read["missed"]) if read.get("missed") else None,
+            verified=read.get("verified"),
+            log_normalizer=read.get("log_normalizer"),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise FitError(f"{str(path)!r} is not a complete fit ({error})") from error
 
 
 def target_for(fit: FitRecord, target: Any) -> Target | None:
@@ -115,6 +165,24 @@ def target_for(fit: FitRecord, target: Any) -> Target | None:
     return made
 
 
+def _check_restarts(restarts: tuple[Restart, ...], history: History, guide: AnyGuide) -> None:
+    """Restarts, history and guide must be of one fit: a fit that goes on reads all of them."""
+    best = sum(restart.best for restart in restarts)
+    if best != 1:
+        raise ValueError(f"its entry restarts has {best} that are the best, and must have one")
+    if len(history) and history.loss.shape[1] != len(restarts):
+        raise ValueError(
+            f"its entry restarts has {len(restarts)}, and its history {history.loss.shape[1]}"
+        )
+    if len(history) and [r.index for r in restarts] != list(range(len(restarts))):
+        raise ValueError("its entry restarts has an index that is not its place")
+    if len(kept(restarts)) != len(parts(guide)):
+        raise ValueError(
+            f"its entry restarts keeps {len(kept(restarts))}, and its guide has"
+            f" {len(parts(guide))} components"
+        )
+
+
 def _check_settings(settings: dict[str, Any], guide: AnyGuide) -> None:
     """Settings and guide must be of one fit: a fit that goes on reads both."""
     described = {
@@ -125,4 +193,6 @@ def _check_settings(settings: dict[str, Any], guide: AnyGuide) -> None:
     }
     for name, value in described.items():
         if settings[name] != value:
-            raise ValueError(f"its settings say {name}={settings[name]!r}, its guide {value!r}")
+            raise ValueError(
+                f"its entry settings.{name} is {settings[name]!r}, and its guide has {value!r}"
+            )

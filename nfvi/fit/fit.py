@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -21,9 +22,17 @@ from nfvi.fit.verification import Verification
 from nfvi.fit.verification_run import verify_guide
 from nfvi.guides import AnyGuide
 from nfvi.mcmc import MCMCRun
+from nfvi.search import MissedMass
 from nfvi.targets import Target
-from nfvi.training import CallbackLike, History, Trainer, trainer_of_guide, with_progress
-from nfvi.utils import check_whole
+from nfvi.training import (
+    CallbackLike,
+    History,
+    Trainer,
+    late_errors,
+    trainer_of_guide,
+    with_progress,
+)
+from nfvi.utils import check_positive, check_whole
 
 __all__ = ["Fit"]
 
@@ -51,6 +60,8 @@ class Fit(Approximation):
         path: the rungs of ``NFVI("auto")``, see :class:`~nfvi.fit.path.ClimbPath`; ``None`` for
             a formula that was named. The history is that of the rung that was kept, empty for a
             Gaussian; evaluations and wall time are those of all rungs.
+        missed: of the search for mass that the guide misses.
+        verdict: one word for all of this, and why.
     """
 
     def __init__(
@@ -68,8 +79,19 @@ class Fit(Approximation):
         diagnostics: Diagnostics | None = None,
         trainer: Trainer | None = None,
         path: ClimbPath | None = None,
+        missed: MissedMass | None = None,
+        verified: bool | None = None,
+        log_normalizer: float | None = None,
     ) -> None:
-        super().__init__(guide, target, settings, diagnostics)
+        super().__init__(
+            guide,
+            target,
+            settings,
+            diagnostics,
+            missed=missed,
+            verified=verified,
+            log_normalizer=log_normalizer,
+        )
         self.path = path
         self.history, self.restarts = history, restarts
         self.stopped, self.wall_time = stopped, wall_time
@@ -83,7 +105,8 @@ class Fit(Approximation):
         """Run a trainer to its end and keep its best restart, or a mixture."""
         started -= trainer.wall_time  # what a checkpoint was written after
         stopped = trainer.run(callbacks)
-        guide, restarts = outcome(trainer)
+        with late_errors(trainer):
+            guide, restarts = outcome(trainer)
         return cls(
             guide,
             trainer.target,
@@ -149,10 +172,11 @@ class Fit(Approximation):
         self._trainer, self.history, self.settings = trainer, trainer.history, trainer.settings
         self._gradient_evaluations = trainer.gradient_evaluations
         self._batched_evaluations = trainer.batched_evaluations
-        guide, self.restarts = outcome(trainer)
+        with late_errors(trainer):
+            guide, self.restarts = outcome(trainer)
         self.guide = guide.requires_grad_(False).eval()
         self.wall_time += time.perf_counter() - started
-        self._diagnostics = None
+        self._diagnostics = self._missed = self._verified = None
         return self
 
     def nuts(
@@ -208,7 +232,9 @@ class Fit(Approximation):
             progress=progress,
         )
 
-    def verify(self, *, chains: int = 2000, seed: int | None = None) -> Verification:
+    def verify(
+        self, *, chains: int = 2000, seed: int | None = None, budget: float | None = None
+    ) -> Verification:
         """Lower bounds on the error of every mean, sd and tail, by short HMC chains.
 
         Each chain starts from a draw of the guide and moves towards the target, in the base space
@@ -217,8 +243,10 @@ class Fit(Approximation):
         ``print(fit.verify())`` shows it site by site.
 
         Args:
-            chains: how many, run as one batch.
+            chains: how many, run as one batch for each component of a mixture.
             seed: fixes everything; default that of the fit.
+            budget: seconds after which no further block of 20 iterations begins; the bounds hold,
+                but the chains may not have settled. Default none.
 
         Raises:
             FitError: the fit was loaded without its target, or few of its draws have a finite
@@ -231,10 +259,25 @@ class Fit(Approximation):
         """
         check_whole("chains", chains, max(100, 2 * self.dim))
         generator = self._stream(self.seed if seed is None else seed)
-        return verify_guide(self.guide, self._known_target(), chains, generator, self.khat)
+        if budget is not None:
+            check_positive("budget", budget)
+        end = math.inf if budget is None else time.perf_counter() + budget
+        found = verify_guide(
+            self.guide,
+            self._known_target(),
+            chains,
+            generator,
+            self.khat,
+            lambda: time.perf_counter() > end,
+        )
+        self._verified = found.passed
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write guide, history and diagnostics to a safetensors file; the target is not kept."""
+        """Write guide, history and quality to a safetensors file; the target is not kept.
+
+        The file's header has the verdict too, as a word.
+        """
         record = FitRecord(
             guide=self.guide,
             history=self.history,
@@ -246,8 +289,11 @@ class Fit(Approximation):
             batched_evaluations=self.batched_evaluations,
             diagnostics=self.diagnostics,
             path=self.path,
+            missed=self.missed,
+            verified=self._verified,
+            log_normalizer=self.log_normalizer,
         )
-        save_fit(record, path)
+        save_fit(record, path, self.verdict.word)
 
     @classmethod
     def load(
@@ -267,7 +313,7 @@ class Fit(Approximation):
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not from nfvi, or of a newer version.
+            FitError: the file is truncated or damaged, not from nfvi, or of a newer version.
             TargetError: the target has another dimension.
         """
         record = load_fit(path, map_location)
@@ -277,14 +323,12 @@ class Fit(Approximation):
         return {**super()._attributes(), "steps": self.steps, "sampling_time": self.wall_time}
 
     def _report(self) -> FitReport:
-        known = self.target is not None or self._diagnostics is not None
         last = int(self.history.n_mc[-1]) if self.steps else 0
         return FitReport(
             formula=str(self.formula),
             base=self.guide.base,
             dim=self.dim,
             target=self.settings["target"],
-            log_normalizer=None if self.target is None else self.target.log_normalizer,
             seed=self.seed,
             init=self.settings.get("init", "zeros"),
             steps=self.steps,
@@ -296,7 +340,7 @@ class Fit(Approximation):
             restarts=self.restarts,
             rising=still_rises(self.history, self.restarts),
             path=self.path,
-            diagnostics=self.diagnostics if known else None,
+            findings=self.findings() if self.has_verdict else None,
         )
 
     def __str__(self) -> str:

@@ -8,9 +8,11 @@ from typing import Any, overload
 
 from nfvi.fit.diagnostics import KHAT_LIMIT
 from nfvi.guides import AnyGuide
-from nfvi.utils import align
+from nfvi.utils import Amount, Count, Positive, align, check_entries, record_of
 
 __all__ = ["ClimbPath", "Rung"]
+
+ENTRIES = {"rungs": tuple[Any, ...], "best": Count, "reason": str}
 
 
 @dataclass(frozen=True)
@@ -107,16 +109,33 @@ class ClimbPath(Sequence[Rung]):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClimbPath:
-        """The path that :meth:`as_dict` wrote; older files count up to the last rung."""
-        rungs = tuple(Rung(**rung) for rung in values["rungs"])
-        counts = ("batched_evaluations", "gradient_evaluations")
-        costs = [int(values.get(name, getattr(rungs[-1], name))) for name in counts]
-        return cls(rungs, int(values["best"]), str(values["reason"]), *costs)
+        """The path that :meth:`as_dict` wrote; older files count up to the last rung.
+
+        Raises:
+            ValueError: a value is missing or wrong; the message names it.
+        """
+        counts = {"batched_evaluations": Count, "gradient_evaluations": Count}
+        read = check_entries(values, ENTRIES, counts, "path")
+        narrower = {**counts, "steps": Count, "components": Positive, "wall_time": Amount}
+        rungs = tuple(
+            record_of(Rung, rung, f"path.rungs[{k}]", without=("guide",), **narrower)
+            for k, rung in enumerate(read["rungs"])
+        )
+        if read["best"] >= len(rungs):
+            raise ValueError(
+                f"its entry path.best is {read['best']}, and it has {len(rungs)} rungs"
+            )
+        costs = [read.get(name, getattr(rungs[-1], name)) for name in counts]
+        return cls(rungs, read["best"], read["reason"], *costs)
 
     def __str__(self) -> str:
+        return f"{self.table()}\nEnded: {self.reason}."
+
+    def table(self) -> str:
+        """A row for each rung."""
         header = ["", "ELBO", "k-hat", "IS eff.", "steps", "batches", "gradients", "seconds", ""]
         rows = [_row(rung, i == self.best) for i, rung in enumerate(self.rungs)]
-        return f"{align(header, rows)}\nEnded: {self.reason}."
+        return align(header, rows)
 
 
 def _row(rung: Rung, kept: bool) -> list[str]:

@@ -66,13 +66,14 @@ def still_rises(history: History, restarts: Sequence[Restart]) -> bool:
     return not gain <= max(LEAST_GAIN, 3 * error)
 
 
-def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:
-    """Evaluate every restart with the same 20 000 base draws and mark the best one.
+def rank(trainer: Trainer, seed: int, draws: int | None = None) -> tuple[Restart, ...]:
+    """Evaluate every restart with the same base draws, 20 000 by default, and mark the best one.
 
     They are even ones in a fit that was run with ``draws="qmc"``, see
     :func:`~nfvi.training.noise.qmc_elbo`.
     """
-    scores = [_score(trainer, row, seed) for row in range(trainer.ensemble.size)]
+    draws = DRAWS if draws is None else draws
+    scores = [_score(trainer, row, seed, draws) for row in range(trainer.ensemble.size)]
     # NaN never compares greater, so a restart without a finite ELBO is only kept if all are so.
     best = max(range(len(scores)), key=lambda i: (scores[i][0] == scores[i][0], scores[i][0]))
     guard = trainer.guard
@@ -91,14 +92,14 @@ def rank(trainer: Trainer, seed: int) -> tuple[Restart, ...]:
     return tuple(sorted([*ended, *map(_given_up, trainer.pruned)], key=lambda r: r.index))
 
 
-def _score(trainer: Trainer, row: int, seed: int) -> tuple[float, float]:
+def _score(trainer: Trainer, row: int, seed: int, draws: int) -> tuple[float, float]:
     if not bool(trainer.guard.alive[row]):
         return float("nan"), float("nan")
     guide = trainer.ensemble.guide(row)
     if trainer.settings.get("draws") == "qmc":
-        return qmc_elbo(guide, trainer.target, max(DRAWS // REPLICATES, 2), REPLICATES, seed)
+        return qmc_elbo(guide, trainer.target, max(draws // REPLICATES, 2), REPLICATES, seed)
     generator = torch.Generator(trainer.ensemble.flat.device).manual_seed(seed)
-    _, log_p, log_q = evaluate(guide, trainer.target, DRAWS, generator)
+    _, log_p, log_q = evaluate(guide, trainer.target, draws, generator)
     return elbo_of(log_p, log_q)
 
 

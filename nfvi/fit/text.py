@@ -10,17 +10,17 @@ from nfvi.fit.diagnostics import KHAT_LIMIT, Diagnostics
 from nfvi.fit.path import ClimbPath
 from nfvi.fit.restarts import Restart
 from nfvi.fit.restarts_text import restart_lines, spread
+from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import Base, Normal, StudentT
 from nfvi.utils import plus_minus, wrapped
 
 __all__ = ["FitReport", "describe"]
 
-# Shares of efficiency where the advice changes, as docs/diagnostics.md has it: above the first
-# the guide will do by itself, below the second most draws are wasted.
-CLOSE, ROUGH = 0.5, 0.1
-CAVEAT = (
-    "None of these numbers can see a mode that the guide misses: compare with NUTS from several"
-    " starting points, compare(fit, nuts(target))."
+# Of the efficiency: above it most draws weigh alike, and a high k-hat is that of a few in tails.
+CLOSE = 0.5
+NOT_SEARCHED = (
+    "No search was made for mass that the guide misses, and none of these numbers can see a mode"
+    " that it misses: fit.search() looks for it."
 )
 
 
@@ -33,7 +33,6 @@ class FitReport:
         base: of the guide.
         dim: d.
         target: its name.
-        log_normalizer: log Z, where the target knows it.
         seed: of the fit.
         init: where the guide began.
         steps: of the optimiser.
@@ -45,14 +44,13 @@ class FitReport:
         restarts: all of them.
         rising: whether the ELBO still rose at the end.
         path: the rungs of a climb, or ``None``.
-        diagnostics: of the guide; ``None`` where they are not known.
+        findings: how good the guide is; ``None`` where that is not known.
     """
 
     formula: str
     base: Base
     dim: int
     target: str
-    log_normalizer: float | None
     seed: int
     init: str
     steps: int
@@ -64,7 +62,7 @@ class FitReport:
     restarts: tuple[Restart, ...]
     rising: bool
     path: ClimbPath | None
-    diagnostics: Diagnostics | None
+    findings: Findings | None
 
 
 def describe(fit: FitReport) -> str:
@@ -74,15 +72,16 @@ def describe(fit: FitReport) -> str:
         *_path(fit.path),
         *(line for text in restart_lines(fit.restarts) for line in wrapped(text)),
     ]
-    if fit.diagnostics is None:
+    if fit.findings is None:
         return "\n".join([*lines, *wrapped("no diagnostics: load it with target= to compute them")])
-    found = fit.diagnostics
-    return "\n".join([*lines, "", *_numbers(fit, found), "", *_advice(fit, found)])
+    return "\n".join([*lines, "", *_numbers(fit.findings), "", *_advice(fit, fit.findings)])
 
 
 def _path(path: ClimbPath | None) -> list[str]:
     """The rungs of NFVI("auto")."""
-    return [] if path is None else ["", *indent(str(path), "  ").splitlines()]
+    if path is None:
+        return []
+    return ["", *indent(path.table(), "  ").splitlines(), *wrapped(f"Ended: {path.reason}.")]
 
 
 def _header(fit: FitReport) -> list[str]:
@@ -115,11 +114,12 @@ def _draws(fit: FitReport) -> str:
     return f"{first:,} to {last:,}" if last > first else f"{first:,}"
 
 
-def _numbers(fit: FitReport, d: Diagnostics) -> list[str]:
+def _numbers(findings: Findings) -> list[str]:
+    d = findings.diagnostics
     outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
     rows = [
         ("ELBO", plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
-        *_kl(d, fit.log_normalizer),
+        *_kl(d, findings.log_normalizer),
         ("k-hat", *_khat(d.khat)),
         (
             "IS efficiency",
@@ -167,37 +167,38 @@ def _khat(khat: float) -> tuple[str, str]:
     return f"{khat:.2f}", "over 1: the guide misses a part, or its tails are too light"
 
 
-def _advice(fit: FitReport, found: Diagnostics) -> list[str]:
-    texts = _verdict(fit, found), *spread(fit.restarts), CAVEAT
-    return [line for text in texts for line in wrapped(text)]
+def _advice(fit: FitReport, found: Findings) -> list[str]:
+    verdict = judge(found)
+    missed = NOT_SEARCHED if found.missed is None else found.missed.describe()
+    texts = str(verdict), _next(fit, found, verdict), *spread(fit.restarts), missed
+    return [line for text in texts if text for line in wrapped(text)]
 
 
-def _verdict(fit: FitReport, found: Diagnostics) -> str:
-    """What the diagnostics allow, and what to try next."""
-    if found.khat >= KHAT_LIMIT and found.efficiency >= CLOSE:
+def _next(fit: FitReport, found: Findings, verdict: Verdict) -> str:
+    """What to try next."""
+    d = found.diagnostics
+    if verdict.word == GOOD:
+        return _more_steps(fit).strip()
+    if found.misses_mass:
+        return f"Try {_other_start(fit)}."
+    if d.khat >= KHAT_LIMIT and d.efficiency >= CLOSE:
         return (
-            "Not to be trusted yet. Most draws weigh alike and a few far more: the tails of the"
-            " guide are lighter than the target's. Weighted results are unreliable; means and sds"
-            f" of the guide may be good all the same. Try {_other_base(fit)}, or more layers."
+            "Most draws weigh alike and a few far more: the tails of the guide are lighter than the"
+            " target's. Means and sds of the guide may be good all the same. Try"
+            f" {_other_base(fit)}, or more layers."
         )
-    if found.khat >= KHAT_LIMIT:
-        return (
-            f"Not to be trusted yet. Try {_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
-        )
-    if found.efficiency >= CLOSE:
-        return (
-            "The guide is close to the target wherever its draws fall;"
-            " fit.importance_resample(n) corrects what is left."
-        )
-    if found.efficiency >= ROUGH:
-        return (
-            "The guide is roughly right: fit.importance_resample(n) is better than fit.sample(n);"
-            f" {_richer(fit)} would bring it closer.{_more_steps(fit)}"
-        )
-    return (
-        "Few draws count after weighting: take many for fit.importance_resample(n), or try"
-        f" {_richer(fit)}.{_more_steps(fit)}"
-    )
+    if verdict.word == NOT_TRUSTED:
+        return f"Try {_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
+    return f"{_richer(fit).capitalize()} would bring it closer.{_more_steps(fit)}"
+
+
+def _other_start(fit: FitReport) -> str:
+    """What finds mass that is missed."""
+    if fit.path is None:
+        return 'NFVI("auto"), which takes what a search finds into a mixture'
+    if fit.stopped.startswith("the budget"):
+        return "a larger budget"
+    return "another seed, or nuts(target) from several starting points beside it"
 
 
 def _richer(fit: FitReport) -> str:

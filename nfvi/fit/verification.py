@@ -67,6 +67,7 @@ class Verification:
             and the errors may be larger.
         accept: mean acceptance at the end.
         gradient_evaluations: points at which the target's gradient was taken.
+        not_finite: draws of the guide at which the log-density was NaN or +∞, where no chain is.
     """
 
     checks: tuple[ScalarCheck, ...]
@@ -76,11 +77,13 @@ class Verification:
     settled: bool
     accept: float
     gradient_evaluations: int
+    not_finite: int = 0
 
     @property
     def passed(self) -> bool:
-        """Whether no error is proven, k-hat is below 0.7, and the chains moved freely."""
+        """Whether no error is proven, k-hat is below 0.7, and all chains moved freely."""
         right = self.khat < KHAT_LIMIT and all(check.passed for check in self.checks)
+        right &= not self.not_finite
         return right and self.settled and self.accept > 0.5
 
     def __str__(self) -> str:
@@ -102,6 +105,11 @@ class Verification:
             return (
                 f"{wrong} of {len(self.checks)} scalars are wrong for certain: the guide is not"
                 " the target. A richer formula, more steps, or fit.nuts() for exact draws."
+            )
+        if self.not_finite:
+            return (
+                f"At {self.not_finite} draws of the guide the log-density of the target is NaN or"
+                " +∞: mass that no chain can move. Mend the target there."
             )
         if self.accept <= 0.5:
             return "The chains hardly moved, so nothing is proven either way."

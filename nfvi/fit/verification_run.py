@@ -7,13 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nfvi.errors import FitError
-from nfvi.fit.neutra import BaseSpace
+from nfvi.fit.chains import start_chains
 from nfvi.fit.scalars import scalars
 from nfvi.fit.verification import ScalarCheck, Verification
-from nfvi.guides import AnyGuide, Guide
-from nfvi.mcmc import ParallelHMC
-from nfvi.targets import Target, log_prob_anywhere
+from nfvi.guides import AnyGuide
+from nfvi.targets import Target
 
 __all__ = ["verify_guide"]
 
@@ -35,13 +33,19 @@ MOST_NUMBERS = 20_000_000
 
 
 def verify_guide(
-    guide: AnyGuide, target: Target, chains: int, generator: torch.Generator, khat: float
+    guide: AnyGuide,
+    target: Target,
+    chains: int,
+    generator: torch.Generator,
+    khat: float,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Verification:
     """Run chains from draws of a guide until their marginals settle, and compare.
 
     The chains of a single flow x = f(z) run in its base space, where the target is nearly the
-    base distribution, so that they reach tails and necks that the guide is short of; those of a
-    mixture run on the target itself.
+    base distribution, so that they reach tails and necks that the guide is short of. Those of a
+    mixture run in the base space of the component k that they come from, with a step size of its
+    own, on the part p(x) r_k(x) of the target that it is answerable for.
 
     Args:
         guide: q.
@@ -49,6 +53,7 @@ def verify_guide(
         chains: how many, more than the dimension.
         generator: of draws and chains.
         khat: of the guide's importance weights, for the verdict.
+        enough: asked after every block of 20 iterations whether to end early.
 
     Raises:
         FitError: fewer than half of the draws have a finite log-density under the target.
@@ -57,16 +62,17 @@ def verify_guide(
         Wang, Kasprzak and Huggins, A targeted accuracy diagnostic for variational
         approximations, 2023; the base space is that of Hoffman et al., 2019.
     """
-    hmc, to_target = _start(guide, target, chains, generator)
-    before = _scalars(target, to_target(hmc.points.z))
+    chain = start_chains(guide, target, chains, generator)
+    before = _scalars(target, chain.positions())
     names, first = list(before), _columns(before)
     tails = _Tails(guide, target, generator)
     last, settled, blocks = first, False, 0
-    while blocks < MOST_BLOCKS and not settled:
+    while blocks < MOST_BLOCKS and not settled and not (blocks and enough()):
         beyond = []
-        for i, z in enumerate(hmc.run(BLOCK)):
+        for i in range(BLOCK):
+            chain.step()
             if (i + 1) % EVERY == 0:
-                new = _columns(_scalars(target, to_target(z)))
+                new = _columns(_scalars(target, chain.positions()))
                 beyond.append(tails.beyond(new))
         blocks += 1
         settled = blocks > 1 and not bool((_bounds(last, new)[:2] > 0).any())
@@ -83,28 +89,10 @@ def verify_guide(
         chains=len(first),
         iterations=BLOCK * blocks,
         settled=settled,
-        accept=hmc.accept,
-        gradient_evaluations=hmc.gradient_evaluations,
+        accept=chain.accept,
+        gradient_evaluations=chain.gradient_evaluations,
+        not_finite=chain.not_finite,
     )
-
-
-def _start(
-    guide: AnyGuide, target: Target, chains: int, generator: torch.Generator
-) -> tuple[ParallelHMC, Callable[[Tensor], Tensor]]:
-    """Chains at draws of the guide, and the map from where they run to the target's space."""
-    with torch.no_grad():
-        if isinstance(guide, Guide):
-            start = guide.base_sample(chains, generator=generator)
-            x = guide.transform(start)[0]
-        else:
-            start = x = guide.sample(chains, generator=generator)
-        start = start[log_prob_anywhere(target, x).isfinite()]
-    if len(start) < max(chains // 2, guide.dim + 1):
-        raise FitError("fewer than half of the guide's draws have a finite log-density")
-    if not isinstance(guide, Guide):
-        return ParallelHMC(target, start, generator), lambda x: x
-    space = BaseSpace(guide, target)
-    return ParallelHMC(space, start, generator), space.to_target
 
 
 @torch.no_grad()

@@ -82,6 +82,8 @@ class Flow(nn.Module, ABC):
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal draws for an initial value, from the generator given at construction."""
+        if str(self._kind["device"]) == "meta":
+            return torch.empty(shape, **self._kind)  # type: ignore[arg-type]
         # Drawn on the generator's own device and moved, so that a seed means the same start
         # on CPU and CUDA.
         device = self._generator.device if self._generator is not None else "cpu"

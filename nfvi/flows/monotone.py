@@ -82,7 +82,7 @@ class Monotone(Autoregressive):
         # The identity: m = 0, a = 1 − SHARE, c = 0, s = 1, centres spread evenly.
         start = [0.0, _inverse_softplus(1 - SHARE - LEAST_SLOPE)]
         start += [_inverse_softplus(self.gamma)] * terms + [_inverse_softplus(1.0)] * terms
-        start += torch.linspace(-REACH, REACH, terms, dtype=torch.float64).tolist()
+        start += torch.linspace(-REACH, REACH, terms, dtype=torch.float64, device="cpu").tolist()
         self.conditioner.start_at(torch.tensor(start * dim, dtype=torch.float64))
 
     def _apply_to(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,9 @@ class Permutation(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
+        if str(self._kind["device"]) == "meta":
+            self.register_buffer("order", torch.empty(dim, dtype=torch.long, device="meta"))
+            return
         # On the generator's own device, so that a seed means one permutation on CPU and CUDA.
         device = self._generator.device if self._generator is not None else "cpu"
         place = torch.arange(dim, device=device)

@@ -12,7 +12,8 @@ from lark import Token, Tree
 
 from nfvi.flows import Call, Flow, Option, Value, lookup, names
 from nfvi.formula.grammar import COUNT, MAX_LENGTH, Node, place, read, read_call
-from nfvi.utils import caret, nearest, quote
+from nfvi.formula.size import LARGE_DIM, estimated_size
+from nfvi.utils import caret, check_memory, nearest, quote
 
 __all__ = ["MAX_FLOWS", "Formula", "Part", "parse_call"]
 
@@ -118,8 +119,10 @@ class Formula:
 
         Raises:
             FormulaError: a flow cannot have this dimension or these options; the message shows
-                which; or there is a context and no flow that takes one.
+                which; or there is a context and no flow that takes one; or the numbers of the
+                flows are more than the memory of the device holds.
         """
+        self._check_size(dim, context_dim, dtype, device)
         common: dict[str, Any] = {"generator": generator, "dtype": dtype, "device": device}
         common["context_dim"] = context_dim
         if jitter is not None:
@@ -140,6 +143,28 @@ class Formula:
             able = ", ".join(name for name in names() if lookup(name).cls.takes_context)
             raise caret(str(self), 0, f"no flow here takes a context; those that do: {able}")
         return flows
+
+    def estimated_size(self, dim: int, context_dim: int = 0) -> int:
+        """How many numbers its flows on R^d hold, nearly, told without building them."""
+        return estimated_size(self, dim, context_dim)
+
+    def _check_size(
+        self,
+        dim: int,
+        context_dim: int,
+        dtype: torch.dtype | None,
+        device: torch.device | str | None,
+    ) -> None:
+        if not isinstance(dim, int) or dim < LARGE_DIM:
+            return
+        size = self.estimated_size(dim, context_dim)
+        needed = size * (dtype or torch.get_default_dtype()).itemsize
+        what = f"in {dim:,} dimensions this formula has about {size:,} numbers, which"
+        advice = "check dim=, or take a formula with fewer numbers, such as scale-loc"
+        try:
+            check_memory(what, needed, torch.device(device or "cpu"), advice)
+        except ValueError as error:
+            raise caret(str(self), 0, str(error)) from error
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

@@ -2,7 +2,7 @@
 
 from nfvi.guides.bases import Base, Normal, StudentT, make_base
 from nfvi.guides.guide import Guide
-from nfvi.guides.header import guide_from_header, header_of_guide
+from nfvi.guides.header import forms_of_header, guide_from_header, header_of_guide
 from nfvi.guides.mixture import AnyGuide, MixtureGuide, parts
 from nfvi.guides.placement import Placement
 from nfvi.guides.pyro_guide import AutoFlow
@@ -16,6 +16,7 @@ __all__ = [
     "Normal",
     "Placement",
     "StudentT",
+    "forms_of_header",
     "guide_from_header",
     "header_of_guide",
     "make_base",

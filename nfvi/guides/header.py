@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from nfvi.formula import Formula
+from nfvi.guides.bases import make_base
 from nfvi.guides.guide import Guide
 from nfvi.guides.mixture import AnyGuide, MixtureGuide
 from nfvi.guides.placement import Placement
+from nfvi.guides.shapes import Form, check_state, forms_of
+from nfvi.utils import Count, Floating, Positive, check_entries, under
 
-__all__ = ["guide_from_header", "header_of_guide"]
+__all__ = ["forms_of_header", "guide_from_header", "header_of_guide"]
+
+REQUIRED = {"formula": str, "dim": Positive, "base": str, "dtype": Floating}
+# Absent in files of earlier versions.
+OPTIONAL = {
+    "kind": Literal["guide"],
+    "context_dim": Count,
+    "placement": Literal["diagonal", "full"] | None,
+}
 
 
 def header_of_guide(guide: AnyGuide) -> dict[str, Any]:
@@ -34,39 +47,69 @@ def header_of_guide(guide: AnyGuide) -> dict[str, Any]:
 
 
 def guide_from_header(
-    header: dict[str, Any], state: dict[str, Tensor], device: torch.device | str | None = None
+    header: dict[str, Any],
+    state: dict[str, Tensor],
+    device: torch.device | str | None = None,
+    place: str = "guide",
 ) -> AnyGuide:
     """The guide with a header and a state dict; nothing in them is run.
+
+    The tensors are held against the header before a guide is built, so that what is built is no
+    larger than what is there.
 
     Args:
         header: what :func:`header_of_guide` returned; kind, context_dim and placement may be
             absent, as in files of earlier versions.
         state: the state dict.
         device: where to put the guide; default the CPU.
+        place: what an error calls the header.
 
     Raises:
-        KeyError, ValueError, TypeError, RuntimeError, AttributeError: the header is none, or the
-            state dict is that of another guide.
+        ValueError: the header is none, or the state dict is that of another guide; the message
+            names the entry or the tensor.
     """
-    guide = _empty(header, device)
-    guide.load_state_dict(state)
-    return guide
+    if not isinstance(header, dict) or header.get("kind", "guide") != "mixture":
+        return _loaded(header, state, device, place)
+    components = header.get("components")
+    if not isinstance(components, list) or not components:
+        raise ValueError(f"its entry {place}.components must be a list of guides")
+    guides = []
+    for k, part in enumerate(components):
+        own = under(f"components.{k}.", state)
+        guides.append(_loaded(part, own, device, f"{place}.components[{k}]"))
+    mixture = MixtureGuide(guides, [1.0] * len(guides))
+    weights = {name: t for name, t in state.items() if not name.startswith("components.")}
+    form = Form((len(guides),), guides[0].dtype, trained=False)
+    check_state(iter([("log_weights", form)]), weights)
+    if not bool(weights["log_weights"].isfinite().all()):
+        raise ValueError("its tensor 'log_weights' is not finite")
+    mixture.load_state_dict(state)
+    return mixture
 
 
-def _empty(header: dict[str, Any], device: torch.device | str | None) -> AnyGuide:
-    """A guide of the right form, whose numbers are still to be loaded."""
-    kind = header.get("kind", "guide")
-    if kind == "mixture":
-        components = [_one(part, device) for part in header["components"]]
-        return MixtureGuide(components, [1.0] * len(components))
-    if kind != "guide":
-        raise ValueError(f"a guide of kind {kind!r} is not known here")
-    return _one(header, device)
+def forms_of_header(header: dict[str, Any], place: str = "guide") -> Iterator[tuple[str, Form]]:
+    """Name and form of each tensor of the guide with a header, as of :func:`forms_of`.
+
+    Raises:
+        ValueError: an entry is missing or wrong; the message names it.
+    """
+    read = check_entries(header, REQUIRED, OPTIONAL, place)
+    make_base(read["base"])
+    return forms_of(
+        Formula.parse(read["formula"]),
+        read["dim"],
+        read.get("context_dim", 0),
+        getattr(torch, read["dtype"]),
+        read.get("placement"),
+    )
 
 
-def _one(header: dict[str, Any], device: torch.device | str | None) -> Guide:
+def _loaded(
+    header: dict[str, Any], state: dict[str, Tensor], device: torch.device | str | None, place: str
+) -> Guide:
+    check_state(forms_of_header(header, place), state)
     dtype = getattr(torch, header["dtype"])
-    return Guide(
+    guide = Guide(
         header["formula"],
         header["dim"],
         base=header["base"],
@@ -76,6 +119,8 @@ def _one(header: dict[str, Any], device: torch.device | str | None) -> Guide:
         dtype=dtype,
         device=device,
     )
+    guide.load_state_dict(state)
+    return guide
 
 
 def _kind_of(placement: Placement | None) -> str | None:
@@ -87,6 +132,4 @@ def _kind_of(placement: Placement | None) -> str | None:
 def _placement(kind: str | None, dim: int, dtype: torch.dtype) -> Placement | None:
     if kind is None:
         return None
-    if kind not in ("diagonal", "full"):
-        raise ValueError(f"a placement of kind {kind!r} is not known here")
     return Placement.identity(dim, diagonal=kind == "diagonal", dtype=dtype)

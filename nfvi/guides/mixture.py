@@ -13,6 +13,7 @@ from nfvi.errors import FitError
 from nfvi.formula import Formula
 from nfvi.guides.bases import Base
 from nfvi.guides.guide import Guide
+from nfvi.utils import check_unmasked
 
 __all__ = ["AnyGuide", "MixtureDistribution", "MixtureGuide", "parts"]
 
@@ -26,7 +27,7 @@ class MixtureGuide(nn.Module):
     come in random order.
 
     Args:
-        components: K guides of one dimension, base and dtype, without context; their formulas and
+        components: K guides of one dimension and dtype, without context; their formulas, bases and
             placements may differ. They are not copied.
         weights: w (K), over 0; divided by their sum.
 
@@ -70,8 +71,8 @@ class MixtureGuide(nn.Module):
 
     @property
     def base(self) -> Base:
-        """That of all components."""
-        return self.guides[0].base
+        """That of all components, or of the heaviest one where they differ."""
+        return self.guides[int(self.log_weights.argmax())].base
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,7 +112,7 @@ class MixtureGuide(nn.Module):
 
     def rsample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n draws x (n, d), as for :meth:`rsample_and_log_prob`."""
-        counts = self._counts(n, generator)
+        counts = self.counts(n, generator)
         draws = [
             guide.transform(guide.base_sample(count, generator=generator))[0]
             for guide, count in zip(self.guides, counts, strict=True)
@@ -128,7 +129,7 @@ class MixtureGuide(nn.Module):
         """The mixture as a ``torch.distributions.Distribution`` over vectors of length d."""
         return MixtureDistribution(self)
 
-    def _counts(self, n: int, generator: torch.Generator | None) -> list[int]:
+    def counts(self, n: int, generator: torch.Generator | None) -> list[int]:
         """How many of n draws each component gives: n w_k on average, and within one of that."""
         uniform = torch.rand((), generator=generator, dtype=torch.float64, device=self.device)
         edges = (n * self.weights.cumsum(0) + uniform).floor().long()
@@ -198,6 +199,7 @@ def parts(guide: AnyGuide) -> tuple[Guide, ...]:
 
 def _shares(weights: Tensor | Sequence[float], number: int, device: torch.device) -> Tensor:
     wanted = f"weights must be {number} positive numbers, one for each component, got {weights!r}"
+    check_unmasked("weights", weights)
     try:
         shares = torch.as_tensor(weights, dtype=torch.float64, device=device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -221,7 +223,7 @@ def _check_components(components: Sequence[Guide]) -> None:
             )
         if guide.context_dim:
             raise ValueError("components must be guides without context")
-        for name in ("dim", "base", "dtype", "device"):
+        for name in ("dim", "dtype", "device"):
             got, wanted = getattr(guide, name), getattr(first, name)
             if got != wanted:
                 raise ValueError(f"components must have one {name}, got {wanted} and {got}")

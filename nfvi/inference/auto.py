@@ -100,6 +100,7 @@ def auto_fit(
         diagnostics=found.diagnostics,
         trainer=found.trainer,
         path=path,
+        missed=found.missed,
     )
 
 

@@ -16,7 +16,9 @@ from nfvi.density import (
     fingerprint,
     fraction_of,
     make_rows,
+    notes_on,
     split_data,
+    warn_of,
 )
 from nfvi.inference.arguments import DataArguments
 from nfvi.inference.guide_spec import GuideSpec
@@ -74,7 +76,9 @@ def resumed_data_fit(
             f" {values['held_out']:,} held out, in that order and with those weights and contexts:"
             " pass the same x, weights=, context= and held-out data"
         )
-    running = _running(spec, split, plan, before, arguments.optimizer)
+    # A checkpoint of an earlier version goes on in the units that it was written in.
+    robust = values.get("robust", False)
+    running = _running(spec, split, plan, before, arguments.optimizer, robust=robust)
     saved.continue_in(running.trainer, "fit_data()")
     return running
 
@@ -94,11 +98,19 @@ def _refused(arguments: DataArguments, plan: DataPlan, before: float | None) -> 
 
 
 def _running(
-    spec: GuideSpec, split: Split, plan: DataPlan, fraction: float | None, optimizer: OptimizerSpec
+    spec: GuideSpec,
+    split: Split,
+    plan: DataPlan,
+    fraction: float | None,
+    optimizer: OptimizerSpec,
+    *,
+    robust: bool = True,
 ) -> Running:
     train = split.train
     dtype = spec.dtype_or(train.kind if train.tensor else None)
-    units = Standardization.of(train, wanted=plan.standardize)
+    units = Standardization.of(train, split.held_out, wanted=plan.standardize, robust=robust)
+    notes = notes_on(split, units, own=fraction is None, standardized=plan.standardize)
+    warn_of(notes)
     like = torch.empty(0, dtype=dtype, device=spec.device)
     dim, context_dim = train.x.shape[1], 0 if train.context is None else train.context.shape[1]
     settings = {
@@ -110,6 +122,8 @@ def _running(
         "held_out": 0 if split.held_out is None else len(split.held_out),
         "validation": fraction,
         "fingerprint": fingerprint(split),
+        "robust": robust,
+        "notes": notes,
     }
     trainer = build_data_trainer(
         lambda generator: spec.guide(dim, dtype, generator, context_dim),

@@ -14,8 +14,9 @@ from nfvi.errors import TargetError
 from nfvi.fit import Approximation, Fit
 from nfvi.guides import Guide, Placement, header_of_guide, parts
 from nfvi.inference.guide_spec import GuideSpec
-from nfvi.starts import FULL_RANK_LIMIT, StartName, find_start, log_prob_and_score
-from nfvi.targets import Target
+from nfvi.starts import FULL_RANK_LIMIT, StartName, find_start
+from nfvi.targets import Target, log_prob_and_score
+from nfvi.utils import check_unmasked
 
 __all__ = ["WORDS", "Beginning", "Init", "read_init", "resumed_init"]
 
@@ -166,6 +167,7 @@ def _moments(fit: Approximation, base_sd: float) -> Placement:
 
 
 def _point(spec: GuideSpec, init: Any) -> Tensor:
+    check_unmasked("init", init)
     try:
         return torch.as_tensor(init, dtype=torch.float64, device=spec.device).detach()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -20,6 +20,7 @@ from nfvi.inference.data import data_fit, resumed_data_fit
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.inference.init import Init
 from nfvi.inference.saved_run import SavedRun
+from nfvi.inference.size import check_size
 from nfvi.inference.target import resumed_target_trainer, target_trainer
 from nfvi.targets import Target, as_target
 from nfvi.training import Anneal, CallbackLike, OptimizerSpec, with_progress
@@ -102,7 +103,8 @@ class NFVI:
 
         Raises:
             FileNotFoundError: there is no such file.
-            FitError: the file is truncated, not a checkpoint of nfvi, or of a newer version.
+            FitError: the file is truncated or damaged, not a checkpoint of nfvi, or of a newer
+                version.
         """
         saved = SavedRun.read(path, device)
         values = saved.values
@@ -207,15 +209,18 @@ class NFVI:
             The fit; after Ctrl-C, the fit so far.
 
         Raises:
-            TargetError: the target cannot be used.
+            TargetError: the target cannot be used; or it changed in the middle of the fit, with
+                ``error.guide``.
             FormulaError: a flow cannot have the target's dimension.
             ValueError, TypeError: an argument is wrong; nothing has been run then.
-            FitError: every restart was dropped; ``error.guide`` is the last good guide. Or no start
-                of the kind in ``init`` was found.
+            FitError: every restart was dropped, or the target raised in the middle of the fit
+                (its exception is the ``__cause__``); ``error.guide`` is the last good guide. Or no
+                start of the kind in ``init`` was found.
         """
         started = time.perf_counter()
         target = as_target(target, *args, dim=dim)
         spec, saved = self.spec, self._saved
+        check_size(spec, target)
         target.check(spec.target_dtype(target), spec.device)
         check_callbacks(callbacks)
         arguments = FitArguments(
@@ -269,7 +274,8 @@ class NFVI:
             epochs: how often each row is seen; default as many as make 3 000 steps, at least 10.
             weights: (n), at least 0: row i counts as ``weights[i]`` rows.
             context: (n, c), what the density is conditional on.
-            standardize: whether the guide sees columns of x and context with mean 0 and sd 1. The
+            standardize: whether the guide sees columns of x and context with mean 0 and sd 1, or
+                with median and robust sd where there are outliers, which are compressed. The
                 result is in the units of the data in either case.
             patience: looks at the held-out rows without a gain after which the fit stops; default a
                 third of all looks. There is a look every epoch, but at most 200 in a fit.

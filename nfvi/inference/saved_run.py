@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfvi.training import Trainer, restore
-from nfvi.utils import read_file
+from nfvi.training import Trainer, read_checkpoint, restore
 
 __all__ = ["SavedRun"]
 
@@ -29,8 +28,8 @@ class SavedRun:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], device: torch.device | str | None) -> SavedRun:
-        """Read a checkpoint; errors are those of :func:`nfvi.utils.files.read_file`."""
-        return cls(*read_file(path, "checkpoint", device))
+        """Read a checkpoint; errors are those of :func:`nfvi.training.read_checkpoint`."""
+        return cls(*read_checkpoint(path, device))
 
     @property
     def of_data(self) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets import Target
+from nfvi.utils import process_wide
 
 __all__ = ["Chain", "Kernel", "Potential", "run_chain"]
 
@@ -78,7 +79,7 @@ def run_chain(
     seed: int,
     on_draw: OnDraw,
 ) -> Chain:
-    """Run one chain; the global random state is left as it was.
+    """Run one chain; the global random state is left as it was, and chains of threads take turns.
 
     Args:
         make: gives a Pyro kernel on a potential.
@@ -97,7 +98,7 @@ def run_chain(
     record = _Record(potential, start.new_empty(draws, start.numel()))
     # Pyro turns argument checks off in warm-up, where a nan is expected; a nan is no less expected
     # at a later divergence, and there its checks would end the run.
-    with _seeded(seed, start.device), pyro.validation_enabled(False):
+    with process_wide(), _seeded(seed, start.device), pyro.validation_enabled(False):
         kernel.initial_params = {"z": start.clone()}
         kernel.setup(warmup)
         params = kernel.initial_params

@@ -42,6 +42,7 @@ class ParallelHMC:
         target: the log-density.
         start: where the chains start (n, d); n above d.
         generator: source of momenta and of acceptance.
+        unit: whether the mass is I, as in the base space of a guide; the chains may be few then.
 
     Attributes:
         accept: mean acceptance of the last iteration.
@@ -49,14 +50,13 @@ class ParallelHMC:
         gradient_evaluations: points at which the gradient was taken.
     """
 
-    def __init__(self, target: Target, start: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self, target: Target, start: Tensor, generator: torch.Generator, *, unit: bool = False
+    ) -> None:
         self.target, self.generator = target, generator
         self.step_size, self.accept, self.gradient_evaluations = 0.5, 1.0, 0
-        centred = (start - start.mean(0)).double()
-        covariance = centred.T @ centred / (len(start) - 1)
-        jitter = 1e-6 * covariance.diagonal().diag_embed()
         # z moves by L p for momenta p ~ N(0, I): covariance L Lᵀ takes the place of mass⁻¹.
-        self.scale = torch.linalg.cholesky(covariance + jitter).to(start)
+        self.scale = torch.eye(start.shape[1]).to(start) if unit else _factor(start)
         self.points = self._evaluate(start.detach())
 
     def run(self, iterations: int) -> Iterator[Tensor]:
@@ -110,3 +110,12 @@ class ParallelHMC:
     def _whole(self, most: int) -> int:
         device = self.generator.device
         return int(torch.randint(1, most + 1, (), generator=self.generator, device=device))
+
+
+def _factor(start: Tensor) -> Tensor:
+    """L (d, d) with L Lᵀ the covariance of points (n, d)."""
+    centred = (start - start.mean(0)).double()
+    covariance = centred.T @ centred / (len(start) - 1)
+    jitter = 1e-6 * covariance.diagonal().diag_embed()
+    factor: Tensor = torch.linalg.cholesky(covariance + jitter).to(start)
+    return factor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets import Target
-from nfvi.utils import usable_device
+from nfvi.utils import check_unmasked, usable_device
 
 __all__ = ["chain_seeds", "starts"]
 
@@ -98,6 +98,7 @@ def _usable(target: Target, z: Tensor) -> bool:
 
 def _tensor(init: Any) -> Tensor:
     """Numbers in any form as a tensor: floats keep their type, others take the default one."""
+    check_unmasked("init", init)
     try:
         z = torch.as_tensor(init)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -11,7 +11,7 @@ from nfvi.starts.gaussian_fit import Enough, fit_gaussians, gaussian_elbos, neve
 from nfvi.starts.starts import Start
 from nfvi.targets import Target
 
-__all__ = ["Modes", "explore", "overlap"]
+__all__ = ["Modes", "apart", "explore", "overlap"]
 
 # Measured on `mixture_10d`, which has 8 modes, and pot1, which has 2, three seeds each: all are
 # found, in 113 and 162 batches. What another value of one of them alone did is said below.
@@ -50,11 +50,9 @@ class Modes:
     iterations: int
     gradient_evaluations: int
 
-    def apart(self, limit: float = 3.0) -> bool:
-        """Whether no two overlap: all Bhattacharyya distances are at least ``limit``."""
-        distance = overlap(self.loc, self.tril)
-        pairs = torch.triu_indices(len(self.loc), len(self.loc), 1)
-        return len(self.loc) > 1 and bool((distance[pairs[0], pairs[1]] >= limit).all())
+    def apart(self) -> bool:
+        """Whether there are several and no two overlap, see :func:`apart`."""
+        return apart(self.loc, self.tril)
 
     def away_from(self, loc: Tensor, tril: Tensor) -> bool:
         """Whether the best one is another than N(μ, L Lᵀ)."""
@@ -78,7 +76,7 @@ def explore(
 
     Half of a round starts from N(0, 9 I) with L = I, the other half from the start's Gaussian
     stretched by 4; a third of either starts twice as far away, and a third four times. 16 starts
-    come first; if they find more than one place, rounds of 24 follow, at most 6 in all. Two
+    come first; if they find a new place, rounds of 24 follow, at most 6 in all. Two
     Gaussians are the same if their Bhattacharyya distance is below 1; those whose ELBO is more
     than 7 nats below the best are left out.
 
@@ -89,10 +87,10 @@ def explore(
         dtype: in which the target is evaluated.
         enough: asked after every batch; a round that is cut short is left out, but for its cost.
     """
-    found = Modes(start.loc[None], start.tril[None], start.loc.new_zeros(1), 0, 0)
     noise = torch.randn(
         COMPARED, target.dim, generator=generator, dtype=dtype, device=generator.device
     )
+    found = _known(target, start, noise)
     for turn in range(ROUNDS):
         before = found
         found = _round(target, start, found, LATER if turn else FIRST, generator, noise, enough)
@@ -102,6 +100,14 @@ def explore(
         if len(found.loc) == len(before.loc):
             break
     return found
+
+
+def _known(target: Target, start: Start, noise: Tensor) -> Modes:
+    """The start and those that lost to it, as far as they are apart."""
+    locs, factors = zip((start.loc, start.tril), *start.others, strict=True)
+    loc, tril = torch.stack(locs), torch.stack(factors)
+    every = Modes(loc, tril, gaussian_elbos(target, loc, tril, noise), 1, 0)
+    return every.choose(_distinct(every))
 
 
 def _round(
@@ -148,6 +154,13 @@ def _distinct(modes: Modes) -> Tensor:
         if all(float(distance[index, other]) > SAME for other in kept):
             kept.append(index)
     return torch.tensor(kept or [0], device=modes.loc.device)
+
+
+def apart(loc: Tensor, tril: Tensor, limit: float = 3.0) -> bool:
+    """Whether there are several Gaussians, all of whose Bhattacharyya distances are over 3 nats."""
+    distance = overlap(loc, tril)
+    pairs = torch.triu_indices(len(loc), len(loc), 1)
+    return len(loc) > 1 and bool((distance[pairs[0], pairs[1]] >= limit).all())
 
 
 def overlap(loc: Tensor, tril: Tensor) -> Tensor:

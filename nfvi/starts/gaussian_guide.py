@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nfvi.guides import Guide
 
-__all__ = ["gaussian_guide"]
+__all__ = ["gaussian_guide", "gaussian_of"]
 
 
 @torch.no_grad()
@@ -34,3 +34,12 @@ def gaussian_guide(loc: Tensor, tril: Tensor, dtype: torch.dtype) -> Guide:
         rows, columns = torch.tril_indices(len(loc), len(loc), -1, device=tril.device)
         values["flows.0.lower"].copy_((tril / diagonal)[rows, columns])
     return guide
+
+
+@torch.no_grad()
+def gaussian_of(guide: Guide) -> tuple[Tensor, Tensor]:
+    """μ (d) and L (d, d), float64, of a guide whose map is affine, such as those made here."""
+    points = torch.eye(guide.dim, dtype=guide.dtype, device=guide.device)
+    loc = guide.transform(torch.zeros_like(points[:1]))[0].double()[0]
+    columns: Tensor = guide.transform(points)[0].double() - loc
+    return loc, columns.T.contiguous()

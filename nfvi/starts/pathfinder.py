@@ -1,4 +1,4 @@
-"""L-BFGS on the log-density: its end for Laplace's approximation, its path for Pathfinder.
+"""L-BFGS on the log-density: its end is a mode, its path is for Pathfinder.
 
 Pathfinder's paper keeps the inverse Hessian in factors, for high dimensions; here it is written
 out (d, d), which costs little up to the 300 dimensions where ``"auto"`` leaves it out.
@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from nfvi.starts.gaussian_fit import Enough, gaussian_elbos, never
-from nfvi.starts.score import log_prob_and_score
-from nfvi.targets import Target
+from nfvi.targets import Target, log_prob_and_score
 
-__all__ = ["Ascent", "ascend", "laplace", "pathfinder"]
+__all__ = ["Ascent", "ascend", "pathfinder"]
 
 # Measured on `gaussian_20d`, `funnel`, `eight_schools`, two regressions of the zoo and three of
 # posteriordb. 50 stop 135 nats short of the mode of `diamonds`; the longest path that ends by
@@ -28,9 +27,6 @@ MEMORY = 50
 # By which the points of a path are compared. 10 are worse by 0.4 nats on a regression, 100 better
 # by less than 0.1, but for eight schools (2.4), which has no mode to end at.
 DRAWS = 25
-# Least squared pivot of a precision whose diagonal is scaled to 1: below, the rounding of finite
-# differences decides whether it is definite.
-FLATTEST = 1e-10
 # In units of |log p|'s own rounding, or else noise is climbed; 100 change nothing there.
 ROUNDING = 10.0
 # In nats. 1e-6 saves 6 and 8 iterations on `gaussian_20d` and `logistic_regression`, and costs
@@ -115,30 +111,6 @@ def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     for (s, y), weight in zip(pairs, reversed(weights), strict=True):
         direction = direction + s * (weight - (y @ direction) / (s @ y))
     return direction
-
-
-def laplace(target: Target, mode: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """L (d, d) with L Lᵀ the inverse of −∇² log p at a mode (d); ``None`` where it is not definite.
-
-    The Hessian is that of central differences of the gradient, in one batch of 2 d points.
-    """
-    d = len(mode)
-    size = torch.finfo(torch.float64).eps ** (1 / 3) if dtype == torch.float64 else 1e-3
-    step = size * (1 + mode.abs())
-    offsets = torch.cat([step.diag_embed(), -step.diag_embed()])
-    slopes = log_prob_and_score(target, (mode + offsets).to(dtype))[1].double()
-    hessian = (slopes[:d] - slopes[d:]) / (2 * step).unsqueeze(1)
-    precision = -0.5 * (hessian + hessian.T)
-    scale = precision.diagonal().clamp_min(0).sqrt()
-    if not bool(precision.isfinite().all() & (scale > 0).all()):
-        return None
-    # Scaled to a unit diagonal, so that the units of the coordinates do not matter.
-    lower, info = torch.linalg.cholesky_ex(precision / scale.unsqueeze(1) / scale)
-    if int(info) or float(lower.diagonal().min()) < FLATTEST**0.5:
-        return None
-    covariance = torch.cholesky_inverse(lower) / scale.unsqueeze(1) / scale
-    factor, info = torch.linalg.cholesky_ex(covariance)
-    return None if int(info) else factor
 
 
 def pathfinder(

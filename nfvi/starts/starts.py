@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -17,8 +18,8 @@ from nfvi.starts.gaussian_fit import (
     gaussian_elbos,
     never,
 )
-from nfvi.starts.pathfinder import ascend, laplace, pathfinder
-from nfvi.targets import Target
+from nfvi.starts.pathfinder import ascend, pathfinder
+from nfvi.targets import Target, laplace
 
 __all__ = ["FULL_RANK_LIMIT", "STARTS", "Start", "StartName", "find_start"]
 
@@ -45,6 +46,8 @@ class Start:
         gradient_evaluations: points at which its gradient was taken.
         diagonal: μ (d) and the diagonal of L (d) of the Gaussian without correlations that was
             tried; ``None`` if there was none.
+        others: μ (d) and L (d, d) of the Gaussians of full rank that lost: what is narrow, such as
+            Laplace's at a needle, has a lower ELBO than what is wide, and may hold mass too.
     """
 
     loc: Tensor
@@ -54,6 +57,7 @@ class Start:
     iterations: int
     gradient_evaluations: int
     diagonal: tuple[Tensor, Tensor] | None = None
+    others: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def placement(self, base_sd: float) -> Placement:
         """The map that gives a guide of base coordinates of this sd the Gaussian's moments."""
@@ -134,7 +138,12 @@ class _Candidates:
         name, loc, tril = chosen[best]
         flat = next(((m, s) for _, m, s in self.found if s.dim() == 1), None)
         cost = self.iterations, self.gradient_evaluations
-        return Start(loc, tril, name, elbos[best], *cost, diagonal=flat)
+        others = [
+            (mean, factor)
+            for i, (_, mean, factor) in enumerate(chosen)
+            if i != best and factor.dim() == 2 and math.isfinite(elbos[i])
+        ]
+        return Start(loc, tril, name, elbos[best], *cost, diagonal=flat, others=tuple(others))
 
     def enough(self, further: int = 0) -> bool:
         """Whether to end, after so many gradients more than were counted."""

@@ -2,7 +2,9 @@
 
 from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
+from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target
+from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.pyro import (
     PyroTarget,
@@ -12,6 +14,8 @@ from nfvi.targets.pyro import (
     simulate,
     unnormalised_terms,
 )
+from nfvi.targets.score import log_prob_and_score
+from nfvi.targets.work import numbers_per_point
 
 __all__ = [
     "LogDensity",
@@ -19,9 +23,13 @@ __all__ = [
     "Target",
     "as_target",
     "check_simulable",
+    "checked_call",
     "given_data",
+    "laplace",
     "log_density",
+    "log_prob_and_score",
     "log_prob_anywhere",
+    "numbers_per_point",
     "observed_sites",
     "simulate",
     "unnormalised_terms",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
+from nfvi.targets.checks import checked_call
 
 __all__ = ["log_prob_anywhere"]
 
@@ -16,9 +17,12 @@ def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
     Far from its mass a target may be asked for the Cholesky factor of what is no covariance any
     more, which torch answers with an error for the whole batch. The batch is then halved until
     only the points at fault are left.
+
+    Raises:
+        TargetError: the values are not (n), or the target wrote into z.
     """
     try:
-        return target.log_prob(z)
+        return checked_call(target.log_prob, z, target.name)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         if len(z) == 1:
             return z.sum(-1) * torch.nan

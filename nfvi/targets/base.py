@@ -56,6 +56,14 @@ class Target(ABC):
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """The sites, by name, at a batch of points z (n, d): each (n, \\*event)."""
 
+    def prior_draws(self, n: int, seed: int) -> Tensor | None:
+        """n draws (n, d) of a prior, which know the scale of the problem; ``None`` for no prior."""
+        return None
+
+    def on_edge(self, z: Tensor) -> Tensor:
+        """Whether a site's value at z (n, d) was rounded to an edge of its support: (n,) bool."""
+        return torch.zeros(len(z), dtype=torch.bool, device=z.device)
+
     @property
     def has_sampler(self) -> bool:
         """Whether :meth:`sample` gives exact draws."""
@@ -101,6 +109,10 @@ class CheckedTarget(Target):
     def _number_of_probes(self) -> int:
         """How many points :meth:`_choose` is to see."""
 
+    def _probes(self, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The points (n, d) at which the log-density is tried out."""
+        return probe_points(n, self.dim, dtype, device)
+
     @abstractmethod
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
         """A function of z like these points (n, d) -> (n,), in the dtype of z.
@@ -141,7 +153,7 @@ class CheckedTarget(Target):
                 ``__cause__``.
         """
         dtype = dtype or self.dtype or torch.get_default_dtype()
-        points = probe_points(self._number_of_probes(), self.dim, dtype, _device(device))
+        points = self._probes(self._number_of_probes(), dtype, _device(device))
         with isolated():
             evaluate, self.batching, reason = self._choose(points)
         if self.batching == "loop" and not self._warned_of_loop:

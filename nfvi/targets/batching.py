@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, shape_text
+from nfvi.targets.checks import (
+    USER_ERRORS,
+    WROTE,
+    Evaluate,
+    agree,
+    shape_text,
+    version_of,
+    was_written,
+)
 
 __all__ = ["Batching", "find_batching", "one_at_a_time"]
 
@@ -66,10 +74,14 @@ def find_batching(
 
 
 def _attempt(fn: Callable[[Tensor], Any], z: Tensor, shape: tuple[int, ...]) -> _Attempt:
+    before, version = z.clone(), version_of(z)
     try:
         value = fn(z)
     except USER_ERRORS as error:
         return _Attempt(problem=f"it raised {type(error).__name__}: {error}", error=error)
+    if was_written(z, before, version):
+        z.copy_(before)
+        return _Attempt(problem=f"it {WROTE}")
     if not isinstance(value, Tensor):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         return _Attempt(problem=f"it returned a {kind}, not a torch tensor")
@@ -126,6 +138,8 @@ def _refusal(whole: _Attempt, single: _Attempt, points: Tensor, name: str) -> Ta
 
 def _advice(whole: str, single: str, points: Tensor) -> str:
     n, both = len(points), whole + single
+    if WROTE in both:
+        return "Points are used again after a call."
     if "not a torch tensor" in both:
         return "Return a tensor computed from z by torch functions, so that gradients exist."
     if f"({n}, 1)" in whole or "returned shape (1,)" in single:

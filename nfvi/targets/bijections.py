@@ -1,19 +1,119 @@
-"""From R^k to a site's support: torch's ``biject_to`` and the matrices that it lacks."""
+"""From R^k to a site's support: torch's ``biject_to``, made exact in both tails.
+
+Where torch reads a log off a value that may have been rounded to an edge of the support, the maps
+here compute it from the unconstrained numbers.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.transforms import CholeskyTransform
+from pyro.distributions.transforms import CholeskyTransform, CorrMatrixCholeskyTransform
 from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints
-from torch.distributions.transforms import ComposeTransform
+from torch.distributions.transforms import (
+    AffineTransform,
+    ComposeTransform,
+    CorrCholeskyTransform,
+    ExpTransform,
+    StickBreakingTransform,
+)
+from torch.distributions.utils import tril_matrix_to_vec, vec_to_tril_matrix
+from torch.nn.functional import logsigmoid, pad, softplus
 
-__all__ = ["LowerCholesky", "bijection", "same_constraint", "support_of"]
+__all__ = [
+    "CorrCholesky",
+    "Exp",
+    "LowerCholesky",
+    "StickBreaking",
+    "bare",
+    "bijection",
+    "log_sech",
+    "log_simplex",
+    "same_constraint",
+    "support_of",
+]
+
+
+class Exp(ExpTransform):
+    """exp(x), kept among the positive floats: a likelihood has no use for 0 or infinity."""
+
+    def _call(self, x: Tensor) -> Tensor:
+        limits = torch.finfo(x.dtype)
+        return x.exp().clamp(limits.tiny, limits.max)
+
+
+class StickBreaking(StickBreakingTransform):
+    """x in R^{K−1} to the simplex, as torch's, with both ends of each break in log-space.
+
+    Torch computes 1 − sigmoid(x), so that a share after a large one is at least 1e-16 of the whole
+    while one before it may be as small as floats go.
+    """
+
+    def _call(self, x: Tensor) -> Tensor:
+        limits = torch.finfo(x.dtype)
+        return log_simplex(x).exp().clamp(limits.tiny, 1 - limits.eps)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        rest = y.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+        x: Tensor = y[..., :-1].log() - rest.log() - _even_breaks(rest)
+        return x
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """log|det dy/dx| of the first K−1 shares: the sum of the logs of all K."""
+        return log_simplex(x).sum(-1)
+
+
+class CorrCholesky(CorrCholeskyTransform):
+    """x in R^{K(K−1)/2} to the Cholesky factor of a correlation matrix, as torch's.
+
+    A row is tanh(x_1), tanh(x_2) sech(x_1), ...; its last entry, on the diagonal, is the product
+    of all sech(x_j), which torch computes as √(1 − tanh²).
+    """
+
+    def _call(self, x: Tensor) -> Tensor:
+        before = _sums_before(x)
+        ones = torch.eye(before.shape[-1], dtype=x.dtype, device=x.device)
+        left = before.exp().clamp(min=torch.finfo(x.dtype).tiny)
+        return (vec_to_tril_matrix(x.tanh(), diag=-1) + ones) * left
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        after = y.square().flip(-1).cumsum(-1).flip(-1).roll(-1, -1)
+        after = tril_matrix_to_vec(after, diag=-1).clamp(min=torch.finfo(y.dtype).tiny)
+        return (tril_matrix_to_vec(y, diag=-1) * after.rsqrt()).asinh()
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor, intermediates: Any = None) -> Tensor:
+        """log|det| of the map to the entries under the diagonal."""
+        before = tril_matrix_to_vec(_sums_before(x), diag=-1)
+        return 2 * log_sech(x).sum(-1) + before.sum(-1)
+
+
+def log_simplex(x: Tensor) -> Tensor:
+    """The logs (\\*, K) of the shares that :class:`StickBreaking` makes of x (\\*, K−1)."""
+    x = x + _even_breaks(x)
+    left = pad(logsigmoid(-x).cumsum(-1), [1, 0])
+    return left + pad(logsigmoid(x), [0, 1])
+
+
+def log_sech(x: Tensor) -> Tensor:
+    """log(1 / cosh(x)), exact in both tails."""
+    return math.log(2.0) - x - softplus(-2 * x)
+
+
+def _even_breaks(like: Tensor) -> Tensor:
+    """What x = 0 is moved by (K−1), so that it breaks the stick into K equal shares."""
+    size = like.shape[-1]
+    return -torch.arange(size, 0, -1, dtype=like.dtype, device=like.device).log()
+
+
+def _sums_before(x: Tensor) -> Tensor:
+    """For each entry (i, j) of a matrix K x K, the sum of log sech over row i before column j."""
+    logs = vec_to_tril_matrix(log_sech(x), diag=-1)
+    return pad(logs.cumsum(-1)[..., :-1], [1, 0])
 
 
 class LowerCholesky(Transform):
@@ -36,7 +136,7 @@ class LowerCholesky(Transform):
         rows, columns = torch.tril_indices(k, k, device=x.device)
         full = x.new_zeros(*x.shape[:-1], k, k)
         full[..., rows, columns] = x
-        return full.tril(-1) + torch.diag_embed(full.diagonal(dim1=-2, dim2=-1).exp())
+        return full.tril(-1) + torch.diag_embed(Exp()(full.diagonal(dim1=-2, dim2=-1)))
 
     def _inverse(self, y: Tensor) -> Tensor:
         k = y.shape[-1]
@@ -46,7 +146,9 @@ class LowerCholesky(Transform):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """log|det dy/dx|, one number for each matrix."""
-        return y.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        k = y.shape[-1]
+        diagonal = torch.arange(1, k + 1, device=x.device).cumsum(0) - 1
+        return x[..., diagonal].sum(-1)
 
     def forward_shape(self, shape: Any) -> torch.Size:
         """(\\*, K(K+1)/2) -> (\\*, K, K)."""
@@ -74,8 +176,33 @@ def bijection(support: constraints.Constraint) -> Transform | None:
         return LowerCholesky()
     if support in (constraints.positive_definite, constraints.positive_semidefinite):
         return ComposeTransform([LowerCholesky(), CholeskyTransform().inv])
-    found: Transform = biject_to(support)
+    exact = _EXACT.get(type(support))
+    found: Transform = exact(support) if exact else biject_to(support)
     return found
+
+
+def _above(bound: Any) -> Transform:
+    if isinstance(bound, (int, float)) and bound == 0:
+        return Exp()
+    return ComposeTransform([Exp(), AffineTransform(bound, 1)])
+
+
+_EXACT: dict[type[constraints.Constraint], Callable[[Any], Transform]] = {
+    constraints.greater_than: lambda support: _above(support.lower_bound),
+    constraints.greater_than_eq: lambda support: _above(support.lower_bound),
+    type(constraints.simplex): lambda _: StickBreaking(),
+    type(constraints.corr_cholesky): lambda _: CorrCholesky(),
+    type(dist.constraints.corr_matrix): lambda _: ComposeTransform(
+        [CorrCholesky(), CorrMatrixCholeskyTransform().inv]
+    ),
+}
+
+
+def bare(fn: Any) -> Any:
+    """A distribution without ``to_event``, ``mask`` and ``expand`` around it."""
+    while isinstance(fn, (dist.Independent, dist.MaskedDistribution, dist.ExpandedDistribution)):
+        fn = fn.base_dist
+    return fn
 
 
 def support_of(fn: Any) -> constraints.Constraint:
@@ -84,9 +211,7 @@ def support_of(fn: Any) -> constraints.Constraint:
     A distribution of angles calls it the real line, on which its periodic density has no finite
     integral; here it is [−π, π].
     """
-    base = fn
-    while isinstance(base, (dist.Independent, dist.MaskedDistribution, dist.ExpandedDistribution)):
-        base = base.base_dist
+    base = bare(fn)
     if isinstance(base, (dist.VonMises, dist.SineBivariateVonMises)):
         return constraints.interval(-math.pi, math.pi)
     support: constraints.Constraint = fn.support

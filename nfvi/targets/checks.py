@@ -5,16 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
+from nfvi.utils import process_wide
 
 __all__ = [
     "USER_ERRORS",
     "agree",
     "check_values",
+    "checked_call",
     "fixed_randomness",
     "isolated",
     "probe_points",
@@ -34,6 +37,16 @@ USER_ERRORS = (
     TypeError,
     ValueError,
 )
+
+WROTE = (
+    "wrote into z, which it was only to read; let it work on a copy, z = z.clone(), or do without"
+    " +=, z[...] = and methods that end in _"
+)
+FLAT_PROBES = 8
+SHIFTS = (-1e8, -1e3, -30.0, -3.0, -0.5, 0.5, 3.0, 30.0, 1e3, 1e8)
+"""By how much a coordinate is moved to see whether a density depends on it."""
+MOST_FLAT = 20
+"""Coordinates without a gradient that are moved; a density of many that are flat has one here."""
 
 # Two evaluation orders of one sum differ by rounding; a wrong batching differs by whole terms. Not
 # measured: 10⁴ units of rounding in float32; tighter, long sums with cancellation would be refused.
@@ -61,9 +74,9 @@ def probe_points(n: int, dim: int, dtype: torch.dtype, device: torch.device) -> 
 
 @contextmanager
 def fixed_randomness(seed: int = 0) -> Iterator[None]:
-    """Torch's random state set by a seed, and put back on leaving."""
+    """Torch's random state set by a seed, and put back on leaving; threads take turns."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with process_wide(), torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed_all(seed)
@@ -90,11 +103,49 @@ def agree(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.to(wide), b.to(wide), rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def check_values(evaluate: Evaluate, points: Tensor, name: str) -> torch.dtype:
-    """Check dtype, finiteness and gradient of a log-density at points (n, d).
+def checked_call(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
+    """Values (n) at points z (n, d) of a log-density that may have changed since it was checked.
 
-    Returns:
-        The dtype of the values: that of the points, or a wider one which the caller may narrow.
+    Raises:
+        TargetError: they are not (n), or z was written into.
+    """
+    version = version_of(z)
+    values = evaluate(z)
+    if version_of(z) != version:
+        raise TargetError(f"{name!r} {WROTE}")
+    if not isinstance(values, Tensor) or values.shape != z.shape[:1]:
+        got = f"shape {shape_text(values.shape)}" if isinstance(values, Tensor) else repr(values)
+        raise TargetError(
+            f"{name!r} returned {got} for z of shape {shape_text(z.shape)}, and another when it was"
+            f" checked; it must always return shape {shape_text(z.shape[:1])}"
+        )
+    return values
+
+
+def was_written(z: Tensor, before: Tensor, version: int) -> bool:
+    """Whether a call wrote into z, which held ``before`` and had this version."""
+    return version_of(z) != version or not torch.equal(z, before)
+
+
+def version_of(z: Tensor) -> int:
+    """How often torch has seen z written to."""
+    return 0 if z.is_inference() else z._version
+
+
+class Checked(NamedTuple):
+    """What a log-density was found to be.
+
+    Attributes:
+        dtype: of its values: that of the points, or a wider one which the caller may narrow.
+        flat: coordinates on which it does not depend, so that it is improper; 20 at most.
+    """
+
+    dtype: torch.dtype
+    flat: tuple[int, ...]
+
+
+def check_values(evaluate: Evaluate, points: Tensor, name: str) -> Checked:
+    """Check dtype, finiteness and gradient of a log-density at points (n, d).
 
     Raises:
         TargetError: the values are of a narrower dtype than the points, NaN or +inf somewhere,
@@ -104,8 +155,28 @@ def check_values(evaluate: Evaluate, points: Tensor, name: str) -> torch.dtype:
     values = evaluate(leaf)
     _check_dtype(values, points, name)
     _check_finite(values.detach(), points, name)
-    _check_gradient(values, leaf, name)
-    return values.dtype
+    gradient = _check_gradient(values, leaf, name)
+    still = (gradient == 0).all(0).nonzero().flatten().tolist()[:MOST_FLAT]
+    flat = tuple(column for column in still if not _depends_on(evaluate, points, column))
+    return Checked(values.dtype, flat)
+
+
+def _depends_on(evaluate: Evaluate, points: Tensor, column: int) -> bool:
+    """Whether the values change with one coordinate, here or far away.
+
+    A gradient of 0 does not say so: a density may be flat near the origin, as within the bounds of
+    a support, and still end somewhere.
+    """
+    n, dim = points.shape
+    more = probe_points(n + FLAT_PROBES, dim, points.dtype, points.device)
+    moved = more.repeat(len(SHIFTS) + 1, 1, 1)
+    moved[1:, :, column] += torch.tensor(SHIFTS).to(points).unsqueeze(1)
+    try:
+        values = evaluate(moved.flatten(0, 1)).detach().unflatten(0, moved.shape[:2])
+    except USER_ERRORS:
+        return True
+    values = values[:, values[0].isfinite()]
+    return not values.numel() or not agree(values[1:], values[:1].expand_as(values[1:]))
 
 
 def _check_dtype(values: Tensor, points: Tensor, name: str) -> None:
@@ -133,7 +204,8 @@ def _check_finite(values: Tensor, points: Tensor, name: str) -> None:
         )
 
 
-def _check_gradient(values: Tensor, leaf: Tensor, name: str) -> None:
+def _check_gradient(values: Tensor, leaf: Tensor, name: str) -> Tensor:
+    """The gradient (m, d) where the values are finite."""
     finite = values.detach().isfinite()
     total = values[finite].sum()
     gradient = None
@@ -152,6 +224,7 @@ def _check_gradient(values: Tensor, leaf: Tensor, name: str) -> None:
             f"z = {_point_text(leaf.detach()[finite][i])}, where its value is finite; "
             "look for sqrt, norm, pow or where with a branch that is not finite there"
         )
+    return gradient[finite]
 
 
 def _point_text(point: Tensor) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget, Sampler
 from nfvi.targets.batching import find_batching
-from nfvi.targets.checks import Evaluate, check_values
+from nfvi.targets.checks import Evaluate, check_values, checked_call
 
 __all__ = ["LogDensity", "log_density"]
 
@@ -23,7 +23,9 @@ class LogDensity(CheckedTarget):
     The function is checked once for each dtype and device, at the first call of :meth:`log_prob`
     or by :meth:`check`: on two or three fixed points it must return one finite value a point
     (-inf says "outside the support"), with a finite gradient, and the same values for a batch as
-    for single points. The check leaves torch's random state alone. A function of one point is
+    for single points. It must depend on every coordinate, since it is improper otherwise, and may
+    not write into z. Later calls must return the same shape and dtype. The check leaves torch's
+    random state alone. A function of one point is
     mapped over the batch with ``torch.func.vmap``, or by a Python loop, with one warning, where
     vmap cannot. Values in a wider dtype than z (float64 constants, float32 z) are cast to that of
     z; a narrower one is refused.
@@ -116,9 +118,10 @@ class LogDensity(CheckedTarget):
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
         raw, batching, reason = find_batching(self.fn, points, self.name, self._batched)
         evaluate = raw if self._sign == 1 else lambda z: -raw(z)
-        returned = check_values(evaluate, points, self.name)
-        if returned != points.dtype:
-            evaluate = _cast(evaluate, points.dtype)
+        found = check_values(evaluate, points, self.name)
+        if found.flat:
+            raise TargetError(_improper(self.name, found.flat, self.dim))
+        evaluate = _kept(evaluate, found.dtype, points.dtype, self.name)
         why = f"torch.func.vmap cannot map it ({reason}); write it for a batch z (n, d) -> (n,)"
         return evaluate, batching, why
 
@@ -160,8 +163,28 @@ def _dimension(dim: Any) -> int:
     return int(dim)
 
 
-def _cast(evaluate: Evaluate, dtype: torch.dtype) -> Evaluate:
-    return lambda z: evaluate(z).to(dtype)
+def _improper(name: str, flat: tuple[int, ...], dim: int) -> str:
+    columns = ", ".join(f"z[:, {column}]" for column in flat)
+    fewer = f", or leave it out, with dim={dim - len(flat)}" if len(flat) < dim else ""
+    return (
+        f"{name!r} is improper: it does not depend on {columns}, along which its integral is"
+        f" infinite. Give that coordinate a density, such as -0.5 * z[:, {flat[0]}] ** 2{fewer}"
+    )
+
+
+def _kept(evaluate: Evaluate, returned: torch.dtype, dtype: torch.dtype, name: str) -> Evaluate:
+    """The same function, whose values must stay as they were checked, cast to a dtype."""
+
+    def kept(z: Tensor) -> Tensor:
+        values = checked_call(evaluate, z, name)
+        if values.dtype != returned:
+            raise TargetError(
+                f"{name!r} returned {values.dtype} for z in {z.dtype}, and {returned} when it was"
+                " checked; it must always return the same dtype"
+            )
+        return values if returned == dtype else values.to(dtype)
+
+    return kept
 
 
 def _name_of(fn: Any) -> str:

@@ -11,17 +11,20 @@ from nfvi.training.callbacks import (
     Tracker,
     with_progress,
 )
+from nfvi.training.checkpoint_file import read_checkpoint
 from nfvi.training.controls import CAP, FIRST
 from nfvi.training.ensemble import Ensemble
+from nfvi.training.failure import late_errors
 from nfvi.training.history import History
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop import Trainer
-from nfvi.training.loop_state import Pruned
+from nfvi.training.loop_state import Control, Pruned
 from nfvi.training.noise import REPLICATES, qmc_elbo
 from nfvi.training.objectives import Objective
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer
 from nfvi.training.rate_ladder import find_learning_rate
 from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.settings import check_settings
 from nfvi.training.setup import (
     N_MC,
     NOMINAL_STEPS,
@@ -54,6 +57,7 @@ __all__ = [
     "CheckElboConvergence",
     "CheckParametersConvergence",
     "Checkpoint",
+    "Control",
     "Ensemble",
     "GradientTracker",
     "History",
@@ -71,14 +75,17 @@ __all__ = [
     "Trainer",
     "build_trainer",
     "catch_interrupt",
+    "check_settings",
     "default_gradient",
     "default_learning_rate",
     "default_n_mc",
     "default_restarts",
     "find_learning_rate",
     "is_adaptive",
+    "late_errors",
     "make_optimizer",
     "qmc_elbo",
+    "read_checkpoint",
     "restore",
     "tempering_lengths",
     "trainer_of_guide",

@@ -1,16 +1,24 @@
-"""The error of a fit in which no restart is left, with the place where it broke."""
+"""The errors of a running fit, with the place where it broke and the last good guide."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from nfvi.errors import FitError
+from nfvi.errors import FitError, TargetError
+from nfvi.guides import Guide
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.guard import PATIENCE
 from nfvi.training.loop_state import LoopState
 
-__all__ = ["failure"]
+__all__ = ["failure", "late_errors"]
+
+RECENT = 50
+"""Steps over which the ELBOs of restarts are averaged to tell the best."""
 
 
 def failure(loop: LoopState, loss: Tensor, gradient: Tensor) -> FitError:
@@ -29,6 +37,56 @@ def failure(loop: LoopState, loss: Tensor, gradient: Tensor) -> FitError:
         f" {[round(v, 3) for v in loss.tolist()]}). {loop.objective.advice} {left}",
         guide,
     )
+
+
+@contextmanager
+def late_errors(loop: LoopState) -> Iterator[None]:
+    """For a part of a running fit: what it raises comes out with the last good guide.
+
+    Raises:
+        TargetError: the block raised one; it is the ``__cause__``.
+        FitError: the block raised anything else but this, likewise.
+    """
+    try:
+        yield
+    except FitError:
+        raise
+    except TargetError as error:
+        guide = _last_good(loop)
+        raise TargetError(f"{error} ({_when(loop)}; {_left(guide)})", guide) from error
+    except Exception as error:
+        guide = _last_good(loop)
+        raise FitError(
+            f"{type(error).__name__} {_when(loop)}: {error} ({_left(guide)}). Mend what raised it,"
+            " the target most likely, and fit again; from the file of a Checkpoint,"
+            " NFVI.resume(path) goes on where it was",
+            guide,
+        ) from error
+
+
+def _when(loop: LoopState) -> str:
+    done = loop.step >= loop.last or loop.stopped is not None
+    return f"after step {loop.step:,}, the last" if done else f"in step {loop.step + 1:,}"
+
+
+def _left(guide: Guide | None) -> str:
+    return "no step was done before" if guide is None else "the last good guide is error.guide"
+
+
+@torch.no_grad()
+def _last_good(loop: LoopState) -> Guide | None:
+    """The restart with the best mean over the last steps, before what broke; if any step was."""
+    if not bool((loop.guard.weight > 0).any()):
+        return None
+    recent = loop.history.last(loop.history.quantity, RECENT)[:, list(loop.rows)]
+    score = recent.double().mean(0).nan_to_num(-math.inf, -math.inf, -math.inf)
+    score = torch.where(loop.guard.weight > 0, score.to(loop.guard.weight.device), -math.inf)
+    flat = loop.ensemble.flat
+    now = flat.detach().clone()
+    flat.copy_(loop.last_good)
+    guide = loop.ensemble.guide(int(score.argmax()))
+    flat.copy_(now)
+    return guide
 
 
 def _where(bad: list[str], ensemble: Ensemble) -> str:

@@ -126,10 +126,34 @@ class History:
     def load_state_dict(
         self, state: dict[str, Tensor], device: torch.device | str | None = None
     ) -> None:
-        """Take up a saved record."""
+        """Take up a saved record.
+
+        Raises:
+            ValueError: its columns are not those of a history, or not as long as each other.
+        """
+        _check_columns(state, len(self.fields))
         self._rows = list(state["rows"].to(device))
         self._lr = state["lr"].tolist()
         self._n_mc = state["n_mc"].tolist() if "n_mc" in state else [0] * len(self._lr)
+
+
+def _check_columns(state: dict[str, Tensor], fields: int) -> None:
+    for name, dtype in (("rows", None), ("lr", torch.float64), ("n_mc", torch.int64)):
+        if name not in state and name != "n_mc":
+            raise ValueError(f"its tensor 'history.{name}' is not there")
+        if name in state and dtype is not None and state[name].dtype != dtype:
+            raise ValueError(f"its tensor 'history.{name}' is of {state[name].dtype}, not {dtype}")
+    rows, steps = state["rows"], tuple(state["lr"].shape)
+    whole = rows.dim() == 3 and rows.shape[1] == fields and rows.is_floating_point()
+    if not whole and rows.shape != (0,):
+        raise ValueError(
+            f"its tensor 'history.rows' has shape {tuple(rows.shape)} and {rows.dtype}; it must be"
+            f" (steps, {fields}, restarts) of a floating-point type"
+        )
+    if steps != (len(rows),) or tuple(state.get("n_mc", state["lr"]).shape) != steps:
+        raise ValueError(
+            "its tensors 'history.rows', 'history.lr' and 'history.n_mc' differ in length"
+        )
 
 
 def mean_and_error(name: str, terms: Tensor) -> dict[str, Tensor]:

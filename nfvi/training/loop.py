@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, optim
 
 from nfvi.training.calls import goes_last, groups_of, opened
-from nfvi.training.failure import failure
+from nfvi.training.failure import failure, late_errors
 from nfvi.training.group_gradients import by_group
 from nfvi.training.history import mean_and_error
 from nfvi.training.interrupt import catch_interrupt
@@ -45,7 +45,9 @@ class Trainer(LoopState):
             callback.
 
         Raises:
-            FitError: every restart was dropped.
+            FitError: every restart was dropped; or a step raised, whose exception is the
+                ``__cause__``. ``error.guide`` is the last good guide.
+            TargetError: the target changed what it returns; likewise.
             ValueError: the callbacks are not those whose records a checkpoint holds.
         """
         if steps is not None:
@@ -62,7 +64,8 @@ class Trainer(LoopState):
         with catch_interrupt() as interruption, opened(callbacks, state):
             while self.step < self.last and self.stopped is None:
                 groups = max((groups_of(c, self.step + 1) for c in callbacks), default=0)
-                self._one_step(groups)
+                with late_errors(self):
+                    self._one_step(groups)
                 self.wall_time = time.perf_counter() - started
                 for callback in callbacks:
                     answer = callback(state)
@@ -87,7 +90,8 @@ class Trainer(LoopState):
         self.tempering.observe(step, terms.detach(), quantity)
         loss = terms.mean(1)
         self.group_gradients = by_group(terms, flat, groups) if groups else None
-        loss.sum().backward()
+        # Not of all leaves: a target may hold a user's parameters, whose .grad is not ours.
+        loss.sum().backward(inputs=[flat])
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
         raw = self.gradient.clone() if not bool(self.gradient.isfinite().all()) else self.gradient
         good, norm = self.guard(loss.detach(), self.gradient)
@@ -149,7 +153,7 @@ class Trainer(LoopState):
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             loss = self._evaluate(batch, beta)[0].mean()
-            loss.backward()
+            loss.backward(inputs=[self.ensemble.flat])
             return loss
 
         return closure

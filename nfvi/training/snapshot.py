@@ -11,7 +11,7 @@ from torch import Tensor
 from nfvi.training.loop_state import LoopState, Pruned
 from nfvi.training.schedule import LearningRate
 from nfvi.training.state import Callback, CallbackLike
-from nfvi.utils import over, under
+from nfvi.utils import complete, over, under
 
 __all__ = ["hand_back", "restore", "snapshot"]
 
@@ -55,7 +55,20 @@ def restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any])
     """Bring a new loop to where :func:`snapshot` was taken.
 
     What callbacks recorded waits in ``loop.recorded`` for the run that names them.
+
+    Args:
+        loop: made of the same arguments.
+        tensors: as read from the file.
+        values: likewise, with the name of the ``"file"``.
+
+    Raises:
+        FitError: tensors or values are not those of such a loop.
     """
+    with complete(values.get("file", "the checkpoint"), "checkpoint"):
+        _restore(loop, tensors, values)
+
+
+def _restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     # What is taken up is changed in place, and one checkpoint may be gone on from twice.
     tensors = {name: value.clone() for name, value in tensors.items()}
     _take_rows(loop, values)

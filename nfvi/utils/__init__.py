@@ -1,4 +1,4 @@
-"""What every floor may use: argument checks, files, text for a terminal, progress bars, ArviZ."""
+"""What every floor may use: argument checks, files, terminal text, progress, a lock, ArviZ."""
 
 from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
@@ -11,38 +11,74 @@ from nfvi.utils.checks import (
     common_dim,
     usable_device,
 )
-from nfvi.utils.files import over, read_file, under, write_file
+from nfvi.utils.entries import (
+    Amount,
+    Count,
+    Floating,
+    Positive,
+    Seed,
+    Within,
+    check_entries,
+    entry,
+    record_of,
+)
+from nfvi.utils.files import (
+    complete,
+    digest_of,
+    over,
+    read_file,
+    under,
+    whole_file,
+    write_file,
+)
 from nfvi.utils.limits import KHAT_LIMIT
+from nfvi.utils.masks import check_unmasked
+from nfvi.utils.memory import check_memory
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
+from nfvi.utils.process_wide import process_wide
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
 
 __all__ = [
     "KHAT_LIMIT",
+    "Amount",
+    "Count",
+    "Floating",
+    "Positive",
     "Posterior",
+    "Seed",
+    "Within",
     "align",
     "arviz_functions",
     "caret",
     "character",
     "check_dtype",
+    "check_entries",
     "check_flag",
+    "check_memory",
     "check_positive",
+    "check_unmasked",
     "check_whole",
     "choice",
     "common_dim",
+    "complete",
+    "digest_of",
+    "entry",
     "fresh_draws",
     "label_of",
     "nearest",
     "over",
     "plus_minus",
+    "process_wide",
     "progress_bar",
     "progress_wanted",
     "psislw",
     "quote",
     "read_file",
+    "record_of",
     "scalar_names",
     "short",
     "show_versions",
@@ -51,6 +87,7 @@ __all__ = [
     "to_sd",
     "under",
     "usable_device",
+    "whole_file",
     "wrapped",
     "write_file",
 ]

@@ -16,7 +16,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 
 from models import eight_schools, funnel_2d, linear_regression
 from nfvi import (
@@ -31,6 +30,7 @@ from nfvi import (
 from nfvi.assess import calibration_task
 from nfvi.assess.calibration_run import _outcome, outcomes
 from nfvi.assess.uniformity import band, bin_band
+from nfvi.fit import Diagnostics, Findings
 from nfvi.plots.style import COLORS
 from nfvi.targets.pyro.simulation import given_data, simulate
 
@@ -75,6 +75,13 @@ class Exact:
         mean, sd = self.data["y"].sum() / 5 + self.shift, 5**-0.5
         return {"mu": mean + sd * self.scale * torch.randn(n, generator=generator)}
 
+    def findings(self, *, search):
+        """A high k-hat in every fourth fit; a search is not to be paid for."""
+        assert search is False
+        return Findings(
+            Diagnostics(0.0, 0.0, 0.9 if Exact.calls % 4 == 0 else 0.1, 9_000, 10_000, 0.0, 0.0)
+        )
+
 
 @pytest.fixture
 def stand_in(monkeypatch):
@@ -98,6 +105,9 @@ def test_exact_draws_have_uniform_ranks(stand_in):
     (check,) = found.checks
     assert check.words == "" and abs(check.mean - 0.5) < 0.09 and abs(check.spread - 1) < 0.16
     assert "No rank departs" in str(found) and "200 simulations" in str(found)
+    assert found.verdicts == {"good": 150, "usable": 0, "not to be trusted": 50}
+    said = "verdicts on the fits, without a search for missed mass: good 150, not to be trusted 50"
+    assert said in " ".join(str(found).split())
 
 
 @pytest.mark.parametrize(
@@ -121,6 +131,7 @@ def test_failures_are_counted(stand_in):
     found = stand_in(20, fails=(3, 7))
     assert found.failures == dict.fromkeys((2, 6), "the loss was never finite")
     assert len(found.indices) == 18 and 2 not in found.indices
+    assert sum(found.verdicts.values()) == 18
     assert not found.passed and "2 fits failed" in str(found)
     with pytest.raises(FitError, match="all of 2 fits failed, the first with: the loss"):
         stand_in(2, fails=(1, 2))
@@ -293,12 +304,6 @@ def improper(y):
     pyro.sample("y", dist.Normal(mu, 1.0), obs=y[0])
 
 
-def masked_prior(y):
-    with poutine.mask(mask=False):
-        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
-    pyro.sample("y", dist.Normal(mu, 1.0), obs=y[0])
-
-
 def factor(y):
     mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
     pyro.factor("extra", -mu.abs())
@@ -320,7 +325,6 @@ def nothing_observed(y):
     ("model", "message"),
     [
         (improper, "site 'mu' is an improper prior"),
-        (masked_prior, "site 'mu' is an improper prior, as it is latent and masked"),
         (factor, "site 'extra' is a pyro.factor term"),
         (subsampled, "site 'y' is a scaled log-density"),
         (nothing_observed, "has no observed site with these arguments"),

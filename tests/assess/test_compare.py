@@ -261,6 +261,10 @@ def test_a_real_fit_against_a_run(run):
     assert result.left.draws.shape == (100, 2)
     assert result.table[0].ess_per_second[0] == pytest.approx(fit.ess / fit.wall_time)
     assert str(compare(fit, run, draws=100, seed=0)) == str(result)
+    # Only what is a fit has a verdict.
+    assert (result.left.verdict, result.right.verdict) == (fit.verdict.word, "")
+    prices = str(result).split("\n\n")[1].splitlines()
+    assert prices[0].endswith(f"; verdict: {fit.verdict.word}") and "verdict" not in prices[1]
 
 
 def test_chains_that_disagree_are_no_reference():

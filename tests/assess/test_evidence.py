@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyro
@@ -17,12 +18,15 @@ from models.linear_regression import diabetes, linear_regression, linear_regress
 from nfvi import NFVI, Fit, FitError, Guide, LogDensity, PyroTarget, compare_evidence, nuts
 from nfvi.fit.approximation import Approximation
 from nfvi.fit.diagnostics import KHAT_LIMIT
+from nfvi.search import MissedMass
 from nfvi.targets import Target
 
 STANDARD_ERRORS = 4
 """An estimate is further off with a chance of 6e-5; seeds are fixed all the same."""
 
 SUBSET = [2, 3, 8]
+CLEAN = MissedMass((), 0.0, 0.0, 0.0, 0.0, 1_000, 64, 10.0, 1, 64)
+"""Of fits that need no search."""
 
 
 def normal_guide(z: Tensor, base: str) -> Guide:
@@ -137,7 +141,8 @@ def scaled(log_z: float, seed: int, scale: float = 1.4) -> Approximation:
     target = LogDensity(
         lambda z: log_z - math.log(2 * math.pi) - 0.5 * z.square().sum(-1), 2, name="normal"
     )
-    return Approximation(guide, target, {"seed": seed, "named": False, "target": "normal"})
+    settings = {"seed": seed, "named": False, "target": "normal"}
+    return Approximation(guide, target, settings, missed=CLEAN)
 
 
 def test_errors_are_the_spread_over_repetitions(monkeypatch):
@@ -188,11 +193,23 @@ def test_prior_odds_and_order():
 def test_the_table_says_what_cannot_be_trusted(regressions):
     fits = {"funnel": matched(models.funnel), "three": regressions["three"][0]}
     text = " ".join(str(compare_evidence(fits)).split())
-    assert "funnel: k-hat is 0.84, 0.7 or more, so that its log evidence" in text
+    warned = "funnel: the fit is not to be trusted, so that its log evidence and the error are"
+    assert f"{warned} unreliable: k-hat is 0.84, and weighted draws need 0.7" in text
     assert "funnel: a log-density is taken as it is: its evidence is relative to its own" in text
     assert "three: " not in text and "a wider prior costs evidence" in text
     lines = str(compare_evidence(fits)).splitlines()
     assert all(len(line) < 100 for line in lines) and lines[1].startswith("funnel")
+    assert lines[0].endswith("  verdict") and lines[1].endswith("  not to be trusted")
+
+
+def test_the_word_is_that_of_the_fit(regressions):
+    """A lost mode, which k-hat does not see, is warned of as well."""
+    half = scaled(0.0, 1, scale=1.0)
+    half._missed = replace(CLEAN, share=0.5)
+    found = compare_evidence({"three": regressions["three"][0], "half": half})
+    assert found["three"].verdict == regressions["three"][0].verdict.word != "not to be trusted"
+    assert found["half"].verdict == "not to be trusted" and found["half"].khat < KHAT_LIMIT
+    assert "The search found mass that it misses: 50% of all" in found["half"].warnings[0]
 
 
 def test_models_whose_integral_is_no_evidence_are_named():

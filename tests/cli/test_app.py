@@ -131,7 +131,7 @@ def test_a_fit_is_that_of_the_api_and_writes_nothing(cli, tmp_path):
     with load_target("targets.py:normal") as target:
         fit = NFVI("planar*2", seed=4).fit(target, steps=20, n_mc=16, restarts=2)
     assert code == 0
-    assert without_seconds(out) == without_seconds(str(fit))
+    assert without_seconds(out) == [*without_seconds(str(fit)), "", f"Verdict: {fit.verdict.word}."]
     after = [path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)]
     assert sorted(after) == before
 
@@ -167,6 +167,16 @@ def test_out_holds_the_fit_its_draws_and_its_pictures(cli, tmp_path):
     with np.load(folder / "draws.npz") as draws:
         np.testing.assert_array_equal(draws["z"], fit.sample(30, seed=4))
     assert out.startswith((folder / "summary.txt").read_text())
+
+
+def test_the_last_line_is_the_verdict(cli):
+    """On stdout, whatever else is printed; scripts read it."""
+    few = ("--draws", "8", "--warmup", "8", "--chains", "1", "--nuts", "--out", "o")
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *FEW, *few)
+    assert code == 0
+    with load_target("targets.py:normal") as target:
+        word = Fit.load("o/fit.safetensors", target=target).verdict.word
+    assert out.splitlines()[-1] == f"Verdict: {word}." and "written:" in out
 
 
 def test_nuts_beside_the_fit(cli, tmp_path):
@@ -229,6 +239,7 @@ def test_a_fit_goes_on_from_its_checkpoint(cli, tmp_path):
         (["targets.py"], "write path/to/file.py:name or package.module:name"),
         (["targets.py:number"], "a target is a function log p(z)"),
         (["targets.py:normal", "loc", "--dim", "3"], "dim=3 was given, but 'normal' has dim=2"),
+        (["targets.py:log_p", "loc", "--dim", "1" + 15 * "0"], "GB of memory or more, and this"),
         (["targets.py:normal", "loc", "--steps", "0"], "steps must be an integer of at least 1"),
         (["targets.py:normal", "loc", "--steps", "x"], "--steps takes a whole number or auto"),
         (["targets.py:normal", "loc", "--n-mc", "2.5"], "--n-mc takes a whole number or auto"),
@@ -334,3 +345,30 @@ def test_a_file_of_a_package_is_imported_as_a_part_of_it(cli, tmp_path):
         assert fn.__module__ == "pack.deep"
     for name in ("pack", "pack.deep"):
         sys.modules.pop(name)
+
+
+def test_a_target_that_changes_the_folder_loses_nothing(cli, tmp_path):
+    (tmp_path / "away").mkdir()
+    (tmp_path / "moves.py").write_text(
+        "import os\nos.chdir('away')\n\ndef f(z):\n    return -0.5 * (z**2).sum(-1)\n"
+    )
+    args = ("--dim", "2", *FEW, "--draws", "9", "--checkpoint", "c.ckpt", "--out", "a/b")
+    code, out, _ = cli("fit", "moves.py:f", "loc", *args)
+    assert code == 0
+    assert "  a/b/fit.safetensors" in out.splitlines()
+    assert Fit.load(tmp_path / "a" / "b" / "fit.safetensors").steps == 20
+    assert (tmp_path / "c.ckpt").is_file()
+    assert not list((tmp_path / "away").iterdir())
+
+
+def test_a_failed_run_leaves_no_empty_folder_and_takes_none_away(cli, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "half").mkdir()
+    for folder in ("own", "new", "half/new/deep"):
+        code, _, err = cli("fit", "targets.py:number", "loc", "--out", folder)
+        assert code == 2 and "a target is a function" in err
+    assert list((tmp_path / "own").iterdir()) == list((tmp_path / "half").iterdir()) == []
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "own" / "notes.txt").write_text("mine")
+    assert cli("fit", "nothere.py:f", "--out", "own")[0] == 2
+    assert (tmp_path / "own" / "notes.txt").read_text() == "mine"

@@ -347,3 +347,23 @@ def test_help_lists_every_option(cli, monkeypatch):
     for name in ("columns", "context", "validation", "base", "seed", "dtype", "device", "epochs",
                  "batch-size", "lr", "out", "no-progress"):  # fmt: skip
         assert f"--{name}" in out
+
+
+def test_a_failed_run_leaves_no_empty_folder(cli, tmp_path):
+    Path("gaps.csv").write_text("1,2\n3,\n,4\n")
+    for args in (["gaps.csv"], ["nothere.csv"], ["bare.csv", "loc", "--epochs", "0"]):
+        assert cli(*args, "--out", "a/b")[0] == 2
+        assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.filterwarnings("always")
+def test_outliers_and_spikes_are_one_line_each_on_stderr(cli):
+    rows = ROWS.copy()
+    rows[5, 0], rows[:30, 1] = 1e6, 7.0
+    write("odd.csv", rows, "a,b,c")
+    code, out, err = cli("odd.csv", "scale-loc", *FEW)
+    assert code == 0
+    outlier, spike = err.splitlines()
+    assert outlier.startswith("nfvi: 1 cell lies") and "row 5 of x, column 'a'" in outlier
+    assert spike.startswith("nfvi: many rows share a value in column 'b'")
+    assert "row 5 of x, column 'a'" in " ".join(out.split())

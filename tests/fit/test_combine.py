@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -16,8 +15,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from models.mixture import GaussianMixture
 from nfvi import (
@@ -33,6 +30,7 @@ from nfvi import (
 )
 from nfvi.guides.placement import Placement
 from nfvi.training.setup import Plan, build_trainer
+from tests.damage import edited
 
 FIVE = 5.0
 SHARES = (0.8, 0.2)
@@ -243,23 +241,19 @@ class TestFile:
     def test_a_file_of_an_earlier_version(self, tmp_path: Path) -> None:
         made = NFVI("planar*2", seed=1).fit(two_modes(), steps=5, n_mc=8, restarts=2)
         made.save(tmp_path / "new")
-        with safe_open(tmp_path / "new", framework="pt") as opened:
-            header = json.loads(opened.metadata()["nfvi"])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        del header["guide"], header["settings"]["combine"]
-        for restart in header["restarts"]:
-            del restart["weight"]
-        save_file(tensors, tmp_path / "old", metadata={"nfvi": json.dumps(header)})
+
+        def older(header: dict[str, Any]) -> None:
+            del header["guide"], header["settings"]["combine"]
+            for restart in header["restarts"]:
+                del restart["weight"]
+
+        edited(tmp_path / "new", tmp_path / "old", older)
         read = Fit.load(tmp_path / "old", target=two_modes())
         assert torch.equal(read.sample(9, seed=0), made.sample(9, seed=0))
         assert read.refine(2).steps == 7
 
     def test_a_header_of_another_mixture_is_refused(self, file: Path, tmp_path: Path) -> None:
-        with safe_open(file, framework="pt") as opened:
-            header = json.loads(opened.metadata()["nfvi"])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        header["guide"]["components"].pop()
-        save_file(tensors, tmp_path / "f", metadata={"nfvi": json.dumps(header)})
+        edited(file, tmp_path / "f", lambda header: header["guide"]["components"].pop())
         with pytest.raises(FitError, match="is not a complete fit"):
             Fit.load(tmp_path / "f")
 

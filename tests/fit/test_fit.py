@@ -16,11 +16,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nfvi import NFVI, Fit, FitError, LogDensity, PyroTarget, TargetError
 from nfvi.utils import plus_minus
+from tests.damage import edited
 
 FIVE = 5.0
 MEAN = torch.tensor([1.0, -2.0])
@@ -194,6 +194,10 @@ class TestArviz:
             assert attrs[name] == getattr(fit, name)
         assert (attrs["formula"], attrs["base"], attrs["seed"]) == ("scale-loc", "normal", 4)
         assert attrs["steps"] == 30
+        assert attrs["verdict"] == fit.verdict.word
+        kept = {name: value for name, value in attrs.items() if name in fit.diagnostics.as_dict()}
+        assert kept == json.loads(json.dumps(kept)) == fit.diagnostics.as_dict()
+        assert json.dumps(dict(attrs))
 
     def test_arviz_works_on_it(self, fit: Fit, az: Any) -> None:
         import matplotlib.pyplot as plt
@@ -309,12 +313,7 @@ class TestFile:
             Fit.load(self.altered(fitted, tmp_path, change))
 
     def altered(self, path: Path, folder: Path, change: Any) -> Path:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["nfvi"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        change(header)
-        save_file(tensors, folder / "altered", metadata={"nfvi": json.dumps(header)})
-        return folder / "altered"
+        return edited(path, folder / "altered", change)
 
     def test_cut_short(self, fitted: Path, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(fitted.read_bytes()[:-9])
@@ -420,6 +419,138 @@ class TestPrint:
         assert str(fit).endswith("  no diagnostics: load it with target= to compute them")
 
 
+def two(z: Tensor) -> Tensor:
+    """The density of the fits here, and as much mass at (1, 30)."""
+    return torch.logaddexp(log_p(z), log_p(z - torch.tensor([0.0, 32.0]).to(z)))
+
+
+SEARCH = {"draws": 20_000, "starts": 32}
+
+
+class TestSearch:
+    def test_clean(self, fit: Fit) -> None:
+        found = fit.search(**SEARCH)
+        assert fit.missed is found and found.clean
+        assert (found.draws, found.starts) == (20_000, 32)
+        assert found.guide_log_evidence == fit.log_evidence
+        assert "No mass was found that the guide misses" in str(fit)
+
+    def test_found(self, fitted: Path) -> None:
+        """Half of the mass; that share is known to √(½ · ½ / n) at least from n of its draws."""
+        fit = Fit.load(fitted, target=LogDensity(two, 2, name="log_p"))
+        found = fit.search(**SEARCH)
+        assert abs(found.share - 0.5) < FIVE * found.share_se + 0.01
+        assert abs(found.log_evidence - LOG_Z - math.log(2)) < 0.05
+        assert fit.verdict.word == "not to be trusted"
+        text = " ".join(str(fit).split())
+        assert "The search found mass that it misses: 50% of all." in text
+        assert 'Try NFVI("auto"), which takes what a search finds into a mixture.' in text
+
+    def test_it_is_made_when_it_is_asked_for_once(self, fit: Fit) -> None:
+        fit.search(**SEARCH)
+        calls = []
+        fit.target.log_prob = calls.append
+        assert fit.missed is fit.missed and fit.verdict == fit.verdict
+        assert not calls
+
+    def test_a_seed_gives_the_same(self, fit: Fit) -> None:
+        a, b, c = (fit.search(**SEARCH, seed=seed) for seed in (1, 1, 2))
+        assert a.as_dict() == b.as_dict()
+        assert a.gradient_evaluations != c.gradient_evaluations
+
+    def test_draws_of_the_fit_do_not_change_it(self, fit: Fit) -> None:
+        a = fit.search(**SEARCH)
+        first = fit.sample(3)
+        b = fit.search(**SEARCH)
+        assert a.as_dict() == b.as_dict() and not torch.equal(fit.sample(3), first)
+
+    @pytest.mark.parametrize("options", [{"draws": 0}, {"starts": 1.5}, {"draws": "many"}])
+    def test_wrong_options(self, fit: Fit, options: dict[str, Any]) -> None:
+        (name,) = options
+        with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1"):
+            fit.search(**options)
+
+    def test_without_a_target(self, fitted: Path) -> None:
+        with pytest.raises(FitError, match=r"loaded without its target 'log_p'"):
+            Fit.load(fitted).search()
+
+
+class TestVerdict:
+    def test_words(self, fit: Fit) -> None:
+        """KL(q ‖ p) of a normal that is s times too wide in 2 dimensions: s² − 1 − 2 log s."""
+        assert fit.verdict.word == "good"
+        assert widened(fit, 1.2).verdict.word == "usable"
+        wide = re.sub(r"\s+", " ", str(fit))
+        assert "KL(q ‖ p) is 0.07" in wide and 1.2**2 - 1 - 2 * math.log(1.2) < 0.08
+        assert widened(fit, 0.3).verdict.word == "not to be trusted"
+
+    def test_draws_without_a_density(self, fit: Fit) -> None:
+        """278 of 10 000."""
+        fit._diagnostics = replace(fit.diagnostics, not_finite=278)
+        assert fit.verdict.word == "not to be trusted"
+        assert "278 of 10,000 draws have no finite density" in " ".join(str(fit).split())
+
+    def test_a_failed_verification_counts(self, fit: Fit) -> None:
+        assert fit.verdict.word == "good"
+        with torch.no_grad():  # both means, by 0.3 sd: a KL of 0.09 that is hidden here
+            fit.guide.flows[1].loc.add_(0.3 * SD)
+        assert not fit.verify(chains=2_000).passed
+        assert fit.verdict.word == "usable" and "verify() proves it wrong" in str(fit)
+
+    def test_values_on_an_edge_of_the_floats(self, fitted: Path) -> None:
+        """A quarter of the draws, above both means, as far as the target can tell."""
+        target = LogDensity(log_p, 2)
+        target.on_edge = lambda z: (z > MEAN).all(-1)
+        fit = Fit.load(fitted, target=target)
+        assert fit.diagnostics.at_edge == 0  # kept from when it was saved
+        fit._diagnostics = None
+        assert fit.diagnostics.at_edge == pytest.approx(0.25, abs=0.03)
+        assert fit.verdict.word == "not to be trusted"
+        assert "of the draws sit on the edge of what floats can hold" in str(fit.verdict)
+
+    def test_it_is_in_the_header_of_a_file(self, fit: Fit, tmp_path: Path) -> None:
+        fit.save(tmp_path / "f")
+        with safe_open(tmp_path / "f", framework="pt") as file:
+            assert json.loads(file.metadata()["nfvi"])["verdict"] == "good"
+
+    def test_a_file_keeps_all_that_it_rests_on(self, fitted: Path, tmp_path: Path) -> None:
+        """With a target or without: the search, verify(), and log Z as the target knew it."""
+        target = LogDensity(two, 2, name="log_p", log_normalizer=LOG_Z + math.log(2))
+        fit = Fit.load(fitted, target=target)
+        fit.search(**SEARCH)
+        fit._verified = False
+        fit.save(tmp_path / "f")
+        for again in (Fit.load(tmp_path / "f"), Fit.load(tmp_path / "f", target=target)):
+            assert again.verdict == fit.verdict and len(fit.verdict.reasons) == 2
+            assert again.findings().verified is False
+            assert again.missed is not None and str(again.missed) == str(fit.missed)
+            assert str(again).splitlines()[1:] == str(fit).splitlines()[1:]
+
+    def test_a_file_of_an_earlier_version(self, fitted: Path, tmp_path: Path) -> None:
+        def change(header: dict[str, Any]) -> None:
+            for name in ("missed", "verified", "log_normalizer", "verdict"):
+                del header[name]
+            del header["diagnostics"]["at_edge"], header["diagnostics"]["widest"]
+
+        fit = Fit.load(TestFile().altered(fitted, tmp_path, change))
+        assert fit.missed is None and fit.verdict.word == "good"
+        assert "No search was made for mass that the guide misses" in str(fit)
+
+    def test_refine_forgets_it(self, fit: Fit) -> None:
+        before = fit.search(**SEARCH)
+        fit._verified = False
+        fit.refine(3)
+        assert fit.findings(search=False).missed is None
+        assert fit.findings(search=False).verified is None
+        assert fit.missed is not before
+
+    def test_findings_without_a_search(self, fitted: Path) -> None:
+        fit = Fit.load(fitted, target=LogDensity(two, 2))
+        fit._missed = None
+        assert fit.findings(search=False).missed is None and fit._missed is None
+        assert fit.findings().misses_mass
+
+
 class TestWrongInput:
     def test_seed_of_draws(self) -> None:
         made = quick()
@@ -439,13 +570,15 @@ class TestWrongInput:
 
 class TestSummary:
     def test_of_a_fit(self, fit: Fit) -> None:
-        table = fit.summary()
-        assert table == fit.summary() and table.count("\n") == 2
+        table, _, verdict = fit.summary().partition("\n\n")
+        assert table == fit.summary_table() and table.count("\n") == 2
+        assert " ".join(verdict.split()) == str(fit.verdict)
+        assert all(len(line) < 100 for line in fit.summary().splitlines())
         row = [float(v) for v in table.splitlines()[2].split()[1:3]]
         assert row == pytest.approx([-2.0, 2.0], abs=0.2)
 
     def test_of_a_model(self, of_model: Path) -> None:
-        table = Fit.load(of_model, target=PyroTarget(model, DATA)).summary(100)
+        table = Fit.load(of_model, target=PyroTarget(model, DATA)).summary_table(100)
         assert [line.split()[0] for line in table.splitlines()[1:]] == [
             "mean[0]",
             "mean[1]",

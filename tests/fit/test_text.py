@@ -8,24 +8,28 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from nfvi.fit.diagnostics import Diagnostics
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.fit.restarts import Restart
 from nfvi.fit.text import FitReport, describe
+from nfvi.fit.verdict import Findings
 from nfvi.guides import make_base
+from nfvi.search import MissedMass, Place
 
 GOOD = Diagnostics(
     elbo=1.8, elbo_se=0.003, khat=0.4, ess=9_000.0, draws=10_000,
     log_evidence=1.85, log_evidence_se=0.002,
 )  # fmt: skip
+CLEAN = MissedMass((), 0.0, 0.0, 1.85, 1.85, 131_072, 512, 10.0, 40, 20_000)
+FOUND = Findings(GOOD, missed=CLEAN)
 ONE = Restart(0, 1.8, 0.01, tempered=True, skipped=0, dropped=False, best=True)
 MADE = FitReport(
     formula="scale-loc",
     base=make_base("normal"),
     dim=2,
     target="log_p",
-    log_normalizer=None,
     seed=4,
     init="zeros",
     steps=400,
@@ -37,15 +41,17 @@ MADE = FitReport(
     restarts=(ONE,),
     rising=False,
     path=None,
-    diagnostics=GOOD,
+    findings=FOUND,
 )
 RUNG = Rung("scale-loc", 1.8, 0.003, 0.4, 0.9, 1.85, 0, 1, 1, 0.1)
 
 
 def text(**changes: Any) -> str:
-    """The text with some numbers of the report or its diagnostics changed, in one line."""
+    """The text with some numbers of the report or its findings changed, in one line."""
     numbers = {k: changes.pop(k) for k in tuple(changes) if hasattr(GOOD, k)}
-    found = describe(replace(MADE, **{"diagnostics": replace(GOOD, **numbers), **changes}))
+    known = {k: changes.pop(k) for k in tuple(changes) if hasattr(FOUND, k)}
+    findings = replace(FOUND, diagnostics=replace(GOOD, **numbers), **known)
+    found = describe(replace(MADE, **{"findings": findings, **changes}))
     assert max(map(len, found.splitlines())) < 100, found
     return re.sub(r"\s+", " ", found)
 
@@ -62,15 +68,19 @@ def restarts(*elbos: float) -> str:
 
 class TestNumbers:
     def test_caveat_whatever_the_numbers(self) -> None:
+        """What was searched for missed mass, or that nothing was, and one verdict."""
         for khat in (-math.inf, 0.1, 0.6, 0.9, 2.0, math.inf):
             for ess in (1.0, 500.0, 3_000.0, 9_999.0):
-                found = text(khat=khat, ess=ess)
-                assert "can see a mode that the guide misses" in found
-                assert "nan" not in found and " inf" not in found
+                found, blind = text(khat=khat, ess=ess), text(khat=khat, ess=ess, missed=None)
+                assert "narrower or farther parts cannot be excluded" in found
+                assert "none of these numbers can see a mode that it misses" in blind
+                for words in (found, blind):
+                    assert "nan" not in words and " inf" not in words
+                    assert words.count("Verdict: ") == 1
 
     def test_khat_over_the_limit_asks_for_more(self) -> None:
         found = text(khat=0.9, ess=100.0)
-        assert "not reliable" in found and "Not to be trusted yet" in found
+        assert "not reliable" in found and "Verdict: not to be trusted. k-hat is 0.90" in found
         assert "richer formula" in found and "studentt(df=5)" in found
         assert "importance_resample" not in found
 
@@ -83,16 +93,43 @@ class TestNumbers:
     def test_khat_high_although_most_draws_agree_is_about_tails(self) -> None:
         found = text(khat=0.9, ess=9_500.0)
         assert "tails of the guide are lighter" in found
-        assert "Not to be trusted yet" in found and "may be good all the same" in found
+        assert "Verdict: not to be trusted" in found and "may be good all the same" in found
 
     def test_good(self) -> None:
-        found = text()
-        assert "close to the target wherever its draws fall" in found
+        found = text(elbo=1.84)
+        assert "Verdict: good. KL(q ‖ p) is 0.0100 nats: a mean is off by about 0.14 sd" in found
         assert "90.0%" in found and "10,000 draws are worth 9,000" in found
+        assert "Try " not in found and "would bring it closer" not in found
 
     def test_rough(self) -> None:
-        assert "importance_resample(n) is better than fit.sample(n)" in text(ess=3_000.0)
-        assert "Few draws count" in text(ess=300.0)
+        """KL(q ‖ p) is 0.05 nats, and √(2 · 0.05) = 0.32."""
+        found = text(ess=3_000.0)
+        assert "Verdict: usable. KL(q ‖ p) is 0.050 nats: a mean may be off by 0.3 sd." in found
+        assert "Use weighted draws: fit.importance_resample(n)." in found
+        assert "More layers or a richer formula would bring it closer." in found
+        few = text(ess=99.0)
+        assert "Verdict: not to be trusted. 10,000 draws are worth 99 after weighting" in few
+        assert "importance_resample" not in few
+
+    def test_missed_mass(self) -> None:
+        place = Place(torch.tensor([-6.0, 0.0]), 0.0, 0.5, 17.5)
+        missed = replace(CLEAN, places=(place,), share=0.5, log_evidence=2.543)
+        found = text(missed=missed, elbo=1.84)
+        assert "not to be trusted. The search found mass that it misses: 50% of all." in found
+        assert "The guide misses about 50% of the mass" in found
+        assert "the log evidence is 2.543 and not 1.850" in found
+        assert 'Try NFVI("auto")' in found
+
+    @pytest.mark.parametrize(
+        ("reason", "words"),
+        [
+            ("the budget of 3 seconds was spent", "Try a larger budget."),
+            ("auto", "Try another seed, or nuts(target) from several starting points beside it."),
+        ],
+    )
+    def test_missed_mass_after_a_climb(self, reason: str, words: str) -> None:
+        path = ClimbPath((RUNG,), 0, reason, 1, 1)
+        assert words in text(missed=replace(CLEAN, share=0.5), path=path, stopped=reason)
 
     def test_the_target_itself(self) -> None:
         found = text(khat=-math.inf, ess=10_000.0, elbo_se=0.0, log_evidence_se=0.0)
@@ -113,6 +150,10 @@ class TestNumbers:
     def test_kl_estimated_only_where_the_weights_are_good(self) -> None:
         assert "KL(q ‖ p) 0.0500 ± 0.0030 log evidence − ELBO" in text()
         assert "KL(q ‖ p) 0" not in text(khat=0.9)
+
+    def test_verified(self) -> None:
+        assert "verify() proves it wrong somewhere" in text(verified=False, elbo=1.84)
+        assert "verify()" not in text(verified=True, elbo=1.84)
 
     def test_no_mass(self) -> None:
         found = text(elbo=-math.inf, elbo_se=math.nan)
@@ -139,8 +180,13 @@ class TestNumbers:
         assert "(interrupted; refine() goes on)" in text(stopped="interrupted")
         assert "(a callback's own reason)" in text(stopped="a callback's own reason")
 
+    def test_a_long_reason_of_a_climb_is_wrapped(self) -> None:
+        reason = "monotone*2, base studentt(df=20) is as good as can be told: k-hat 0.46, and"
+        path = ClimbPath((RUNG,), 0, f"{reason} 0.0018 nats below", 1, 1)
+        assert f"kept Ended: {reason} 0.0018 nats below." in text(path=path)
+
     def test_without_diagnostics(self) -> None:
-        found = text(diagnostics=None)
+        found = text(findings=None)
         assert found.endswith("no diagnostics: load it with target= to compute them")
         assert "k-hat" not in found and "400 steps" in found
 

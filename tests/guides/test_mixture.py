@@ -82,7 +82,7 @@ class TestDraws:
     @pytest.mark.parametrize("n", [1, 2, 3, 7, 100, 101])
     def test_shares_are_kept_to_within_one(self, three: MixtureGuide, n: int) -> None:
         generator = seeded(n)
-        counts = torch.tensor([three._counts(n, generator) for _ in range(400)])
+        counts = torch.tensor([three.counts(n, generator) for _ in range(400)])
         assert bool((counts.sum(1) == n).all())
         assert bool(((counts - n * three.weights).abs() < 1).all())
         # A count is one of two neighbours, with a variance of 1/4 at most.
@@ -199,7 +199,6 @@ class TestRefusals:
         [
             (Guide("loc", 3, dtype=torch.float64), "one dim"),
             (Guide("loc", 2, dtype=torch.float32), "one dtype"),
-            (Guide("loc", 2, base="laplace", dtype=torch.float64), "one base"),
             (Guide("iaf", 2, context_dim=1, dtype=torch.float64), "without context"),
             ("planar", "must be guides"),
         ],

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from models import eight_schools_noncentered, gaussian_20d, make_gaussian
 from nfvi.starts.gaussian_fit import GaussianFit, fit_gaussians, gaussian_elbos
-from nfvi.starts.score import log_prob_and_score
 from nfvi.targets import LogDensity, as_target
 from nfvi.targets.base import Target
+from nfvi.targets.score import log_prob_and_score
 
 DTYPE = torch.float64
 

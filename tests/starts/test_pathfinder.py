@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models import eight_schools, funnel, gaussian_20d, make_gaussian
 from nfvi.starts.gaussian_fit import gaussian_elbos
-from nfvi.starts.pathfinder import Ascent, ascend, laplace, pathfinder
+from nfvi.starts.pathfinder import Ascent, ascend, pathfinder
 from nfvi.targets import LogDensity, as_target
 from nfvi.targets.base import Target
 
@@ -76,39 +76,6 @@ class TestAscent:
         path = climb(target, torch.float32)
         whitened = torch.linalg.cholesky(torch.linalg.inv(target.covariance)).T
         assert (whitened @ (path.points[-1] - target.mean)).norm() < 0.01
-
-
-class TestLaplace:
-    @pytest.mark.parametrize("condition", [1.0, 1e4])
-    def test_it_is_exact_on_gaussians(self, condition):
-        target = make_gaussian(20, condition=condition, seed=0)
-        tril = laplace(target, target.mean, DTYPE)
-        torch.testing.assert_close(tril @ tril.T, target.covariance, rtol=1e-5, atol=1e-5)
-        assert abs(elbo(target, target.mean, tril) - target.log_normalizer) < 1e-6
-
-    def test_units_do_not_matter(self):
-        """sds of 10⁻⁴ and 10⁴ side by side."""
-        sd = torch.tensor([1e-4, 1.0, 1e4], dtype=DTYPE)
-        target = LogDensity(lambda z: -0.5 * (z / sd).square().sum(-1), 3, batched=True)
-        tril = laplace(target, torch.zeros(3, dtype=DTYPE), DTYPE)
-        torch.testing.assert_close(tril, sd.diag_embed(), rtol=1e-4, atol=1e-9)
-
-    @pytest.mark.parametrize(
-        ("name", "log_prob"),
-        [
-            ("a direction without curvature", lambda z: -0.5 * z[:, 0].square()),
-            ("a valley", lambda z: -0.5 * (z[:, 0] - z[:, 1]).square()),
-            ("a saddle", lambda z: -0.5 * z[:, 0].square() + 0.1 * z[:, 1].square()),
-            ("a hole", lambda z: torch.where(z[:, 0].abs() < 1e-3, torch.nan, -z.square().sum(-1))),
-        ],
-    )
-    def test_there_is_none_where_the_mode_is_degenerate(self, name, log_prob):
-        target = LogDensity(log_prob, 2, batched=True, name=name)
-        assert laplace(target, torch.zeros(2, dtype=DTYPE), DTYPE) is None
-
-    def test_there_is_none_for_the_centred_eight_schools(self):
-        target = as_target(eight_schools)
-        assert laplace(target, climb(target).points[-1], DTYPE) is None
 
 
 class TestPathfinder:

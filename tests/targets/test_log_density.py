@@ -301,3 +301,96 @@ def test_a_support_of_half_the_space_will_do(sign, dim):
     )
     target.check()
     assert target.log_prob(sign * torch.ones(1, dim)).isfinite()
+
+
+def adds_in_place(z):
+    z += 1
+    return normal(z)
+
+
+def clamps(z):
+    """Changes nothing near the origin."""
+    return normal(z.clamp_(-50, 50))
+
+
+def through_numpy(z):
+    """Torch does not see that z is written to."""
+    z.detach().numpy()[..., 0] = 0
+    return normal(z)
+
+
+@pytest.mark.parametrize("batched", [None, True, False])
+@pytest.mark.parametrize("fn", [adds_in_place, clamps, through_numpy])
+def test_a_function_that_writes_into_z_is_refused(fn, batched):
+    with pytest.raises(TargetError, match=r"it wrote into z.*z = z\.clone\(\)"):
+        LogDensity(fn, 2, batched=batched).check()
+
+
+def test_later_calls_must_stay_as_they_were():
+    now = normal
+    target = LogDensity(lambda z: now(z), 2)
+    z = points(5, 2, F32)
+    target.log_prob(z)
+    for fn, message in [
+        (
+            lambda z: normal(z).double(),
+            "returned torch.float64 .*torch.float32 when it was checked",
+        ),
+        (lambda z: normal(z)[:, None], r"returned shape \(5, 1\) for z of shape \(5, 2\)"),
+        (lambda z: normal(z)[:-1], r"returned shape \(4,\)"),
+        (lambda z: 0.0, r"returned 0\.0"),
+        (adds_in_place, "wrote into z"),
+    ]:
+        now = fn
+        with pytest.raises(TargetError, match=message):
+            target.log_prob(z.clone())
+    now = normal
+    assert torch.equal(target.log_prob(z), normal(z))
+
+
+def first_alone(z):
+    return -0.5 * z[..., 0] ** 2
+
+
+def steps_of(z):
+    return first_alone(z) - 0.5 * z[..., 2:].square().sum(-1) + 0.0 * z[..., 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("fn", "dim", "columns"),
+    [
+        (first_alone, 2, r"z\[:, 1\],"),
+        (first_alone, 3, r"z\[:, 1\], z\[:, 2\],"),
+        (steps_of, 4, r"z\[:, 1\],"),
+        (lambda z: 0.0 * z.sum(-1), 2, r"z\[:, 0\], z\[:, 1\],"),
+        (lambda z: -0.5 * (z[..., 0] - z[..., 2]) ** 2 - z[..., 2] ** 2, 3, r"z\[:, 1\],"),
+        (lambda z: 1e6 - z[..., 0] ** 2 - torch.sin(z[..., 1]) ** 2 * 0, 2, r"z\[:, 1\],"),
+    ],
+)
+def test_a_density_that_is_flat_along_a_coordinate_is_improper(fn, dim, columns, dtype):
+    with pytest.raises(TargetError, match=rf"is improper: it does not depend on {columns}"):
+        LogDensity(fn, dim).check(dtype)
+
+
+def in_a_box(z):
+    """Even within 3 of the origin along the second coordinate."""
+    inside = (z[..., 1].abs() < 3) & (z[..., 1].abs() < 1e3)
+    return torch.where(inside, first_alone(z) + 0 * z[..., 1], -math.inf)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "fn",
+    [
+        in_a_box,
+        lambda z: first_alone(z) - (z[..., 1].abs() - 20).relu(),
+        lambda z: first_alone(z) - (z[..., 1].abs() - 900).relu() ** 2,
+        lambda z: first_alone(z) - 1e-20 * z[..., 1] ** 2,
+        lambda z: first_alone(z) - (z[..., 1] ** 2 - 4).relu() ** 3 * (z[..., 0] > 0),
+        lambda z: -((z[..., 0] * z[..., 1]) ** 2) - z[..., 0] ** 2 - z[..., 1] ** 4,
+    ],
+    ids=["box", "walls", "far walls", "wide", "half", "cross"],
+)
+def test_a_density_that_is_flat_near_the_origin_alone_will_do(fn, dtype):
+    assert LogDensity(fn, 2).log_prob(points(4, 2, dtype)).shape == (4,)

@@ -232,7 +232,8 @@ class Spoiled(LogDensity):
     """A normal whose value at the draws of some restarts is NaN at some calls.
 
     Args:
-        bad: (call, restart) -> whether; calls are counted from 0, one a step.
+        bad: (call, restart) -> whether; calls are counted from 0, one a step. Batches that are
+            no step's, such as those of the search for missed mass, are left alone.
         n: draws a restart.
         gradient: whether the gradient is spoiled and not the value.
     """
@@ -243,9 +244,9 @@ class Spoiled(LogDensity):
 
     def log_prob(self, z: Tensor) -> Tensor:
         value = super().log_prob(z)
-        if not z.requires_grad:
+        blocks, rest = divmod(len(z), self.n)
+        if not z.requires_grad or rest:
             return value
-        blocks = len(z) // self.n
         mask = torch.tensor([self.bad(self.calls, r) for r in range(blocks)])  # type: ignore[operator]
         self.calls += 1
         mask = mask.repeat_interleave(self.n)

@@ -274,3 +274,16 @@ def test_what_an_optimiser_remembers_of_such_a_step_is_forgotten() -> None:
     made = fit(optimizer=PoisonedLeap, lr=0.01, steps=10, restarts=1)
     assert flat(made).isfinite().all()
     assert made.restarts[0].skipped == 1
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.LBFGS])
+def test_a_parameter_inside_the_target_gets_no_gradient(optimizer: type) -> None:
+    centre = torch.zeros(2, requires_grad=True)
+
+    def around(z: Tensor) -> Tensor:
+        return -0.5 * ((z - centre) ** 2).sum(-1)
+
+    NFVI("scale-loc", seed=0).fit(
+        around, dim=2, steps=3, restarts=1, n_mc=8, optimizer=optimizer, progress=False
+    )
+    assert centre.grad is None

@@ -17,11 +17,11 @@ from nfvi.targets.pyro.sites import Site
 __all__ = ["Batched", "PyroBatching", "choose_batching", "map_deterministics"]
 
 PyroBatching = Literal["vmap", "broadcast", "loop"]
-Batched = Callable[[Values], Tensor]
+Batched = Callable[[Values, Values], Tensor]
 
 
 def choose_batching(
-    program: Program, sites: Mapping[str, Site], values: Values
+    program: Program, sites: Mapping[str, Site], values: Values, parts: Values
 ) -> tuple[Batched, PyroBatching, str]:
     """The fastest way to evaluate the model on a batch that agrees with one run a point.
 
@@ -32,33 +32,37 @@ def choose_batching(
         program: the model.
         sites: its latent sites.
         values: trial values (n, \\*shape) of them. No other dimension of the model should be n.
+        parts: the numbers (n, \\*unconstrained_shape) of sites whose prior is computed from them.
 
     Returns:
-        The function of values (n, \\*shape) -> (n,), its kind, and for a loop why it had to be.
+        The function of values and parts to (n,), its kind, and for a loop why it had to be.
     """
 
-    def loop(values: Values) -> Tensor:
-        return torch.stack([program.log_joint(row) for row in _rows(values)])
+    def loop(values: Values, parts: Values) -> Tensor:
+        rows = zip(_rows(values), _rows(parts), strict=True) if parts else zip(_rows(values))
+        return torch.stack([program.log_joint(*row) for row in rows])
 
-    def broadcast(values: Values) -> Tensor:
+    def broadcast(values: Values, parts: Values) -> Tensor:
         return program.log_joint_rows(
-            {name: _lift(values[name], site, program) for name, site in sites.items()}
+            {name: _lift(value, sites[name], program) for name, value in values.items()},
+            {name: _lift(part, sites[name], program) for name, part in parts.items()},
         )
 
     vmapped = torch.func.vmap(program.log_joint, randomness="same")
 
-    def mapped(values: Values) -> Tensor:
+    def mapped(values: Values, parts: Values) -> Tensor:
         # A single point, which is what a Markov chain asks for, is cheaper without vmap.
         alone = len(next(iter(values.values()))) == 1
-        found: Tensor = loop(values) if alone else vmapped(values)
+        found: Tensor = loop(values, parts) if alone else vmapped(values, parts)
         return found
 
-    expected = _value_and_gradients(loop, values)
-    reason = _disagreement(mapped, values, expected)
+    points = (values, parts)
+    expected = _value_and_gradients(loop, points)
+    reason = _disagreement(mapped, points, expected)
     if not reason:
         return mapped, "vmap", ""
     # The axis of an enumerated site and that of the points would be hard to tell apart.
-    if program.summation is None and not _disagreement(broadcast, values, expected):
+    if program.summation is None and not _disagreement(broadcast, points, expected):
         return broadcast, "broadcast", ""
     return loop, "loop", reason
 
@@ -89,7 +93,7 @@ def _rows(values: Values) -> Iterator[dict[str, Tensor]]:
 def _lift(value: Tensor, site: Site, program: Program) -> Tensor:
     """(n, \\*shape) with axes of length 1 after the first, up to the model's batch dimensions."""
     missing = program.batch_dims - (len(site.shape) - site.event_dim)
-    return value.reshape(len(value), *(1,) * missing, *site.shape)
+    return value.reshape(len(value), *(1,) * missing, *value.shape[1:])
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -98,9 +102,9 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return agree(a, b) if a.is_floating_point() else torch.equal(a, b)
 
 
-def _disagreement(evaluate: Batched, values: Values, expected: list[Tensor]) -> str:
+def _disagreement(evaluate: Batched, points: tuple[Values, Values], expected: list[Tensor]) -> str:
     try:
-        got = _value_and_gradients(evaluate, values)
+        got = _value_and_gradients(evaluate, points)
     except TargetError:
         raise
     except USER_ERRORS as error:
@@ -110,17 +114,21 @@ def _disagreement(evaluate: Batched, values: Values, expected: list[Tensor]) -> 
     return "its values differ from those of one run a point"
 
 
-def _value_and_gradients(evaluate: Batched, values: Values) -> list[Tensor]:
-    """Log-densities (n,), and their gradients with respect to each site's values."""
-    leaves = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
-    log_probs = evaluate(leaves)
+def _value_and_gradients(evaluate: Batched, points: tuple[Values, Values]) -> list[Tensor]:
+    """Log-densities (n,), and their gradients with respect to each site's values and parts."""
+    values, parts = (
+        {name: value.detach().clone().requires_grad_() for name, value in given.items()}
+        for given in points
+    )
+    log_probs = evaluate(values, parts)
     if not log_probs.requires_grad:
         return [log_probs]
-    gradients = torch.autograd.grad(log_probs.sum(), list(leaves.values()), allow_unused=True)
+    leaves = [*values.values(), *parts.values()]
+    gradients = torch.autograd.grad(log_probs.sum(), leaves, allow_unused=True)
     return [
         log_probs.detach(),
         *(
             torch.zeros_like(leaf) if gradient is None else gradient
-            for gradient, leaf in zip(gradients, leaves.values(), strict=True)
+            for gradient, leaf in zip(gradients, leaves, strict=True)
         ),
     ]

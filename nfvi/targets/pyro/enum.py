@@ -74,17 +74,20 @@ class SummedJoint(Joint):
         params: Values,
         subsamples: Values,
         summation: Summation,
+        unscaled: frozenset[str] = frozenset(),
+        *,
+        parts: Values | None = None,
+        strict: bool = False,
     ) -> None:
-        super().__init__(values, params, subsamples, summation.choices)
+        choices = summation.choices
+        super().__init__(values, params, subsamples, choices, unscaled, parts=parts, strict=strict)
         self._summation = summation
         self._factors: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
         self._scales: dict[str, float] = {}
 
     def _add(self, msg: Message, log_prob: Tensor) -> None:
         name, summation = msg["name"], self._summation
-        # The choices of a site that is masked out still have to sum to one.
-        mask = None if name in summation.choices else msg["mask"]
-        term = packed.pack(scale_and_mask(log_prob, mask=mask), summation.axes[name])
+        term = packed.pack(scale_and_mask(log_prob, mask=msg["mask"]), summation.axes[name])
         if summation.summed.isdisjoint(term._pyro_dims):
             super()._add(msg, log_prob)
         else:

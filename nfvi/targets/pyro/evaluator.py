@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import pyro
@@ -13,9 +14,10 @@ from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, fixe
 from nfvi.targets.pyro.batching import Batched, PyroBatching, choose_batching
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
-from nfvi.targets.pyro.sites import Site, constrain_sites
+from nfvi.targets.pyro.sites import Site, constrain_sites, unconstrained_parts
+from nfvi.utils import process_wide
 
-__all__ = ["checked_evaluator"]
+__all__ = ["checked_evaluator", "warn_of_flat"]
 
 
 def checked_evaluator(
@@ -24,8 +26,10 @@ def checked_evaluator(
     model_dtype: torch.dtype,
     points: Tensor,
     name: str,
-) -> tuple[Evaluate, PyroBatching, str]:
-    """A function of z (n, d) -> (n,), how it takes a batch, and why if by a loop.
+) -> tuple[Evaluate, PyroBatching, str, tuple[int, ...]]:
+    """A function of z (n, d) -> (n,), how it takes a batch, why if by a loop, and what is flat.
+
+    The last are the numbers of z on which it does not depend.
 
     Args:
         program: the model.
@@ -41,7 +45,8 @@ def checked_evaluator(
     wide = torch.promote_types(points.dtype, model_dtype)
     values, _ = constrain_sites(sites, points.to(wide))
     try:
-        batched, batching, reason = choose_batching(program, sites, values)
+        parts = unconstrained_parts(sites, points.to(wide))
+        batched, batching, reason = choose_batching(program, sites, values, parts)
     except TargetError as error:
         raise TargetError(f"{name!r}: {error}") from error.__cause__
     except USER_ERRORS as error:
@@ -54,17 +59,40 @@ def checked_evaluator(
     if _draws_at_random(evaluate, points, name):
         evaluate = _repeatable(evaluate)
     try:
-        check_values(evaluate, points, name)
+        found = check_values(evaluate, points, name)
     except TargetError as error:
-        odd = ~evaluate(points).isfinite()
-        raise TargetError(f"{error}{_odd_sites(program, values, odd)}") from error.__cause__
-    return evaluate, batching, reason
+        steep = _steep(evaluate, points)
+        if not steep.any():
+            odd = _odd_sites(program, values, ~evaluate(points).isfinite())
+            raise TargetError(f"{error}{odd}") from error.__cause__
+        sites_at_fault = _steep_sites(program, values, steep)
+        advice = _in_float64(_on_unconstrained(batched, sites, torch.float64), points)
+        said = str(error).partition("; look for")[0] if advice else str(error)
+        raise TargetError(f"{said}{sites_at_fault}{advice}") from error.__cause__
+    return evaluate, batching, reason, found.flat
+
+
+def warn_of_flat(name: str, sites: Mapping[str, Site], flat: tuple[int, ...]) -> None:
+    """Warn of numbers on which a model does not depend, such as those that ``obs_mask`` hides."""
+    shown = ", ".join(
+        f"{site.name!r} ({', '.join(map(str, own))} of {site.size})"
+        for site in sites.values()
+        if (own := [j - site.start for j in flat if site.start <= j < site.stop])
+    )
+    warnings.warn(
+        f"{name!r} is improper: its log-density does not depend on these numbers of site {shown},"
+        " so that they spread without end in a fit. Give them a prior; of data that are missing in"
+        " part, draw those alone that are missing, without obs_mask=",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def _on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:
     def evaluate(z: Tensor) -> Tensor:
-        values, ladj = constrain_sites(sites, z.to(wide))
-        log_joint = batched(values)
+        z_wide = z.to(wide)
+        values, ladj = constrain_sites(sites, z_wide)
+        log_joint = batched(values, unconstrained_parts(sites, z_wide))
         return (log_joint if ladj is None else log_joint + ladj).to(z.dtype)
 
     return evaluate
@@ -103,7 +131,7 @@ def _odd_sites(program: Program, values: Values, odd: Tensor) -> str:
     if not odd.any():
         return ""
     row = int(odd.nonzero()[0])
-    with pyro.validation_enabled(False):
+    with process_wide(), pyro.validation_enabled(False):
         trace = program.trace({name: value[row] for name, value in values.items()})
         trace.compute_log_prob()
     shown = [
@@ -112,3 +140,51 @@ def _odd_sites(program: Program, values: Values, odd: Tensor) -> str:
         if node["type"] == "sample" and not (total := node["log_prob_sum"]).isfinite()
     ]
     return f"; there, the log-density of site {', '.join(shown)} is not finite" if shown else ""
+
+
+def _steep(evaluate: Evaluate, points: Tensor) -> Tensor:
+    """Where (n,) the log-density is finite and its gradient is not."""
+    leaf = points.detach().clone().requires_grad_()
+    values = evaluate(leaf)
+    finite = values.detach().isfinite()
+    if not values.requires_grad or not finite.any():
+        return torch.zeros_like(finite)
+    (gradient,) = torch.autograd.grad(values[finite].sum(), leaf, allow_unused=True)
+    if gradient is None:
+        return torch.zeros_like(finite)
+    return finite & ~gradient.isfinite().all(1)
+
+
+def _steep_sites(program: Program, values: Values, steep: Tensor) -> str:
+    """Words on the sites whose log-density has no finite gradient, at the first such point."""
+    row = int(steep.nonzero()[0])
+    leaves = {n: value[row].detach().clone().requires_grad_() for n, value in values.items()}
+    with process_wide(), pyro.validation_enabled(False):
+        trace = program.trace(leaves)
+        trace.compute_log_prob()
+    shown = [
+        repr(name)
+        for name, node in trace.nodes.items()
+        if node["type"] == "sample" and not _smooth(node["log_prob_sum"], list(leaves.values()))
+    ]
+    return f"; there, it is site {', '.join(shown)} whose gradient is not finite" if shown else ""
+
+
+def _smooth(log_prob: Tensor, leaves: list[Tensor]) -> bool:
+    """Whether a term has a finite gradient with respect to each of the leaves it depends on."""
+    if not log_prob.requires_grad:
+        return True
+    gradients = torch.autograd.grad(log_prob, leaves, retain_graph=True, allow_unused=True)
+    return all(g is None or bool(g.isfinite().all()) for g in gradients)
+
+
+def _in_float64(evaluate: Evaluate, points: Tensor) -> str:
+    """Advice, where the gradient of narrower points is finite in float64."""
+    if points.dtype == torch.float64 or points.device.type == "mps":
+        return ""
+    try:
+        if _steep(evaluate, points.double()).any():
+            return ""
+    except USER_ERRORS:
+        return ""
+    return f". It is finite in float64: pass dtype=torch.float64 in place of {points.dtype}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
 
 from nfvi.errors import TargetError
+from nfvi.targets.bijections import bare
+from nfvi.targets.pyro.log_space import log_space_density
 
 __all__ = [
     "Collect",
@@ -25,7 +31,14 @@ __all__ = [
     "is_discrete",
     "is_enumerated",
     "is_latent",
+    "is_rounded",
+    "shrinking_plates",
 ]
+
+STRAIGHT_THROUGH = (
+    dist.RelaxedBernoulliStraightThrough,
+    dist.RelaxedOneHotCategoricalStraightThrough,
+)
 
 Message = Any  # Pyro's Message is a TypedDict whose fields are mostly optional.
 Values = Mapping[str, Tensor]
@@ -47,7 +60,12 @@ def is_latent(site: Message) -> bool:
 
 def is_discrete(site: Message) -> bool:
     """Whether a site's values are set apart from one another."""
-    return bool(getattr(site["fn"].support, "is_discrete", False))
+    return is_rounded(site) or bool(getattr(site["fn"].support, "is_discrete", False))
+
+
+def is_rounded(site: Message) -> bool:
+    """Whether draws are corners of a support that calls itself continuous: straight-through."""
+    return isinstance(bare(site["fn"]), STRAIGHT_THROUGH)
 
 
 def is_enumerated(site: Message) -> bool:
@@ -64,18 +82,66 @@ def in_density(site: Message) -> bool:
     )
 
 
+def shrinking_plates(site: Message) -> tuple[Any, ...]:
+    """The frames of plates that take fewer rows than there are, and scale the density up."""
+    return tuple(filter(_shrinks, site["cond_indep_stack"]))
+
+
+def _shrinks(frame: Any) -> bool:
+    return frame.full_size is not None and frame.size < frame.full_size
+
+
+def _unscale(msg: Message, plates: frozenset[str]) -> None:
+    """Take back the scale of some of the plates around a site, but not ``poutine.scale``."""
+    factor = 1.0
+    for frame in shrinking_plates(msg):
+        if frame.name in plates:
+            factor *= frame.full_size / frame.size
+    if factor != 1.0:
+        scale = msg["scale"] / factor
+        exact = not isinstance(scale, Tensor) and math.isclose(scale, 1.0, rel_tol=1e-12)
+        msg["scale"] = 1.0 if exact else scale
+
+
+def _unmask(msg: Message) -> None:
+    """Give a latent site its prior where a handler masks it, as the hidden part of ``obs_mask=``.
+
+    A distribution's own ``.mask(False)`` stays: there it is the model that asks for a flat prior.
+    """
+    msg["mask"] = None
+
+
+def _where_valid(fn: Any, log_prob: Tensor) -> Tensor:
+    """The log-density, -inf where a parameter of the distribution is out of its range."""
+    inner = bare(fn)
+    events = max(len(inner.batch_shape) - len(fn.batch_shape), 0)
+    for name, constraint in inner.arg_constraints.items():
+        derived = isinstance(getattr(type(inner), name, None), lazy_property)
+        if constraints.is_dependent(constraint) or (derived and name not in vars(inner)):
+            continue
+        valid = constraint.check(getattr(inner, name))
+        if events:
+            valid = valid.expand(inner.batch_shape).flatten(-events).all(-1)
+        log_prob = torch.where(valid, log_prob, -torch.inf)
+    return log_prob
+
+
 class Outermost(Messenger):
     """A handler that hides the model from those around it, and keeps the parameter store as it is.
 
     Args:
         params: the value of each ``pyro.param``.
         subsamples: the indices of each plate that draws its own.
+        unscaled: subsampling plates that do not scale the density.
     """
 
-    def __init__(self, params: Values, subsamples: Values) -> None:
+    def __init__(
+        self, params: Values, subsamples: Values, unscaled: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__()
         self.params = params
         self.subsamples = subsamples
+        self.unscaled = unscaled
 
     def _process_message(self, msg: Message) -> None:
         super()._process_message(msg)
@@ -85,8 +151,13 @@ class Outermost(Messenger):
         if isinstance(msg["fn"], _Subsample):
             if msg["value"] is None:
                 msg["value"] = self.subsamples.get(msg["name"])
-        elif not msg["is_observed"] and msg["value"] is None:
-            self._latent(msg)
+            return
+        if self.unscaled:
+            _unscale(msg, self.unscaled)
+        if not msg["is_observed"]:
+            _unmask(msg)
+            if msg["value"] is None:
+                self._latent(msg)
 
     def _pyro_param(self, msg: Message) -> None:
         value = self.params[msg["name"]]
@@ -106,12 +177,18 @@ class Fixed(Outermost):
         params: the value of each ``pyro.param``.
         subsamples: the indices of each plate that draws its own.
         choices: values of the discrete ones; those without are left to Pyro.
+        unscaled: subsampling plates that do not scale the density.
     """
 
     def __init__(
-        self, values: Values, params: Values, subsamples: Values, choices: Values | None = None
+        self,
+        values: Values,
+        params: Values,
+        subsamples: Values,
+        choices: Values | None = None,
+        unscaled: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(params, subsamples)
+        super().__init__(params, subsamples, unscaled)
         self.values = values
         self.choices = choices or {}
 
@@ -139,6 +216,10 @@ class Joint(Fixed):
         params: likewise.
         subsamples: likewise.
         choices: likewise.
+        unscaled: likewise.
+        parts: the unconstrained numbers of the sites whose prior is computed from them.
+        strict: whether a distribution with a parameter out of its range has log-density -inf. Its
+            formula may well give a number, such as log|Γ(a)| for a < 0.
         batch_dims: ``None`` for values of one point. Else the values hold n points, of which each
             site's log-density has one on the axis left of its last ``batch_dims`` ones.
 
@@ -152,11 +233,16 @@ class Joint(Fixed):
         params: Values,
         subsamples: Values,
         choices: Values | None = None,
+        unscaled: frozenset[str] = frozenset(),
         *,
+        parts: Values | None = None,
+        strict: bool = False,
         batch_dims: int | None = None,
     ) -> None:
-        super().__init__(values, params, subsamples, choices)
+        super().__init__(values, params, subsamples, choices, unscaled)
         self.total: Tensor | float = 0.0
+        self._parts = parts or {}
+        self._strict = strict
         self._batch_dims = batch_dims
         self._seen = 0
 
@@ -166,14 +252,25 @@ class Joint(Fixed):
 
     def _pyro_post_sample(self, msg: Message) -> None:
         if in_density(msg):
-            self._add(msg, msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"]))
+            log_prob = self._log_prob(msg)
+            if self._strict:
+                log_prob = _where_valid(msg["fn"], log_prob)
+            self._add(msg, log_prob)
+
+    def _log_prob(self, msg: Message) -> Tensor:
+        fn, part = msg["fn"], self._parts.get(msg["name"])
+        density = None if part is None else log_space_density(fn)
+        if part is None or density is None:
+            log_prob: Tensor = fn.log_prob(msg["value"], *msg["args"], **msg["kwargs"])
+            return log_prob
+        return density(part)
 
     def _add(self, msg: Message, log_prob: Tensor) -> None:
         log_prob = scale_and_mask(log_prob, msg["scale"], msg["mask"])
         if self._batch_dims is None or log_prob.dim() <= self._batch_dims:
             self.total = self.total + log_prob.sum()
         else:
-            self.total = self.total + log_prob.flatten(1).sum(1)
+            self.total = self.total + log_prob.reshape(len(log_prob), -1).sum(1)
 
     def result(self) -> Tensor:
         """The sum, once the model has run.
@@ -192,10 +289,8 @@ class Joint(Fixed):
 class Collect(Fixed):
     """Writes down the values of the ``pyro.deterministic`` sites; arguments as in ``Fixed``."""
 
-    def __init__(
-        self, values: Values, params: Values, subsamples: Values, choices: Values | None = None
-    ) -> None:
-        super().__init__(values, params, subsamples, choices)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.found: dict[str, Tensor] = {}
 
     def _pyro_post_sample(self, msg: Message) -> None:

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.distributions import Transform
 
 from nfvi.errors import TargetError
-from nfvi.targets.bijections import bijection, same_constraint, support_of
-from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent
+from nfvi.targets.bijections import bare, bijection, same_constraint, support_of
+from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent, is_rounded
+from nfvi.targets.pyro.log_space import log_space_density
 from nfvi.targets.pyro.sites import Site
 
-__all__ = ["feasible_value", "latent_sites", "refuse_changed_sites"]
+__all__ = ["feasible_value", "latent_sites", "prior_value", "refuse_changed_sites"]
 
 
 def feasible_value(site: Message) -> Tensor | None:
@@ -31,6 +32,18 @@ def feasible_value(site: Message) -> Tensor | None:
         return torch.zeros_like(value)
     placed: Tensor = transform(value.new_zeros(transform.inverse_shape(value.shape)))
     return placed
+
+
+def prior_value(site: Message) -> Tensor | None:
+    """A draw of a continuous site, where it can be drawn; ``None`` for a discrete site.
+
+    Raises:
+        TargetError: no smooth bijection leads from R^k to the support.
+    """
+    try:
+        return None if is_discrete(site) else _draw(site)
+    except NotImplementedError:
+        return feasible_value(site)
 
 
 def latent_sites(trace: Any) -> dict[str, Site]:
@@ -101,15 +114,20 @@ def _site(name: str, node: Message, start: int) -> Site:
         event_dim=node["fn"].event_dim,
         transform=transform,
         dtype=value.dtype,
+        log_space=log_space_density(node["fn"]) is not None,
     )
 
 
 def _any_value(site: Message) -> Tensor:
     """A value of the right shape and dtype: a draw, or zeros where there are no draws."""
     try:
-        value: Tensor = site["fn"](*site["args"], **site["kwargs"])
+        return _draw(site)
     except NotImplementedError:
         return torch.zeros(site["fn"].shape())
+
+
+def _draw(site: Message) -> Tensor:
+    value: Tensor = site["fn"](*site["args"], **site["kwargs"])
     return value.detach()
 
 
@@ -126,6 +144,8 @@ def _transform(site: Message) -> Transform | None:
 
 def _refuse_unmarked(site: Message) -> None:
     name, fn, infer = site["name"], site["fn"], site["infer"]
+    if is_rounded(site):
+        _refuse_rounded(site)
     kind = type(fn).__name__
     finite = getattr(fn, "has_enumerate_support", False)
     if infer.get("num_samples"):
@@ -145,4 +165,14 @@ def _refuse_unmarked(site: Message) -> None:
     raise TargetError(
         f"site {name!r} ({kind}) is discrete and latent: {advice}. If it is data, check that "
         "obs= gets it"
+    )
+
+
+def _refuse_rounded(site: Message) -> None:
+    kind = type(bare(site["fn"])).__name__
+    relaxed = kind.removesuffix("StraightThrough")
+    raise TargetError(
+        f"site {site['name']!r} ({kind}) is latent and its draws are rounded, while its density is "
+        f"that of {relaxed}: draw it from {relaxed.removeprefix('Relaxed')}, marked with "
+        f"@config_enumerate, and it is summed out; or from {relaxed}, whose values are not rounded"
     )

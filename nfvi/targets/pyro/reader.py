@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +13,32 @@ from pyro import poutine
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.checks import USER_ERRORS, isolated
+from nfvi.targets.checks import USER_ERRORS, fixed_randomness, isolated, probe_points
 from nfvi.targets.pyro.enum import Summation, read_summation
-from nfvi.targets.pyro.handlers import Message, Values, is_deterministic, is_enumerated
-from nfvi.targets.pyro.latents import feasible_value, latent_sites, refuse_changed_sites
+from nfvi.targets.pyro.handlers import (
+    Message,
+    Values,
+    is_deterministic,
+    is_enumerated,
+    shrinking_plates,
+)
+from nfvi.targets.pyro.latents import (
+    feasible_value,
+    latent_sites,
+    prior_value,
+    refuse_changed_sites,
+)
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.prototype import Prototype
 from nfvi.targets.pyro.sites import Site
+from nfvi.utils import check_unmasked
 
-__all__ = ["read_program", "warn_of_constants"]
+__all__ = ["read_program", "trial_points", "warn_of_constants"]
+
+# What a model raises where a parameter of a distribution in it is out of its range.
+INVALID = (ArithmeticError, ValueError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+TRIES = 20
+CENTRED = 10
 
 
 def read_program(
@@ -41,6 +59,7 @@ def read_program(
         TargetError: the model raised, or it cannot be a target; the message says why.
     """
     program = Program(model, args, kwargs)
+    _check_arguments(name, args, kwargs)
     try:
         with isolated():
             return _read(program)
@@ -53,6 +72,29 @@ def read_program(
         ) from error
 
 
+def trial_points(
+    program: Program, sites: Mapping[str, Site], n: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Points (n, d) at which the log-density is tried: normal, or where need be prior draws.
+
+    Raises:
+        TargetError: there are not so many prior draws that the model takes.
+    """
+    if not program.from_prior:
+        return probe_points(n, sum(site.size for site in sites.values()), dtype, device)
+    with isolated():
+        draws = [torch.cat(parts, 1) for parts in _prior_draws(program, sites, n, 1)]
+    return torch.cat(draws).to(dtype=dtype, device=device)
+
+
+def _check_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    for label, value in (*enumerate(args), *kwargs.items()):
+        try:
+            check_unmasked(f"argument {label!r} of the model", value)
+        except ValueError as error:
+            raise TargetError(f"{name!r}: {error}") from error
+
+
 def warn_of_constants(name: str, program: Program) -> None:
     """Warn of parameters that are not learned, and of plates that keep one random subsample."""
     if program.params:
@@ -62,7 +104,17 @@ def warn_of_constants(name: str, program: Program) -> None:
             "are not learned: give them a prior with pyro.sample if they should be",
             stacklevel=3,
         )
+    for plate, (taken, size) in program.unscaled.items():
+        warnings.warn(
+            f"{name!r}: plate {plate!r} takes {taken} of {size} rows and holds latent sites; its "
+            f"density is not scaled up, which would raise their prior to the power {size}/{taken}. "
+            "The posterior is that given these rows alone: leave subsample_size= out for that of "
+            "all the data",
+            stacklevel=3,
+        )
     for plate in program.random_plates:
+        if plate in program.unscaled:
+            continue
         warnings.warn(
             f"{name!r}: plate {plate!r} draws its own subsample; the target keeps one, of "
             f"{len(program.subsamples[plate])} indices, with its log-likelihood scaled up, so that "
@@ -73,9 +125,10 @@ def warn_of_constants(name: str, program: Program) -> None:
 
 
 def _read(program: Program) -> tuple[Program, dict[str, Site]]:
-    with Prototype(feasible_value, _indices) as prototype:
-        first = poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
+    prototype, first, from_prior = _first_run(program)
     sites = latent_sites(first)
+    if from_prior:
+        sites = _around_the_prior(program, sites)
     nodes = [node for node in first.nodes.values() if node["type"] == "sample"]
     program = replace(
         program,
@@ -83,8 +136,10 @@ def _read(program: Program) -> tuple[Program, dict[str, Site]]:
         subsamples=prototype.subsamples,
         sizes=prototype.sizes,
         batch_dims=max(len(getattr(node["fn"], "batch_shape", ())) for node in nodes),
+        unscaled=_unscaled_plates(nodes, sites),
+        from_prior=from_prior,
     )
-    other = _other_values(sites, first)
+    other = _other_values(program, sites, first)
     refuse_changed_sites(first, program.trace(other), sites)
     if any(map(is_enumerated, nodes)):
         program = replace(program, summation=_summation(program, other))
@@ -97,7 +152,48 @@ def _read(program: Program) -> tuple[Program, dict[str, Site]]:
     )
     order = tuple(name for name in first.nodes if name in sites or name in kept)
     plates = _plates_that_matter(program, other)
-    return replace(program, order=order, deterministic=kept, random_plates=plates), sites
+    program = replace(
+        program, order=order, deterministic=kept, random_plates=plates, feasible=other
+    )
+    return program, sites
+
+
+def _first_run(program: Program) -> tuple[Prototype, Any, bool]:
+    """Run the model where z = 0, or where it does not take that, at a draw from its prior.
+
+    Returns:
+        What was found out, the trace, and whether it took a draw.
+    """
+    try:
+        return *_run(program, feasible_value), False
+    except TargetError:
+        raise
+    except INVALID as error:
+        for seed in range(TRIES):
+            with fixed_randomness(seed), suppress(*INVALID):
+                return *_run(program, prior_value), True
+        raise error
+
+
+def _run(program: Program, place: Callable[[Message], Tensor | None]) -> tuple[Prototype, Any]:
+    with Prototype(place, _indices) as prototype:
+        trace = poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
+    return prototype, trace
+
+
+def _unscaled_plates(
+    nodes: Iterable[Message], sites: Mapping[str, Site]
+) -> dict[str, tuple[int, int]]:
+    """Subsampling plates with a continuous latent site in them: rows taken, rows in all.
+
+    Where a discrete site is summed out, what is scaled is the log of the sum, as it should be.
+    """
+    return {
+        frame.name: (int(frame.size), int(frame.full_size))
+        for node in nodes
+        if node["name"] in sites
+        for frame in shrinking_plates(node)
+    }
 
 
 def _plates_that_matter(program: Program, values: Values) -> tuple[str, ...]:
@@ -122,6 +218,36 @@ def _shape(trace: Any, name: str) -> torch.Size:
     return shape
 
 
+def _around_the_prior(program: Program, sites: Mapping[str, Site]) -> dict[str, Site]:
+    """The sites with z = 0 at a draw from the prior: of some, the one nearest to their mean."""
+    draws = [torch.cat(parts, 1)[0] for parts in _prior_draws(program, sites, CENTRED, 0)]
+    z = torch.stack([draw.double() for draw in draws])
+    spread = (z - z.mean(0)) / z.std(0)
+    nearest = draws[int(spread.square().sum(1).argmin())]
+    return {
+        name: replace(site, origin=nearest[site.start : site.stop]) for name, site in sites.items()
+    }
+
+
+def _prior_draws(
+    program: Program, sites: Mapping[str, Site], n: int, first_seed: int
+) -> list[list[Tensor]]:
+    """n draws from the prior that the model takes: for each, z (1, size) of every site."""
+    found: list[list[Tensor]] = []
+    for seed in range(first_seed, first_seed + TRIES * n):
+        with fixed_randomness(seed), suppress(TargetError, *INVALID):
+            _, trace = _run(program, prior_value)
+            nodes = {name: trace.nodes[name]["value"] for name in sites}
+            found.append([site.unconstrain(nodes[name][None]) for name, site in sites.items()])
+        if len(found) == n:
+            return found
+    raise TargetError(
+        f"it does not take the image of z = 0, and of {TRIES * n} draws from its prior it takes "
+        f"{len(found)}; {n} are needed to try it out. Make its parameters valid for more of the "
+        "values that they depend on, by clamp or softplus"
+    )
+
+
 def _indices(site: Message) -> Tensor:
     """Indices drawn without replacement, the same ones for the same plate."""
     fn = site["fn"]
@@ -130,8 +256,24 @@ def _indices(site: Message) -> Tensor:
     return drawn.to(fn.device)
 
 
-def _other_values(sites: Mapping[str, Site], first: Any) -> dict[str, Tensor]:
+def _other_values(program: Program, sites: Mapping[str, Site], first: Any) -> dict[str, Tensor]:
     """Values away from the first ones, and different in each site."""
+    if not program.from_prior:
+        values = _values_near_zero(sites, first)
+        try:
+            program.trace(values)
+        except TargetError:
+            raise
+        except INVALID:
+            pass
+        else:
+            return values
+    (draw,) = _prior_draws(program, sites, 1, TRIES)
+    pairs = zip(sites.items(), draw, strict=True)
+    return {name: site.constrain(z)[0][0] for (name, site), z in pairs}
+
+
+def _values_near_zero(sites: Mapping[str, Site], first: Any) -> dict[str, Tensor]:
     values = {}
     for name, site in sites.items():
         like = first.nodes[name]["value"]

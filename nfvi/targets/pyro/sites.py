@@ -12,7 +12,10 @@ from torch.distributions import Transform
 from nfvi.errors import TargetError
 from nfvi.targets.checks import shape_text
 
-__all__ = ["Site", "constrain_sites", "unconstrain_sites"]
+__all__ = ["Site", "constrain_sites", "sites_on_edge", "unconstrain_sites", "unconstrained_parts"]
+
+# In units of z; a value in the middle of its support tells z to some 1e-16, or 1e-7 in float32.
+LOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Site:
         event_dim: how many of the last axes of the value are one event.
         transform: from unconstrained to constrained values; ``None`` is the identity.
         dtype: what the model itself draws the site in.
+        log_space: whether its prior is computed from z and not from the value.
+        origin: where z = 0 lies (size,), as a point of the map's domain; ``None`` for its origin.
     """
 
     name: str
@@ -38,15 +43,23 @@ class Site:
     event_dim: int
     transform: Transform | None
     dtype: torch.dtype
+    log_space: bool = False
+    origin: Tensor | None = None
 
     @property
     def size(self) -> int:
         """How many numbers of z the site takes."""
         return self.stop - self.start
 
+    def unflatten(self, flat: Tensor) -> Tensor:
+        """(n, \\*unconstrained_shape), what the map takes, from z (n, size)."""
+        if self.origin is not None:
+            flat = flat + self.origin.to(flat)
+        return flat.reshape(-1, *self.unconstrained_shape)
+
     def constrain(self, flat: Tensor) -> tuple[Tensor, Tensor | None]:
         """Values (n, \\*shape) from z (n, size), and log|det| (n,) of the map, None for 0."""
-        z = flat.reshape(-1, *self.unconstrained_shape)
+        z = self.unflatten(flat)
         if self.transform is None:
             return z, None
         value = self.transform(z)
@@ -61,6 +74,8 @@ class Site:
         """
         z = value if self.transform is None else self.transform.inv(value)
         flat = z.reshape(len(value), self.size)
+        if self.origin is not None:
+            flat = flat - self.origin.to(flat)
         back, _ = self.constrain(flat)
         close = torch.isclose(back, value, rtol=1e-3, atol=1e-5).all()
         if not (flat.isfinite().all() and close):
@@ -70,6 +85,24 @@ class Site:
                 f" from {least:g} to {most:g}"
             )
         return flat
+
+    def on_edge(self, flat: Tensor) -> Tensor:
+        """Whether a value, as a float, no longer tells its z (n, size): (n,) bool.
+
+        So it is where the value was rounded to an edge of the support, or to the last float before
+        one. A z that is off by 0.5 has a distance from the edge that is wrong by a factor of 1.6.
+        """
+        if self.transform is None:
+            return torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+        try:
+            z = self.unflatten(flat)
+            moved = (self.transform.inv(self.transform(z)) - z).reshape(flat.shape)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            if len(flat) == 1:  # a matrix that is no longer positive definite
+                return torch.ones(1, dtype=torch.bool, device=flat.device)
+            return torch.cat([self.on_edge(part) for part in flat.tensor_split(2)])
+        lost: Tensor = ~(moved.abs() < LOST)
+        return lost.any(1)
 
 
 def constrain_sites(
@@ -84,6 +117,23 @@ def constrain_sites(
         if ladj is not None:
             total = ladj if total is None else total + ladj
     return values, total
+
+
+def unconstrained_parts(sites: Mapping[str, Site], z: Tensor) -> dict[str, Tensor]:
+    """The numbers (n, \\*unconstrained_shape) of the sites whose prior is computed from them."""
+    return {
+        name: site.unflatten(z[:, site.start : site.stop])
+        for name, site in sites.items()
+        if site.log_space
+    }
+
+
+def sites_on_edge(sites: Mapping[str, Site], z: Tensor) -> Tensor:
+    """Whether some site's value at z (n, d) sits on an edge of its support: (n,) bool."""
+    found = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    for site in sites.values():
+        found |= site.on_edge(z[:, site.start : site.stop])
+    return found
 
 
 def unconstrain_sites(sites: Mapping[str, Site], values: Mapping[str, Tensor]) -> Tensor:

@@ -14,10 +14,11 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, fixed_randomness
 from nfvi.targets.pyro.batching import map_deterministics
-from nfvi.targets.pyro.evaluator import checked_evaluator
+from nfvi.targets.pyro.evaluator import checked_evaluator, warn_of_flat
 from nfvi.targets.pyro.handlers import Values
-from nfvi.targets.pyro.reader import read_program, warn_of_constants
-from nfvi.targets.pyro.sites import constrain_sites, unconstrain_sites
+from nfvi.targets.pyro.prior import draw_prior
+from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
+from nfvi.targets.pyro.sites import constrain_sites, sites_on_edge, unconstrain_sites
 
 __all__ = ["PyroTarget"]
 
@@ -31,14 +32,21 @@ class PyroTarget(CheckedTarget):
 
     - **Discrete** latent sites marked for parallel enumeration are summed out; a deterministic
       site that depends on one is left out of :meth:`constrain`. Others are refused.
-    - **Subsampling plates** scale their log-likelihood by N/B. A plate that draws its own B indices
-      would make the density another one at each call; it keeps the indices that are drawn, by a
-      fixed seed, when the target is made, with a warning that the posterior is then that of the
-      subsample.
+    - **Masks** of handlers act on data. A latent site has its prior where one masks it, as the
+      part of ``obs_mask=`` has for which there are data: the density would have no finite
+      integral. A distribution's own ``.mask(False)`` is a flat prior, as written.
+    - **Subsampling plates** scale their log-likelihood by N/B; one with latent sites in it does
+      not, with a warning that the posterior is that given the rows taken. A plate that draws its
+      own B indices would make the density another one at each call; it keeps the indices that are
+      drawn, by a fixed seed, when the target is made, with a warning that the posterior is then
+      that of the subsample.
     - **pyro.param** statements keep the value that the parameter store holds when the target is
       made, or their initial one, with a warning that they are not learned.
     - **Draws** are evaluated as a batch, by ``torch.func.vmap`` or else by broadcasting along an
       axis left of all others; where neither agrees with single runs, in a loop, with one warning.
+    - **Edges**: the prior of a bounded or positive site (Beta, Dirichlet, Gamma, LKJ, ...) is
+      computed from z, exact in both tails. Its value may sit on an edge of its support as floats
+      go; :meth:`on_edge` tells for which z.
     - **dtype**: results have that of z. Where the model draws its sites in a wider one, it is
       evaluated in that. Where z is wider, the model gets values in the dtype of z, but numbers
       in it that torch makes float32 tensors of still limit the precision.
@@ -97,9 +105,13 @@ class PyroTarget(CheckedTarget):
         self.batching: str = "vmap"
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
         warn_of_constants(self.name, self.program)
+        self._warned_of_flat = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
+
+    def _probes(self, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return trial_points(self.program, self.sites, n, dtype, device)
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """Latent and deterministic sites at points z (n, d), in the model's order.
@@ -118,6 +130,24 @@ class PyroTarget(CheckedTarget):
             name: values[name].to(z.dtype) if values[name].is_floating_point() else values[name]
             for name in self.program.order
         }
+
+    def prior_draws(self, n: int, seed: int) -> Tensor | None:
+        """n draws z (n, d) of the model's prior; ``None`` where it is improper.
+
+        Args:
+            n: how many; the model is run as often.
+            seed: of the draws.
+        """
+        return draw_prior(self.program, self.sites, n, seed)
+
+    def on_edge(self, z: Tensor) -> Tensor:
+        """Whether a site's value at z (n, d) sits on an edge of its support: (n,) bool.
+
+        There, the value, a float, no longer tells how far from the edge it is. Its prior is exact
+        all the same; what the model computes of it is that of the last float.
+        """
+        self._require_shape(z)
+        return sites_on_edge(self.sites, z.to(torch.promote_types(z.dtype, self.dtype)))
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
         """z from the values of the latent sites: the inverse of :meth:`constrain`.
@@ -146,9 +176,12 @@ class PyroTarget(CheckedTarget):
         return next(n for n in range(3, 1000) if n not in taken)
 
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
-        evaluate, batching, reason = checked_evaluator(
+        evaluate, batching, reason, flat = checked_evaluator(
             self.program, self.sites, self.dtype, points, self.name
         )
+        if flat and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warn_of_flat(self.name, self.sites, flat)
         why = (
             f"a batch of points does not go through it ({reason}); avoid .item(), writing into"
             " tensors and branches on values in the model"

@@ -9,7 +9,6 @@ import torch
 
 from nfvi.targets.checks import isolated
 from nfvi.targets.pyro.handlers import Message, in_density
-from nfvi.targets.pyro.sites import constrain_sites
 from nfvi.targets.pyro.target import PyroTarget
 
 __all__ = ["observed_sites", "unnormalised_terms"]
@@ -18,10 +17,9 @@ __all__ = ["observed_sites", "unnormalised_terms"]
 def unnormalised_terms(target: PyroTarget) -> dict[str, str]:
     """The terms that have no normaliser of their own: site -> what it is.
 
-    These are improper priors, among them latent sites that are masked out, ``pyro.factor``, and
-    sites whose log-density is scaled, as in a plate that subsamples. A model without any is a law
-    of latent sites and data together: it can be simulated from, and its integral over the latent
-    sites is the evidence.
+    These are improper priors, ``pyro.factor``, and sites whose log-density is scaled, as in a
+    plate that subsamples. A model without any is a law of latent sites and data together: it can be
+    simulated from, and its integral over the latent sites is the evidence.
     """
     return {
         name: reason
@@ -44,9 +42,7 @@ def observed_sites(target: PyroTarget) -> tuple[str, ...]:
 
 def _trace(target: PyroTarget) -> Any:
     with isolated():
-        origin = torch.zeros(1, target.dim, dtype=target.dtype, device="cpu")
-        values, _ = constrain_sites(target.sites, origin)
-        return target.program.trace({name: value[0] for name, value in values.items()})
+        return target.program.trace(target.program.feasible)
 
 
 def _reason(node: Message) -> str:
@@ -54,17 +50,9 @@ def _reason(node: Message) -> str:
         return "an improper prior"
     if isinstance(_bare(node["fn"]), dist.Unit):
         return "a pyro.factor term"
-    if not node["is_observed"] and not _everywhere(node):
-        return "an improper prior, as it is latent and masked"
     if bool((torch.as_tensor(node["scale"]) != 1).any()):
         return "a scaled log-density, as in a plate with subsample_size= or poutine.scale"
     return ""
-
-
-def _everywhere(node: Message) -> bool:
-    """Whether no mask leaves out a part of a site."""
-    masks = [node["mask"], getattr(node["fn"], "_mask", None)]
-    return all(mask is None or bool(torch.as_tensor(mask).all()) for mask in masks)
 
 
 def _bare(fn: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,8 +19,9 @@ class Checkpoint(Callback):
     The file holds parameters, optimiser, random numbers, history and what the other callbacks have
     recorded, but no code: the target and the callbacks are given again. It is replaced as a whole
     after every ``every`` steps and at the end, also after Ctrl-C; a process killed while it is
-    written leaves the file before. After an error the last file stays as it is. Whatever its place
-    in ``callbacks=``, this one is called last, so that the file holds all of a step.
+    written leaves the file before. After an error the last file stays as it is. A file that cannot
+    be written, as on a full disk, is a warning: the fit goes on. Whatever its place in
+    ``callbacks=``, this one is called last, so that the file holds all of a step.
 
     Args:
         path: the file; an older one is replaced.
@@ -27,8 +29,7 @@ class Checkpoint(Callback):
 
     Raises:
         ValueError: ``every`` is not an integer of at least 1.
-        FileNotFoundError: at the start of the fit, the folder of ``path`` is not there.
-        OSError: the file cannot be written.
+        OSError: at the start of the fit, the folder of ``path`` is not there, or ``path`` is one.
 
     Example:
         >>> fit = NFVI("planar*8").fit(pot1, callbacks=[Checkpoint("pot1.ckpt")])  # doctest: +SKIP
@@ -62,4 +63,14 @@ class Checkpoint(Callback):
             self._write(state)
 
     def _write(self, state: TrainState) -> None:
-        write_file(self.path, "checkpoint", *state.snapshot())
+        tensors, values = state.snapshot()
+        try:
+            write_file(self.path, "checkpoint", tensors, values)
+        except OSError as error:
+            left = "the file before stays" if self.path.is_file() else "there is none yet"
+            warnings.warn(
+                f"Checkpoint: no file was written at step {state.step} ({error}); the fit goes on,"
+                f" and {left}",
+                UserWarning,
+                stacklevel=2,
+            )

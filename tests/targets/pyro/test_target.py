@@ -14,7 +14,7 @@ from pyro.infer.reparam import LocScaleReparam
 from torch.distributions import constraints
 
 from nfvi.errors import TargetError
-from nfvi.targets import PyroTarget, as_target
+from nfvi.targets import PyroTarget, as_target, unnormalised_terms
 
 F64 = torch.float64
 Y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0], dtype=F64)
@@ -113,13 +113,6 @@ def masked_and_scaled():
     pyro.sample("noise", dist.Normal(0.0, 1.0).mask(torch.tensor(True)))
 
 
-def imputed():
-    mask = torch.tensor([True, False, True, False])
-    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
-    with pyro.plate("data", 4):
-        pyro.sample("y", dist.Normal(mu, 2.0), obs=DATA[:4], obs_mask=mask)
-
-
 def unplated_batch():
     beta = pyro.sample("beta", dist.Normal(torch.zeros(5), 1.0))
     pyro.sample("y", dist.Bernoulli(logits=beta), obs=torch.tensor([1.0, 0, 0, 1, 1]))
@@ -163,7 +156,6 @@ ZOO = [
     subsampled,
     minibatch,
     masked_and_scaled,
-    imputed,
     unplated_batch,
     reparametrised,
     ordered_and_bounded,
@@ -196,6 +188,10 @@ def log_det_of_constrain(target: PyroTarget, z: torch.Tensor) -> torch.Tensor:
     jacobian = torch.autograd.functional.jacobian(free, z)
     assert jacobian.shape == (target.dim, target.dim)
     return torch.linalg.slogdet(jacobian).logabsdet
+
+
+def hessian_of(target: PyroTarget, z: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.functional.hessian(lambda point: target.log_prob(point[None])[0], z)
 
 
 def points(target: PyroTarget, n: int, dtype=torch.float64, seed: int = 1) -> torch.Tensor:
@@ -400,6 +396,19 @@ def bernoulli_latent():
     pyro.sample("k", dist.Bernoulli(logits=x))
 
 
+def straight_through():
+    with pyro.plate("rows", 2):
+        logits = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("k", dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), logits=logits))
+
+
+@config_enumerate
+def straight_through_event():
+    probs = torch.full((2, 3), 1 / 3)
+    k = dist.RelaxedOneHotCategoricalStraightThrough(torch.tensor(0.5), probs)
+    pyro.sample("k", k.to_event(1))
+
+
 @config_enumerate
 def poisson_latent():
     x = pyro.sample("x", dist.Normal(0.0, 1.0))
@@ -461,6 +470,11 @@ def not_a_number():
     pyro.factor("root", x.sqrt())
 
 
+def never_valid():
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Gamma(-x.square(), 1.0), obs=torch.tensor(1.0))
+
+
 def raises():
     pyro.sample("x", dist.Normal(0.0, 1.0))
     raise KeyError("the reason")
@@ -477,6 +491,9 @@ def mixed_dtypes():
 
 REFUSED = {
     bernoulli_latent: r"'k' \(Bernoulli\) is discrete and latent: mark it with @config_enumerate",
+    straight_through: r"\(RelaxedBernoulliStraightThrough\).*from Bernoulli, .*@config_enumerate.*"
+    "or from RelaxedBernoulli, whose",
+    straight_through_event: r"CategoricalStraightThrough\).*from OneHotCategorical, .*enumerate",
     poisson_latent: r"'k' \(Poisson\).*not finitely many",
     sampled_enumeration: "'k' is marked for enumeration with num_samples=, which is random",
     scaled_apart: "must be scaled alike.*'k': 1, 'y': 2",
@@ -488,6 +505,7 @@ REFUSED = {
     hidden_site: "another log-density at each call",
     impossible_data: r"-inf at every point.*site 'y' \(-inf\)",
     not_a_number: r"is nan at z = .*site 'root' \(nan\)",
+    never_valid: "raised ValueError: .*concentration",
     raises: "raised KeyError: 'the reason'",
     needs_argument: "raised TypeError: .*'y'.*a log-density needs dim=",
 }
@@ -534,6 +552,110 @@ def test_random_subsample_is_kept_and_told():
     torch.testing.assert_close(target.log_prob(mu)[0], expected)
 
 
+def by_row(subsample=None, scale=None):
+    """One latent value a row, t ~ N(0, 1) and y ~ N(t, 1): its posterior has variance 1/2."""
+    size = {"subsample": subsample} if subsample is not None else {"subsample_size": 2}
+    with pyro.plate("data", 50, **size):
+        with poutine.scale(scale=1.0 if scale is None else scale):
+            t = pyro.sample("t", dist.Normal(torch.zeros(2), 1.0))
+        pyro.sample("y", dist.Normal(t, 1.0), obs=torch.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("subsample", [None, torch.tensor([3, 8])], ids=["random", "given"])
+def test_the_prior_of_a_latent_site_in_a_subsampling_plate_is_not_scaled(subsample):
+    with pytest.warns(UserWarning, match="takes 2 of 50 rows and holds latent sites.*power 50/2"):
+        target = PyroTarget(by_row, subsample)
+    z = torch.tensor([[0.2, -0.4]])
+    expected = dist.Normal(0.0, 1.0).log_prob(z).sum(1)
+    expected += dist.Normal(z, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+    hessian = hessian_of(target, z[0])
+    torch.testing.assert_close((-hessian).inverse().diagonal().sqrt(), torch.full((2,), 0.5**0.5))
+
+
+def test_a_scale_by_hand_on_a_latent_site_stays():
+    with pytest.warns(UserWarning, match="holds latent sites"):
+        target = PyroTarget(by_row, None, scale=0.25)
+    z = torch.tensor([[0.2, -0.4]])
+    expected = 0.25 * dist.Normal(0.0, 1.0).log_prob(z).sum(1)
+    expected += dist.Normal(z, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+
+
+def test_plates_without_latent_sites_scale_inside_those_with_them():
+    """The outer plate holds a latent site a row; the inner one only data, 3 of 12 of them."""
+
+    def model():
+        with pyro.plate("rows", 7, subsample=torch.arange(3), dim=-2):
+            t = pyro.sample("t", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", 12, subsample=torch.arange(3), dim=-1):
+                pyro.sample("y", dist.Normal(t, 1.0), obs=torch.zeros(3, 3))
+
+    with pytest.warns(UserWarning, match="plate 'rows' takes 3 of 7"):
+        target = PyroTarget(model)
+    z = torch.tensor([[0.2, -0.4, 1.0]])
+    expected = dist.Normal(0.0, 1.0).log_prob(z).sum(1)
+    expected += 4 * 3 * dist.Normal(z, 1.0).log_prob(torch.tensor(0.0)).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+    assert list(unnormalised_terms(target)) == ["y"]
+
+
+def missing(y, seen):
+    mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+    with pyro.plate("data", len(y)):
+        pyro.sample("y", dist.Normal(mu, 1.0), obs=y, obs_mask=seen)
+
+
+@pytest.mark.usefixtures("double")
+def test_imputed_values_have_their_prior_where_there_are_data():
+    """mu | 1, 2 is N(1.4925, 0.7053²), and the masked values are N(mu, 1) whether used or not."""
+    target = PyroTarget(missing, torch.tensor([1.0, 2.0, 0.0]), torch.tensor([True, True, False]))
+    z = points(target, 3)
+    mu, imputed = z[:, :1], z[:, 1:]
+    expected = dist.Normal(0.0, 10.0).log_prob(mu[:, 0])
+    expected = expected + dist.Normal(mu, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
+    expected = expected + dist.Normal(mu, 1.0).log_prob(imputed).sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+    # The density is Gaussian: its covariance is the inverse of the negative Hessian.
+    hessian = hessian_of(target, torch.zeros(4))
+    start = torch.zeros(1, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(target.log_prob(start).sum(), start)
+    covariance = (-hessian).inverse()
+    assert covariance[0, 0].sqrt().item() == pytest.approx(0.7053, abs=1e-4)
+    assert (covariance @ slope[0])[0].item() == pytest.approx(1.4925, abs=1e-4)
+    assert not unnormalised_terms(target)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mask", [False, torch.tensor([True, False])], ids=["whole", "in part"])
+@pytest.mark.parametrize("event", [0, 1])
+def test_a_latent_site_keeps_its_prior_where_a_handler_masks_it(mask, event):
+    def model():
+        with poutine.mask(mask=mask if event == 0 else False):
+            pyro.sample("x", dist.Gamma(torch.ones(2), 3.0).to_event(event))
+
+    target = PyroTarget(model)
+    z = points(target, 3)
+    expected = dist.Gamma(1.0, 3.0).log_prob(z.exp()).sum(1) + z.sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("event", [0, 1])
+def test_a_distribution_that_is_masked_itself_is_a_flat_prior(event):
+    """exp(z) > 0 under a flat prior and y ~ Exponential(x): the likelihood and the Jacobian."""
+    y = torch.tensor([0.5, 2.0])
+
+    def model():
+        x = pyro.sample("x", dist.Gamma(torch.ones(2), 3.0).mask(False).to_event(event))
+        pyro.sample("y", dist.Exponential(x).to_event(event), obs=y)
+
+    target = PyroTarget(model)
+    z = points(target, 3)
+    expected = dist.Exponential(z.exp()).log_prob(y).sum(1) + z.sum(1)
+    torch.testing.assert_close(target.log_prob(z), expected)
+
+
 def test_minibatch_plate_is_scaled_without_a_word():
     """Every plate that only scales the data it is given is the same at each call: no warning."""
     assert list(PyroTarget(minibatch).subsamples) == ["data"]
@@ -547,16 +669,17 @@ def test_parameters_are_constants_and_the_store_is_left_alone():
             b = pyro.param("b", lambda: torch.arange(6.0), event_dim=0)
             pyro.sample("x", dist.Normal(b, a))
 
-    with pytest.warns(UserWarning, match=r"pyro.param: a, b.*not learned"):
+    told = pytest.warns(UserWarning, match="plate 'rows' takes 3 of 6 rows and holds latent sites")
+    with told, pytest.warns(UserWarning, match=r"pyro.param: a, b.*not learned"):
         fresh = PyroTarget(model)
     assert not list(pyro.get_param_store().keys())
     stored = pyro.param("a", torch.tensor(3.0), constraint=constraints.positive)
     unconstrained = pyro.get_param_store()._params["a"]
-    with pytest.warns(UserWarning, match="not learned"):
+    with told, pytest.warns(UserWarning, match="not learned"):
         later = PyroTarget(model)
     z = torch.tensor([[0.5, 1.0, -1.0]])
     for target, a in ((fresh, 2.0), (later, stored.item())):
-        expected = 2.0 * dist.Normal(torch.arange(3.0), a).log_prob(z).sum(1)
+        expected = dist.Normal(torch.arange(3.0), a).log_prob(z).sum(1)
         torch.testing.assert_close(target.log_prob(z), expected)
     assert list(pyro.get_param_store().keys()) == ["a"]
     assert pyro.get_param_store()._params["a"] is unconstrained
@@ -642,6 +765,108 @@ def test_loop_is_right_and_warns_once(model):
     rows = torch.cat([target.log_prob(row[None]) for row in z])
     torch.testing.assert_close(whole, rows)
     target.log_prob(z.double())  # checked anew, without a second warning
+
+
+def overflows():
+    x = pyro.sample("x", dist.Normal(torch.zeros(40), 1.0).to_event(1))
+    with pyro.plate("data", 2):
+        pyro.sample("y", dist.Weibull((-19.0 - 0.1 * x[0]).exp(), 4.2), obs=torch.ones(2))
+
+
+def root_of_zero():
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    pyro.factor("root", -torch.where(x > 0, x.sqrt(), 0.0))
+
+
+def test_a_gradient_that_overflows_names_its_site_and_advises_float64():
+    with pytest.raises(
+        TargetError, match=r"site 'y' whose gradient.*pass dtype=torch.float64"
+    ) as e:
+        PyroTarget(overflows).check(torch.float32)
+    assert "look for" not in str(e.value)
+    PyroTarget(overflows).check(F64)
+
+
+def test_a_gradient_that_is_not_finite_in_any_dtype_names_its_site():
+    with pytest.raises(TargetError, match=r"look for sqrt.*site 'root' whose gradient") as caught:
+        PyroTarget(root_of_zero).check(torch.float32)
+    assert "float64" not in str(caught.value)
+
+
+def narrow_rate(y):
+    """Invalid for sd over 0.458, which z = 0 gives: its prior has no mass to speak of there."""
+    sd = pyro.sample("sd", dist.HalfNormal(0.05))
+    pyro.sample("y", dist.Gamma(0.21 / sd**2 - 1, 1.0), obs=y)
+
+
+def tight_share(y):
+    u = pyro.sample("u", dist.Beta(2.0, 8.0))
+    with pyro.plate("data", 2):
+        pyro.sample("y", dist.Beta(0.4 - u, 1.0).to_event(0), obs=y.expand(2))
+
+
+def on_a_line(log_p: torch.Tensor, x: torch.Tensor) -> float:
+    return torch.trapezoid(log_p.exp(), x).item()
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    ("model", "prior", "likelihood", "last"),
+    [
+        (
+            narrow_rate,
+            dist.HalfNormal(0.05),
+            lambda sd: dist.Gamma(0.21 / sd**2 - 1, 1.0).log_prob(torch.tensor(0.5)),
+            0.21**0.5,
+        ),
+        (
+            tight_share,
+            dist.Beta(2.0, 8.0),
+            lambda u: 2 * dist.Beta(0.4 - u, 1.0).log_prob(torch.tensor(0.5)),
+            0.4,
+        ),
+    ],
+    ids=["rate", "share"],
+)
+def test_a_model_that_does_not_take_the_image_of_zero(model, prior, likelihood, last):
+    """Its integral is that over the values that it takes, and it is 0 elsewhere."""
+    target = PyroTarget(model, torch.tensor(0.5))
+    name = next(iter(target.sites))
+    z = torch.linspace(-12.0, 20.0, 20001)[:, None]
+    log_p, x = target.log_prob(z), target.constrain(z)[name]
+    assert (log_p[x > last] == -torch.inf).all()
+    assert log_p[x < last].isfinite().all()
+    assert prior.log_prob(target.constrain(torch.zeros(1, 1))[name]).item() > 0
+    torch.testing.assert_close(target.unconstrain({name: x[:9000]}), z[:9000], atol=1e-6, rtol=0)
+    grid = torch.linspace(0.0, last, 200001)[1:-1]
+    exact = on_a_line(prior.log_prob(grid) + likelihood(grid), grid)
+    assert on_a_line(log_p, z[:, 0]) == pytest.approx(exact, rel=1e-3)
+
+
+def counted():
+    w = pyro.sample("w", dist.Dirichlet(torch.tensor([1.0, 2.0, 3.0])))
+    pyro.sample("n", dist.Multinomial(9, w), obs=torch.tensor([4.0, 3.0, 2.0]))
+
+
+def branching_without_a_plate():
+    x = pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    if float(x.detach().sum()) > 1e9:
+        x = x + 1
+    pyro.sample("y", dist.Normal(x[..., 0], x[..., 1].exp()), obs=torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("model", [counted, branching_without_a_plate], ids=lambda m: m.__name__)
+@pytest.mark.usefixtures("double")
+def test_broadcasting_without_a_plate(model):
+    target = PyroTarget(model)
+    z = points(target, 5)
+    log_prob = target.log_prob(z)
+    assert target.batching == "broadcast"
+    for row, got in zip(z, log_prob, strict=True):
+        latent = {name: value[0] for name, value in target.constrain(row[None]).items()}
+        trace = poutine.trace(poutine.condition(model, latent)).get_trace()
+        expected = trace.log_prob_sum() + log_det_of_constrain(target, row)
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_broadcasting_is_taken_where_vmap_cannot_go():

@@ -246,7 +246,7 @@ def test_after_every_restart_was_dropped_the_last_file_stays(tmp_path):
     assert values["stopped"] is None and tensors["guard.alive"].all()
 
 
-def test_a_broken_write_leaves_the_file_before(tmp_path, monkeypatch):
+def test_a_broken_write_warns_and_leaves_the_file_before(tmp_path, monkeypatch):
     file, good = tmp_path / "fit.ckpt", tmp_path / "good.ckpt"
     run = start(file)
     shutil.copy(file, good)
@@ -256,12 +256,33 @@ def test_a_broken_write_leaves_the_file_before(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(nfvi.utils.files, "save_file", half)
-    with pytest.raises(OSError, match="disk full"):
-        resume(file, callbacks=[Checkpoint(file, every=5)])
+    with pytest.warns(UserWarning, match=r"fit\.ckpt.*the fit goes on, and the file before stays"):
+        resumed = resume(file, callbacks=[Checkpoint(file, every=5)])
     monkeypatch.undo()
     assert file.read_bytes() == good.read_bytes()
     assert {f.name for f in tmp_path.iterdir()} == {"fit.ckpt", "good.ckpt"}
+    assert_same(run(), resumed)
     assert_same(run(), resume(file))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on the size of files")
+def test_a_disk_that_fills_up_warns_and_the_fit_goes_on(tmp_path):
+    resource = pytest.importorskip("resource")
+    file = tmp_path / "fit.ckpt"
+    run = start(file, fail=None)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.warns(UserWarning, match=r"File too large: '.*fit\.ckpt'.*there is none yet"):
+            fit = run(callbacks=[Checkpoint(file, every=20)])
+        with pytest.raises(OSError, match=r"cannot write the file: File too large: '.*saved'"):
+            fit.save(tmp_path / "saved")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
+    assert_same(run(), fit)
 
 
 @pytest.mark.parametrize(

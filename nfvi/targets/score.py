@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nfvi.targets import Target
+from nfvi.targets.base import Target
+from nfvi.targets.checks import checked_call
 
 __all__ = ["log_prob_and_score"]
 
@@ -13,13 +14,13 @@ __all__ = ["log_prob_and_score"]
 def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor]:
     """β log p(z) (n) and its gradient (n, d) at points (n, d); NaN where a factorisation fails.
 
-    As in :func:`~nfvi.targets.anywhere.log_prob_anywhere`, a batch that fails is halved until only
+    As in :func:`~nfvi.targets.log_prob_anywhere`, a batch that fails is halved until only
     the points at fault are left.
     """
     leaf = z.detach().requires_grad_()
     try:
         with torch.enable_grad():
-            log_p = beta * target.log_prob(leaf)
+            log_p = beta * checked_call(target.log_prob, leaf, target.name)
             (score,) = torch.autograd.grad(log_p.sum(), leaf)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         if len(z) == 1:

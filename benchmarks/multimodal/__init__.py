@@ -1,0 +1,1 @@
+"""Fits of targets with several modes or narrow parts; the command is ``__main__.py``."""

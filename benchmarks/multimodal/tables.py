@@ -1,0 +1,159 @@
+"""The tables of the page of benchmarks.multimodal: a header, and cells."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from benchmarks.multimodal.judge import CLASSES, class_of, counted
+from benchmarks.multimodal.needles import NEEDLES, hits
+from benchmarks.multimodal.text import share
+from benchmarks.posteriors.store import Row
+from benchmarks.posteriors.text import count, guide, number, seconds
+
+__all__ = ["Table", "answers", "classes", "costs", "needles", "nested", "not_right"]
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def classes(rows: Sequence[Row], groups: dict[str, Sequence[str]]) -> Table:
+    """How many fits of each group of targets are of each class."""
+    table = []
+    for name, targets in groups.items():
+        chosen = [row for row in rows if row["target"] in targets]
+        counts = Counter(class_of(row) for row in chosen)
+        held = len({row["target"] for row in chosen})
+        table.append(
+            [name, f"{held} of {len(targets)}", str(len(chosen))]
+            + [str(counts[word]) for word in CLASSES]
+        )
+    return ["targets", "held", "fits", *CLASSES], table
+
+
+def not_right(rows: Sequence[Row]) -> Table:
+    """Every fit that is not right, the silent ones first."""
+    bad = [row for row in rows if class_of(row) in ("SILENT", "said", "crashed")]
+    bad.sort(key=lambda row: (class_of(row) != "SILENT", row["target"], row["seed"]))
+    return ["target", "seed", "class", "verdict", *ERRORS, "why"], [_bad(row) for row in bad]
+
+
+ERRORS = ["log Z off by", "means off by, sd", "sds off by", "modes"]
+
+
+def _bad(row: Row) -> list[str]:
+    head = [f"`{row['target']}`", str(row["seed"]), class_of(row)]
+    if row["status"] != "ok":
+        return [*head, "–", "–", "–", "–", "–", row["error"]]
+    found = counted(row)
+    return [
+        *head,
+        row["verdict"],
+        number(row["log_z_error"]),
+        number(found["mean_error"]),
+        share(found["sd_error"]),
+        share(found["modes"]),
+        " ".join(row["reasons"]),
+    ]
+
+
+def answers(rows: Sequence[Row]) -> Table:
+    """For each target, the worst over its seeds."""
+    header = ["target", "d", "fits", "verdict", *ERRORS, "k-hat", "search clean"]
+    table = []
+    for target, all_of_it in _by_target(rows):
+        done = [row for row in all_of_it if row["status"] == "ok"]
+        head = [f"`{target}`", str(done[0]["dim"]) if done else "–"]
+        found = [counted(row) for row in done]
+        table.append(
+            [
+                *head,
+                _counts(class_of(row) for row in all_of_it),
+                _counts(row["verdict"] for row in done),
+                number(_worst(row["log_z_error"] for row in done), 3),
+                number(_worst(errors["mean_error"] for errors in found)),
+                share(_worst(errors["sd_error"] for errors in found)),
+                share(_least(errors["modes"] for errors in found)),
+                number(_worst((row["khat"] for row in done), signed=True)),
+                f"{sum(bool(row['clean']) for row in done)} of {len(done)}",
+            ]
+        )
+    return header, table
+
+
+def costs(rows: Sequence[Row]) -> Table:
+    """For each target, medians over its seeds."""
+    header = ["target", "guide", "gradients", "batches", "values", "CPU s", "wall s"]
+    names = ("gradient_evaluations", "batched_evaluations", "search_draws")
+    table = []
+    for target, all_of_it in _by_target(rows):
+        done = [row for row in all_of_it if row["status"] == "ok"]
+        if not done:
+            continue
+        table.append(
+            [f"`{target}`", f"`{guide(done[0])}`"]
+            + [count(median(row[name] for row in done)) for name in names]
+            + [seconds(median(row[name] for row in done)) for name in ("cpu_time", "wall_time")]
+        )
+    return header, table
+
+
+def nested(rows: Sequence[Row], fits: Sequence[Row]) -> Table:
+    """Nested sampling beside the fits of the same targets: worst errors, and median costs."""
+    header = ["target", "d", "runs", "log Z off by", "its own error", "values", "CPU s"]
+    header += ["fits", "theirs off by", "their gradients", "their CPU s"]
+    beside = dict(_by_target([row for row in fits if row["status"] == "ok"]))
+    table = []
+    for target, done in _by_target([row for row in rows if row["status"] == "ok"]):
+        own = beside.get(target, [])
+        table.append(
+            [
+                *(f"`{target}`", str(done[0]["dim"]), str(len(done))),
+                number(_worst(row["log_z_error"] for row in done), 3),
+                number(median(row["log_evidence_se"] for row in done), 3),
+                count(median(row["evaluations"] for row in done)),
+                seconds(median(row["cpu_time"] for row in done)),
+                str(len(own)),
+                number(_worst(row["log_z_error"] for row in own), 3),
+                count(median(row["gradient_evaluations"] for row in own) if own else None),
+                seconds(median(row["cpu_time"] for row in own) if own else None),
+            ]
+        )
+    return header, table
+
+
+def needles() -> Table:
+    """The narrow modes that no search meets, with the wide draws that are expected to meet each."""
+    header = ["target", "sd", "sds from the middle", "mass", "wide draws that meet it"]
+    return header, [
+        [
+            *(f"`{needle.target}`", f"{needle.sd:g}", f"{needle.distance:g}"),
+            *(share(needle.share), f"{hits(needle):.1g}"),
+        ]
+        for needle in NEEDLES
+    ]
+
+
+def _by_target(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["target"], []).append(row)
+    return list(found.items())
+
+
+def _counts(words: Iterable[str]) -> str:
+    counts = Counter(words)
+    return ", ".join(f"{n} {word}" for word, n in counts.most_common()) or "–"
+
+
+def _worst(values: Iterable[float | None], *, signed: bool = False) -> float | None:
+    """The largest, by its size or as it stands; NaN is worse than any."""
+    known = [value for value in values if value is not None]
+    if any(math.isnan(value) for value in known):
+        return math.nan
+    return max(known, key=None if signed else abs, default=None)
+
+
+def _least(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)

@@ -1,0 +1,85 @@
+"""Mass that no start has found: searched for, and taken into a mixture until nothing new comes."""
+
+from __future__ import annotations
+
+import torch
+
+from nfvi.auto.failure import carries_best
+from nfvi.auto.gaussians import keep_guide
+from nfvi.auto.record import Record
+from nfvi.fit import mixture_weights
+from nfvi.guides import AnyGuide, Guide, MixtureGuide, parts
+from nfvi.search import MOST_PLACES, MissedMass
+from nfvi.starts import fit_gaussians, gaussian_guide
+
+__all__ = ["cover_missed_mass"]
+
+ROUNDS = 8
+"""Of a search and a mixture; a grid of 25 modes takes 2, forty modes in d = 10 take 4."""
+STEPS = 20
+"""Of the Gaussian fit at each place, which begins with the curvature there."""
+DRAWS = (200, 2_000)
+DRAWS_IN_ALL = 40_000
+"""For the weights: of each guide, and of all; more would take the square of their number."""
+
+
+@carries_best
+def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.dtype) -> None:
+    """Search for mass that the best rung misses, and keep mixtures with what is found.
+
+    Each place that a search finds gets a Gaussian, and all guides together their weights. It ends
+    when a search is clean, when no Gaussian that was found is needed, when the places are too
+    many for a mixture, or with the budget. The last search is in the record.
+
+    Args:
+        record: of the climb, with one rung at least.
+        generator: of all draws.
+        dtype: of the guides.
+    """
+    for _ in range(ROUNDS):
+        found = record.search(generator)
+        guide = record.tried[record.best()].guide
+        if found.clean or record.out_of_time() or len(found.places) >= MOST_PLACES:
+            return
+        mixed = _with_places(record, guide, found, generator, dtype)
+        if mixed is None:
+            return
+        keep_guide(record, mixed)
+
+
+def _with_places(
+    record: Record,
+    guide: AnyGuide,
+    found: MissedMass,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+) -> AnyGuide | None:
+    """A mixture of the guide and a Gaussian at each place; ``None`` if no Gaussian is needed."""
+    old = parts(guide)
+    new = _gaussians_at(record, found, generator, dtype)
+    pool = [*old, *new]
+    n = min(max(DRAWS_IN_ALL // len(pool), DRAWS[0]), DRAWS[1])
+    weights = mixture_weights(pool, record.target, n, generator, record.out_of_time)
+    needed = (weights > 0).nonzero()[:, 0].tolist()
+    if not new or max(needed) < len(old):
+        return None
+    chosen = [pool[i] for i in needed]
+    return MixtureGuide(chosen, weights[needed]) if len(chosen) > 1 else chosen[0]
+
+
+def _gaussians_at(
+    record: Record, found: MissedMass, generator: torch.Generator, dtype: torch.dtype
+) -> list[Guide]:
+    """A Gaussian at each place, fitted by a few steps from the curvature there."""
+    loc = torch.stack([place.z for place in found.places])
+    tril = torch.stack([place.tril for place in found.places if place.tril is not None])
+    fitted = fit_gaussians(
+        record.target, loc, tril, generator, steps=STEPS, dtype=dtype, enough=record.enough
+    )
+    record.count(fitted.iterations, fitted.gradient_evaluations)
+    usable = fitted.loc.isfinite().all(-1) & fitted.tril.isfinite().all((-1, -2))
+    return [
+        gaussian_guide(m, factor, dtype)
+        for m, factor, good in zip(fitted.loc, fitted.tril, usable.tolist(), strict=True)
+        if good
+    ]

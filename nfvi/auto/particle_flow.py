@@ -1,0 +1,178 @@
+"""A flow for targets of more modes than a mixture can hold, learned from particles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nfvi.auto.gaussians import keep_guide
+from nfvi.auto.record import Record, described
+from nfvi.guides import AnyGuide, Guide, Placement
+from nfvi.mcmc import ParallelHMC
+from nfvi.search import BroadBase, MissedMass, anneal
+from nfvi.targets import Target, log_prob_anywhere
+from nfvi.training import (
+    CallbackLike,
+    Ensemble,
+    LearningRate,
+    Objective,
+    Stop,
+    Tempering,
+    Trainer,
+    TrainState,
+    make_optimizer,
+)
+
+__all__ = ["FORMULA", "PooledLikelihood", "broad_base", "learn_from_particles", "placed_around"]
+
+FORMULA = "(nsf(bound=4)-perm)*2-spline(bound=4)"
+STEPS = 1_000
+BATCH = 256
+LEARNING_RATE = 0.005
+BOUND = 4.0
+"""Of the splines, in units of which the particles are placed: base draws beyond are 6 in 10⁵."""
+MARGIN = 1.1
+SPREAD_DRAWS = 1_000
+WIDER = 2.0
+
+
+class Pooled(NamedTuple):
+    """One term a particle (R, n): the loss, and log q."""
+
+    loss: Tensor
+    log_likelihood: Tensor
+
+
+class PooledLikelihood(Objective):
+    """Minus the mean of log q over a pool of particles that goes on moving: KL(p ‖ q).
+
+    Before each step some particles move, in ways that leave the target as it is: by a proposal from
+    the flow itself, taken with the chance min(1, w′ / w) for w = p / q, which jumps from mode to
+    mode, and by an iteration of HMC. So the flow sees fresh draws, and learns no particle by heart.
+
+    Args:
+        target: p.
+        pool: particles (n, d).
+        batch: how many move, and are learned from, in a step.
+
+    Reference:
+        Gabrié, Rotskoff and Vanden-Eijnden, Adaptive Monte Carlo augmented with normalizing flows,
+        2022.
+    """
+
+    quantity = "log_likelihood"
+    advice = "Particles of a flow ran off; try dtype=torch.float64."
+
+    def __init__(self, target: Target, pool: Tensor, batch: int = BATCH) -> None:
+        self.target, self.pool, self.batch = target, pool.clone(), batch
+        self.step_size = 0.1
+        self.gradient_evaluations = self.batched_evaluations = 0
+
+    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
+        """Particles (n, d), after they have moved."""
+        order = torch.randperm(len(self.pool), generator=generator, device=generator.device)
+        index = order[: self.batch].to(self.pool.device)
+        x = self._jump(ensemble.guide(0), self.pool[index], generator)
+        hmc = ParallelHMC(self.target, x, generator)
+        hmc.step_size = self.step_size
+        (x,) = hmc.run(1)
+        self.step_size = hmc.step_size
+        self.gradient_evaluations += hmc.gradient_evaluations
+        self.batched_evaluations += hmc.gradient_evaluations // len(x)
+        self.pool[index] = x
+        return x
+
+    @torch.no_grad()
+    def _jump(self, guide: Guide, x: Tensor, generator: torch.Generator) -> Tensor:
+        new, log_q = guide.rsample_and_log_prob(len(x), generator=generator)
+        points = torch.cat([x, new])
+        log_p = log_prob_anywhere(self.target, points)
+        weight = log_p - torch.cat([guide.log_prob(x), log_q])
+        weight = torch.where(weight.isfinite(), weight, -torch.inf)
+        old, proposed = weight.chunk(2)
+        uniform = torch.rand(len(x), generator=generator, device=generator.device).to(x)
+        taken = uniform.log() < proposed - old
+        return torch.where(taken.unsqueeze(1), new, x)
+
+    def __call__(self, ensemble: Ensemble, batch: Tensor, beta: Tensor) -> Pooled:
+        """Evaluate at particles (n, d)."""
+        value = ensemble.log_likelihood(batch)
+        return Pooled(-value, value.detach())
+
+
+def placed_around(z: Tensor) -> Placement:
+    """The placement that puts the range of particles (n, d) within the bound of the splines."""
+    low, high = z.double().amin(0), z.double().amax(0)
+    half = 0.5 * MARGIN * (high - low).clamp_min(1e-12)
+    return Placement(0.5 * (low + high), half / BOUND)
+
+
+def learn_from_particles(
+    record: Record,
+    missed: MissedMass,
+    callbacks: Sequence[CallbackLike],
+    generator: torch.Generator,
+    dtype: torch.dtype,
+) -> None:
+    """Keep a flow that is learned by maximum likelihood from particles; nothing if time is up.
+
+    The particles come from a base as wide as the guide and all places that a search has found. A
+    fit by the ELBO afterwards would lose modes again, and is not made.
+
+    Args:
+        record: of the climb.
+        missed: the places.
+        callbacks: called after every step.
+        generator: of everything random.
+        dtype: of the guide.
+    """
+    target = record.target
+    guide = record.tried[record.best()].guide
+    base = broad_base(guide, missed, generator)
+    found = anneal(target, base, generator, dtype, enough=record.out_of_time)
+    record.count(found.batched_evaluations, found.gradient_evaluations)
+    if not found.done:
+        return
+    pool = PooledLikelihood(target, found.z)
+    start = Guide(
+        FORMULA,
+        target.dim,
+        placement=placed_around(found.z),
+        generator=torch.Generator().manual_seed(record.seed),
+        dtype=dtype,
+        device=found.z.device,
+    )
+    ensemble = Ensemble([start])
+    trainer = Trainer(
+        ensemble,
+        pool,
+        make_optimizer(None, ensemble.flat, LEARNING_RATE),
+        LearningRate.over(STEPS),
+        Tempering((0,)),
+        generator,
+        {**record.settings, **described(start)},
+    )
+
+    def watch(_: TrainState) -> Stop | None:
+        spent = record.spent()
+        return None if spent is None else Stop(spent)
+
+    try:
+        trainer.run([*callbacks, watch])
+    finally:
+        record.count(pool.batched_evaluations, pool.gradient_evaluations, trainer.step)
+    keep_guide(record, ensemble.guide(0), trainer.step)
+
+
+@torch.no_grad()
+def broad_base(guide: AnyGuide, missed: MissedMass, generator: torch.Generator) -> BroadBase:
+    """A base twice as wide as the places that a search has found and the draws of a guide."""
+    draws = guide.sample(SPREAD_DRAWS, generator=generator).double()
+    draws = draws[draws.isfinite().all(1)]
+    places = torch.stack([place.z for place in missed.places])
+    points = torch.cat([places, draws[: len(places)]])
+    within = draws.var(0)
+    return BroadBase(points.mean(0), WIDER * (points.var(0) + within).sqrt())

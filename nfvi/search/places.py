@@ -1,0 +1,163 @@
+"""From the ends of ascents to distinct places, and the mass that a guide misses there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nfvi.guides import AnyGuide
+from nfvi.search.ascent import Ends
+from nfvi.targets import Target, laplace, log_prob_anywhere
+
+__all__ = ["Gaussians", "Weighed", "distinct_places", "log_q_at", "weigh"]
+
+THIN = math.log(3.0)
+"""A point is missed where p is more than three times as large as q Z."""
+MOST_PLACES = 64
+SAME = 1.0
+DRAWS = 128
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """A Gaussian at each of K places.
+
+    Attributes:
+        loc: (K, d), float64.
+        tril: L (K, d, d).
+        log_p: of the target there (K).
+        iterations: batches of gradients that the curvatures took.
+        gradient_evaluations: points at which the gradient was taken.
+    """
+
+    loc: Tensor
+    tril: Tensor
+    log_p: Tensor
+    iterations: int = 0
+    gradient_evaluations: int = 0
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of each at points (n, d): (K, n)."""
+        shifted = (x.unsqueeze(0) - self.loc.unsqueeze(1)).mT
+        white = torch.linalg.solve_triangular(self.tril, shifted, upper=False)
+        volume = self.tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constant = 0.5 * self.loc.shape[1] * math.log(2 * math.pi)
+        log_prob: Tensor = -0.5 * white.square().sum(1) - volume.unsqueeze(1) - constant
+        return log_prob
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The mass at K places, over that which the guide has found.
+
+    Attributes:
+        masses: at each (K), where p is over three times q Z.
+        error: standard error of their sum.
+        evaluations: points at which log p was taken.
+    """
+
+    masses: Tensor
+    error: float
+    evaluations: int
+
+
+@torch.no_grad()
+def log_q_at(guide: AnyGuide, z: Tensor) -> Tensor:
+    """log q (n) at points (n, d), float64; −∞ where the inverse of the guide leaves the floats."""
+    return guide.log_prob(z.to(guide.dtype)).double().nan_to_num(nan=-torch.inf)
+
+
+def distinct_places(
+    target: Target,
+    guide: AnyGuide,
+    log_z: float,
+    ends: Ends,
+    dtype: torch.dtype,
+    enough: Callable[[], bool] = lambda: False,
+) -> Gaussians:
+    """Gaussians at the ends where p is over three times q Z: 64 at most, the highest first.
+
+    Two ends are one place if they are less than 1 apart in the units of BFGS's covariance at the
+    higher one. Laplace's approximation gives the Gaussian, or else what BFGS knows.
+
+    Args:
+        target: log p.
+        guide: q.
+        log_z: log Z as the guide sees it.
+        ends: of the ascents.
+        dtype: in which the target is evaluated.
+        enough: asked before every curvature whether to end early.
+    """
+    missed = ends.log_p - log_q_at(guide, ends.z) - log_z > THIN
+    order = ends.log_p.argsort(descending=True)
+    order = order[missed[order] & ends.log_p[order].isfinite()]
+    kept: list[int] = []
+    factors: list[Tensor] = []
+    curvatures = 0
+    for index in order.tolist():
+        if len(kept) == MOST_PLACES or enough():
+            break
+        if kept and _is_known(ends.z[index], ends.z[kept], torch.stack(factors)):
+            continue
+        tril = laplace(target, ends.z[index], dtype)
+        curvatures += 1
+        factor, info = torch.linalg.cholesky_ex(ends.covariance[index])
+        if tril is None and int(info):
+            continue
+        kept.append(index)
+        factors.append(factor if tril is None else tril)
+    loc = ends.z[kept]
+    tril = torch.stack(factors) if factors else ends.covariance[:0]
+    cost = curvatures, 2 * loc.shape[1] * curvatures
+    return Gaussians(loc, tril, ends.log_p[kept], *cost)
+
+
+def _is_known(z: Tensor, places: Tensor, factors: Tensor) -> bool:
+    white = torch.linalg.solve_triangular(factors, (places - z).unsqueeze(-1), upper=False)
+    return bool((white.square().sum((-2, -1)) < SAME**2).any())
+
+
+@torch.no_grad()
+def weigh(
+    target: Target,
+    guide: AnyGuide,
+    log_z: float,
+    places: Gaussians,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+) -> Weighed:
+    """The mass where p is over three times q Z, by importance sampling from all places together.
+
+    128 draws from each of the K Gaussians count as draws of their mixture, so that places which
+    overlap are not counted twice::
+
+        M = 1/n Σ_i p(x_i) / (Z g(x_i)) [p(x_i) > 3 q(x_i) Z],    g = Σ_k N_k / K
+
+    Args:
+        target: log p.
+        guide: q.
+        log_z: log Z as the guide sees it.
+        places: the Gaussians.
+        generator: of the draws.
+        dtype: in which the target is evaluated.
+
+    Reference:
+        Veach and Guibas, Optimally combining sampling techniques for Monte Carlo rendering, 1995.
+    """
+    k, d = places.loc.shape
+    shape = k, DRAWS, d
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    x = (places.loc.unsqueeze(1) + noise.to(places.loc.device) @ places.tril.mT).flatten(0, 1)
+    log_p = log_prob_anywhere(target, x.to(dtype)).double()
+    log_parts = places.log_prob(x)
+    log_g = log_parts.logsumexp(0) - math.log(k)
+    usable = log_p.isfinite() & log_g.isfinite()
+    usable &= log_p - log_q_at(guide, x) - log_z > THIN
+    weights = torch.where(usable, log_p - log_z - log_g, -torch.inf).exp() / len(x)
+    masses = (log_parts.softmax(0) * weights).sum(1)
+    error = float(weights.std() * len(x) ** 0.5)
+    return Weighed(masses, error, len(x))
