@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nfvi import NFVI, Budget, LogDensity
 from nfvi.targets.anywhere import log_prob_anywhere
+from nfvi.targets.score import log_prob_and_score
 
 DTYPE = torch.float64
 EYE = torch.eye(2, dtype=DTYPE)
@@ -24,17 +25,67 @@ def target(edge: float) -> LogDensity:
     return LogDensity(log_prob, 2, batched=True)
 
 
+def by(function) -> LogDensity:
+    """N(0, I), by way of a function of those matrices with edge 4 that fails where they do."""
+
+    def log_prob(z: Tensor) -> Tensor:
+        a = z[:, 0] / 4
+        matrices = EYE.to(z) + a[:, None, None] * (1 - EYE.to(z))
+        return 0 * function(matrices).flatten(1).sum(1) - 0.5 * z.square().sum(-1)
+
+    return LogDensity(log_prob, 2, batched=True)
+
+
+def raising(matrices: Tensor) -> Tensor:
+    """An error of the user's own, which no other function of torch can stand in for."""
+    if bool((matrices[:, 0, 1].abs() >= 1).any()):
+        raise torch.linalg.LinAlgError("no covariance")
+    return matrices
+
+
+def singular(matrices: Tensor) -> Tensor:
+    """Zero where the first coordinate is beyond the edge."""
+    return torch.where((matrices[:, :1, 1:].abs() >= 1), 0.0, 1.0) * EYE
+
+
+FUNCTIONS = [
+    torch.linalg.cholesky,
+    torch.Tensor.cholesky,
+    lambda m: torch.linalg.inv(singular(m) * m),
+    lambda m: torch.inverse(singular(m) * m),
+    lambda m: torch.linalg.solve(singular(m) * m, EYE[0]),
+    lambda m: torch.linalg.solve(singular(m) * m, EYE),
+    lambda m: torch.vmap(torch.linalg.cholesky)(m),
+    raising,
+]
+
+
+@pytest.mark.filterwarnings("ignore:torch.cholesky is deprecated:UserWarning")
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("first", [[0.0, 1.0, 5.0, -6.0, 0.5], [5.0], [6.0, -7.0], [0.5]])
-def test_the_points_at_fault_alone_are_nan(first):
+def test_the_points_at_fault_alone_are_nan(first, function):
     z = torch.tensor([[x, 0.5] for x in first], dtype=DTYPE, requires_grad=True)
-    density = target(4.0)
+    density = by(function)
     density.log_prob(torch.zeros(2, 2, dtype=DTYPE))  # the first call, which is tried out, is over
     log_p = log_prob_anywhere(density, z)
     good = z[:, 0].abs() < 4
     assert log_p.shape == (len(first),) and torch.equal(log_p.isfinite(), good)
     (score,) = torch.autograd.grad(log_p.sum(), z)
     torch.testing.assert_close(score[good], -z[good].detach())
-    assert bool(score[~good].isnan().all())
+    assert function is raising or bool(score[~good].isnan().any(-1).all())
+    again, slope = log_prob_and_score(density, z)
+    torch.testing.assert_close(again, log_p.detach(), equal_nan=True)
+    torch.testing.assert_close(slope[good], -z[good].detach())
+    assert torch.equal(again.isfinite(), good)
+
+
+def test_one_call_more_does_for_a_whole_batch():
+    density, calls = target(4.0), []
+    density.log_prob(torch.zeros(2, 2, dtype=DTYPE))
+    inner = density.log_prob
+    density.log_prob = lambda z: calls.append(len(z)) or inner(z)
+    z = 9 * torch.randn(1_000, 2, generator=torch.Generator().manual_seed(0), dtype=DTYPE)
+    assert int(log_prob_anywhere(density, z).isnan().sum()) > 500 and calls == [1_000, 1_000]
 
 
 class TestFits:
