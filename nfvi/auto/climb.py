@@ -112,16 +112,15 @@ class Climb:
             KeyboardInterrupt: Ctrl-C was pressed twice before there was any guide to keep.
         """
         end = self._climbed()
-        if not end.cut:
-            self._last_search()
-        return end
+        return end if end.cut else self._last_search(end)
 
-    def _last_search(self) -> None:
+    def _last_search(self, end: ClimbOver) -> ClimbOver:
         """Search once more, with the guide that would be kept, and cover what it misses."""
         try:
             cover_missed_mass(self.record, self.generator, self.dtype)
         except KeyboardInterrupt:
-            return  # what the climb has found is kept
+            return ClimbOver("interrupted", cut=True)
+        return end
 
     def _climbed(self) -> ClimbOver:
         try:

@@ -32,6 +32,8 @@ ENTRIES = {
 }
 """What a file holds of a search."""
 COORDINATES_SHOWN = 4
+ROUNDING = 1e-5
+"""Of the coordinates shown: ascents end where log p gains 1e-6 nats or less."""
 
 
 @dataclass(frozen=True)
@@ -175,5 +177,8 @@ def _table(places: tuple[Place, ...]) -> str:
 
 
 def _point(z: Tensor) -> str:
+    # What is nothing beside the largest coordinate is the rounding of an ascent.
+    noise = ROUNDING * max(1.0, float(z.abs().max()))
+    z = torch.where(z.abs() < noise, 0.0, z)
     shown = ", ".join(short(float(x), 3) for x in z[:COORDINATES_SHOWN])
     return f"({shown}{', …' if len(z) > COORDINATES_SHOWN else ''})"

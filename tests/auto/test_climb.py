@@ -497,6 +497,19 @@ class TestHowItEnds:
         assert fit.stopped == "interrupted" and len(fit.path) == rungs
         assert math.isfinite(fit.elbo)
 
+    @pytest.mark.process_wide
+    def test_ctrl_c_in_the_last_search(self, monkeypatch):
+        """It ends that search, and the fit says that it was interrupted."""
+        climb = Climb(ClimbArguments(make_gaussian(3, seed=0), 0, DTYPE))
+        monkeypatch.setattr(climb, "_climbed", lambda: ClimbOver("the last rung was reached"))
+
+        def interrupt(generator):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(climb.record, "search", interrupt)
+        end = climb.run()
+        assert end.reason == "interrupted" and end.cut
+
     def test_a_rung_that_fails(self):
         """All of its steps are bad from the fourth on: what was found before is kept."""
         broken = False

@@ -20,17 +20,13 @@ def climbed(target: Target, z: torch.Tensor, dtype: torch.dtype = DTYPE) -> Ends
 
 
 @pytest.mark.parametrize(
-    ("target", "iterations"),
-    [(make_gaussian(5, condition=100.0, seed=0), ITERATIONS), (gaussian_20d, 200)],
-    ids=str,
+    "target", [make_gaussian(5, condition=100.0, seed=0), gaussian_20d], ids=str
 )
-def test_the_mode_of_a_quadratic(target, iterations):
+def test_the_mode_of_a_quadratic(target):
     """Within 0.01 nats of it, from 30 starts 3 sds out; a condition of 10⁴ takes 138 batches."""
     factor = torch.linalg.cholesky(target.covariance.double())
     noise = torch.randn(30, target.dim, generator=torch.Generator().manual_seed(1), dtype=DTYPE)
-    ends = ascend_all(
-        target, target.mean + 3 * noise @ factor.T, DTYPE, lambda _: False, iterations
-    )
+    ends = climbed(target, target.mean + 3 * noise @ factor.T)
     white = torch.linalg.solve_triangular(factor, (ends.z - target.mean).T, upper=False)
     assert float(0.5 * white.square().sum(0).max()) < 0.01
     torch.testing.assert_close(ends.log_p, target.log_prob(ends.z))

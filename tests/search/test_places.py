@@ -49,6 +49,18 @@ class TestDistinctPlaces:
         # The curvature at one place takes one batch of 2 d points.
         assert (found.iterations, found.gradient_evaluations) == (1, 4)
 
+    def test_the_curvature_of_a_flat_top_is_not_believed(self):
+        """−Σ (z − 12)⁴ has none at its mode; its mass, 2 Γ(5/4) a coordinate, is found anyway.
+
+        128 draws from a Gaussian 3 to 4 times as wide in each coordinate: some 20 % of error.
+        """
+        mode = torch.full((1, 2), 12.0, dtype=DTYPE) + 1e-4
+        target = LogDensity(lambda z: -(z - 12).pow(4).sum(-1), 2)
+        found = distinct_places(target, GUIDE, 0.0, ends_at(mode, target), DTYPE)
+        assert float(found.tril[0].diagonal().max()) < 3.0
+        mass = float(weigh(target, GUIDE, 0.0, found, stream(), DTYPE).masses.sum())
+        assert mass == pytest.approx((2 * math.gamma(1.25)) ** 2, rel=0.6)
+
     def test_ends_less_than_an_sd_apart_are_one(self):
         target = mixture(0.4)
         z = MEANS[1] + torch.tensor([[0.0, 0.0], [0.5, 0.5], [0.0, 0.9], [0.0, 1.5]], dtype=DTYPE)
