@@ -20,7 +20,7 @@ from nfvi.guides import AutoFlow, Guide, MixtureGuide
 from nfvi.inference import NFVI
 from nfvi.mcmc import MCMCRun, hmc, nuts
 from nfvi.search import MissedMass
-from nfvi.targets import LogDensity, PyroTarget, Target, as_target, log_density
+from nfvi.targets import LogDensity, NamedDensity, PyroTarget, Target, as_target, log_density
 from nfvi.training import (
     Callback,
     CheckElboConvergence,
@@ -61,6 +61,7 @@ __all__ = [
     "MCMCRun",
     "MissedMass",
     "MixtureGuide",
+    "NamedDensity",
     "ProgressBar",
     "PyroTarget",
     "Stop",

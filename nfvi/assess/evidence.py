@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfvi.fit import NOT_TRUSTED, Approximation, Verdict, VerdictWord
-from nfvi.targets import PyroTarget, observed_sites, unnormalised_terms
+from nfvi.targets import NamedDensity, PyroTarget, observed_sites, unnormalised_terms
 from nfvi.utils import align, plus_minus, wrapped
 
 __all__ = ["EvidenceComparison", "EvidenceRow", "compare_evidence"]
@@ -216,6 +216,11 @@ def _warnings(fit: Approximation, verdict: Verdict) -> tuple[str, ...]:
         ]
         if not observed_sites(target) and not terms:
             found.append("the model has no data, so that Z is 1 whatever its fit says")
+    elif isinstance(target, NamedDensity) and target.without_prior:
+        found.append(
+            f"there is no proper prior of {', '.join(target.without_prior)}, so that Z is relative"
+            " to the constant of the density"
+        )
     elif not fit.settings["named"]:
         found.append(
             "a log-density is taken as it is: its evidence is relative to its own constant, and"

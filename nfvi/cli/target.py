@@ -6,13 +6,13 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nfvi.targets import Target
+from nfvi.targets import Target, as_target, declared_parameters
 
 __all__ = ["load_target"]
 
@@ -20,6 +20,9 @@ __all__ = ["load_target"]
 @contextmanager
 def load_target(text: str) -> Iterator[Any]:
     """The object that ``path/to/file.py:name`` or ``package.module:name`` means.
+
+    A function whose arguments have supports or priors as defaults becomes a density of named
+    parameters, and so does one that ``PARAMETERS = {"name": {...}}`` beside it tells of.
 
     A file is run as Python runs it: its folder is on the path, or, for a file of a package, the
     folder that the package is in; for a module, the current folder is. This holds until the context
@@ -48,7 +51,7 @@ def load_target(text: str) -> Iterator[Any]:
             raise ValueError(
                 f"{error.filename}, line {error.lineno}: {error.msg}; {place!r} cannot be read"
             ) from error
-        yield _member(module, name, place)
+        yield _with_parameters(module, _member(module, name, place), name)
     finally:
         sys.path[:] = before
 
@@ -97,6 +100,16 @@ def _member(module: ModuleType, name: str, place: str) -> Any:
     hint = f"did you mean {near[0]!r}? " if near else ""
     names = f"there are {', '.join(sorted(there))}" if there else "it defines no function"
     raise ValueError(f"{place!r} has no {name!r}; {hint}{names}")
+
+
+def _with_parameters(module: ModuleType, found: Any, name: str) -> Any:
+    """What was found, or its density of named parameters where the module tells of some."""
+    if isinstance(found, Target) or not callable(found):
+        return found
+    beside = getattr(module, "PARAMETERS", None)
+    told = beside.get(name) if isinstance(beside, Mapping) else None
+    parameters = declared_parameters(found) if told is None else told
+    return found if parameters is None else as_target(found, parameters=parameters)
 
 
 def _offered(module: ModuleType, name: str, value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -123,6 +123,7 @@ class NFVI:
         target: Any,
         *args: Any,
         dim: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
         init: Init = None,
         steps: int | Literal["auto"] | None = None,
         n_mc: int | Literal["auto"] | None = None,
@@ -145,13 +146,17 @@ class NFVI:
         started from the last. It ends when k-hat and the distance from ELBO to log evidence are
         small, when a rung gains nothing, at the last rung, or with the ``budget``; ``fit.path``
         shows every rung, and ``fit.formula`` is the formula that was kept. It takes no argument
-        below but ``dim``, ``budget``, ``callbacks`` and ``progress``.
+        below but ``dim``, ``parameters``, ``budget``, ``callbacks`` and ``progress``.
 
         Args:
             target: a :class:`~nfvi.Target`, a log-density as a function of z (n, d) with
-                ``dim=``, or a Pyro model.
+                ``dim=`` or of named values with ``parameters=``, or a Pyro model.
             args: the arguments of a Pyro model.
             dim: d, for a bare log-density.
+            parameters: for a function of named parameters, what each is: a number of entries, a
+                support such as ``"positive"`` or ``(0, 6.28)``, or a prior, see
+                :class:`~nfvi.NamedDensity`. The function is then log p of their values or, with
+                priors, the log-likelihood.
             init: where guides start: ``None`` or ``"zeros"``, the base itself; ``"gaussian"``,
                 ``"laplace"``, ``"pathfinder"`` or, of these, the best, ``"auto"``: a Gaussian is
                 fitted first and placed behind the flows, see
@@ -218,7 +223,7 @@ class NFVI:
                 start of the kind in ``init`` was found.
         """
         started = time.perf_counter()
-        target = as_target(target, *args, dim=dim)
+        target = as_target(target, *args, dim=dim, parameters=parameters)
         spec, saved = self.spec, self._saved
         check_size(spec, target)
         target.check(spec.target_dtype(target), spec.device)

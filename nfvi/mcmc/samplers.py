@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +53,7 @@ def nuts(
     target: Any,
     *args: Any,
     dim: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
     draws: int = 1000,
     warmup: int = 1000,
     chains: int = 4,
@@ -75,6 +76,7 @@ def nuts(
         target: a Target, a log-density with ``dim=``, or a Pyro model.
         args: the arguments of the model.
         dim: dimension of a bare log-density.
+        parameters: of a function of named parameters, as for :meth:`nfvi.NFVI.fit`.
         draws: draws kept of each chain, at least 1.
         warmup: steps before them, in which step size and mass are adapted; 0 adapts no mass.
         chains: number of chains, at least 1; R-hat needs 2.
@@ -115,13 +117,15 @@ def nuts(
         return NUTS(potential_fn=potential, max_tree_depth=max_tree_depth, **options)
 
     plan = _Plan(draws, warmup, chains, seed, init, dtype, device, progress)
-    return _run("NUTS", make, as_target(target, *args, dim=dim), plan, 2**max_tree_depth - 1)
+    target = as_target(target, *args, dim=dim, parameters=parameters)
+    return _run("NUTS", make, target, plan, 2**max_tree_depth - 1)
 
 
 def hmc(
     target: Any,
     *args: Any,
     dim: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
     draws: int = 1000,
     warmup: int = 1000,
     chains: int = 4,
@@ -169,7 +173,8 @@ def hmc(
 
     limit = MAX_LEAPFROG_STEPS if num_steps is None else MAX_LEAPFROG_STEPS + 1
     plan = _Plan(draws, warmup, chains, seed, init, dtype, device, progress)
-    return _run("HMC", make, as_target(target, *args, dim=dim), plan, limit)
+    target = as_target(target, *args, dim=dim, parameters=parameters)
+    return _run("HMC", make, target, plan, limit)
 
 
 def _run(name: str, make: MakeKernel, target: Target, plan: _Plan, max_gradients: int) -> MCMCRun:

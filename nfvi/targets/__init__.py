@@ -6,6 +6,8 @@ from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
+from nfvi.targets.named_density import NamedDensity
+from nfvi.targets.parameters import declared_parameters
 from nfvi.targets.pyro import (
     PyroTarget,
     check_simulable,
@@ -19,11 +21,13 @@ from nfvi.targets.work import numbers_per_point
 
 __all__ = [
     "LogDensity",
+    "NamedDensity",
     "PyroTarget",
     "Target",
     "as_target",
     "check_simulable",
     "checked_call",
+    "declared_parameters",
     "given_data",
     "laplace",
     "log_density",

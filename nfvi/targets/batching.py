@@ -20,9 +20,40 @@ from nfvi.targets.checks import (
     was_written,
 )
 
-__all__ = ["Batching", "find_batching", "one_at_a_time"]
+__all__ = ["Batching", "Given", "find_batching", "one_at_a_time"]
 
 Batching = Literal["batch", "vmap", "loop"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """How messages call what a function is given.
+
+    Attributes:
+        what: after "cannot be used as a log-density".
+        batch: that of several points.
+        point: that of one.
+        should: what it should take.
+        name: that of what it takes.
+    """
+
+    what: str
+    batch: str
+    point: str
+    should: str
+    name: str
+
+    @classmethod
+    def vectors(cls, points: Tensor) -> Given:
+        """Points z (n, d)."""
+        n, d = points.shape
+        return cls(
+            f"with dim={d}",
+            f"a batch z of shape ({n}, {d})",
+            f"one point z of shape ({d},)",
+            f"z (n, {d})",
+            "z",
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +75,11 @@ def one_at_a_time(fn: Callable[[Tensor], Tensor]) -> Evaluate:
 
 
 def find_batching(
-    fn: Callable[[Tensor], Any], points: Tensor, name: str, batched: bool | None
+    fn: Callable[[Tensor], Any],
+    points: Tensor,
+    name: str,
+    batched: bool | None,
+    given: Given | None = None,
 ) -> tuple[Evaluate, Batching, str]:
     """Decide how fn is to be called on a batch, by calling it on points (n, d) with n != d.
 
@@ -53,6 +88,7 @@ def find_batching(
         points: (n, d); n differs from d, so that rows cannot pass for columns.
         name: what messages call the function.
         batched: ``True`` or ``False`` where the user said which; ``None`` to find out.
+        given: how messages call what fn is given; default points z.
 
     Returns:
         The function of a batch, how it works, and for a loop the reason why vmap failed.
@@ -70,7 +106,8 @@ def find_batching(
         single = _attempt(fn, points[0], ())
         if single.value is not None:
             return _map_points(fn, points)
-    raise _refusal(whole, single, points, name) from (whole.error or single.error)
+    words = given or Given.vectors(points)
+    raise _refusal(whole, single, points, name, words) from (whole.error or single.error)
 
 
 def _attempt(fn: Callable[[Tensor], Any], z: Tensor, shape: tuple[int, ...]) -> _Attempt:
@@ -125,27 +162,34 @@ def _map_points(fn: Callable[[Tensor], Tensor], points: Tensor) -> tuple[Evaluat
     return mapped, "vmap", ""
 
 
-def _refusal(whole: _Attempt, single: _Attempt, points: Tensor, name: str) -> TargetError:
-    n, d = points.shape
-    words = [f"{name!r} cannot be used as a log-density with dim={d}."]
+def _refusal(
+    whole: _Attempt, single: _Attempt, points: Tensor, name: str, given: Given
+) -> TargetError:
+    words = [f"{name!r} cannot be used as a log-density {given.what}."]
     if whole.problem:
-        words.append(f"Called with a batch z of shape ({n}, {d}), {whole.problem}.")
+        words.append(f"Called with {given.batch}, {whole.problem}.")
     if single.problem:
-        words.append(f"Called with one point z of shape ({d},), {single.problem}.")
-    words.append(_advice(whole.problem, single.problem, points))
+        words.append(f"Called with {given.point}, {single.problem}.")
+    words.append(_advice(whole.problem, single.problem, points, given))
     return TargetError(" ".join(words))
 
 
-def _advice(whole: str, single: str, points: Tensor) -> str:
+def _advice(whole: str, single: str, points: Tensor, given: Given) -> str:
     n, both = len(points), whole + single
     if WROTE in both:
         return "Points are used again after a call."
     if "not a torch tensor" in both:
-        return "Return a tensor computed from z by torch functions, so that gradients exist."
+        return (
+            f"Return a tensor computed from {given.name} by torch functions, so that gradients"
+            " exist."
+        )
     if f"({n}, 1)" in whole or "returned shape (1,)" in single:
         return "Drop the last axis, for instance with .squeeze(-1) or .sum(-1)."
     if "dtype" in both:
-        return f"z is {points.dtype}: give constants that dtype, or pass dtype= to use another."
+        return (
+            f"{given.name} is {points.dtype}: give constants that dtype, or pass dtype= to use"
+            " another."
+        )
     if "within a batch" in whole:
         return "Points of a batch must not influence one another: reduce over the last axis only."
-    return f"It should take z (n, {points.shape[1]}) and return (n,), or one point and return ()."
+    return f"It should take {given.should} and return (n,), or one point and return ()."

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import Target
 from nfvi.targets.log_density import LogDensity
+from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.pyro import PyroTarget
 
 __all__ = ["as_target"]
 
 
-def as_target(target: Any, *args: Any, dim: int | None = None) -> Target:
+def as_target(
+    target: Any,
+    *args: Any,
+    dim: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Target:
     """Make a :class:`Target` of what the user hands to a fit or a sampler.
 
     Args:
@@ -20,10 +27,14 @@ def as_target(target: Any, *args: Any, dim: int | None = None) -> Target:
             or a Pyro model, with its arguments.
         args: the arguments of a Pyro model.
         dim: d, for a function log p(z).
+        parameters: name -> shape, support or prior, for a function of named parameters; see
+            :class:`NamedDensity`.
 
     Raises:
         TargetError: target is none of these, or an argument does not go with it.
     """
+    if parameters is not None:
+        return _named(target, args, dim, parameters)
     if isinstance(target, Target):
         if args:
             raise TargetError(f"{target.name!r} is a target already and takes no model arguments")
@@ -32,7 +43,8 @@ def as_target(target: Any, *args: Any, dim: int | None = None) -> Target:
         return target
     if not callable(target):
         raise TargetError(
-            "a target is a function log p(z) with dim=, a Pyro model or a Target; got "
+            "a target is a function log p(z) with dim=, a function with parameters=, a Pyro model"
+            " or a Target; got "
             f"{type(target).__name__}"
         )
     if dim is None:
@@ -43,3 +55,17 @@ def as_target(target: Any, *args: Any, dim: int | None = None) -> Target:
             "leave out dim= or the model's arguments"
         )
     return LogDensity(target, dim)
+
+
+def _named(
+    target: Any, args: tuple[Any, ...], dim: int | None, parameters: Mapping[str, Any]
+) -> Target:
+    if isinstance(target, Target) or args:
+        what = repr(target.name) if isinstance(target, Target) else "a Pyro model with arguments"
+        raise TargetError(
+            f"parameters= is for a function of the values of parameters; {what} has its own"
+        )
+    made = NamedDensity(target, parameters)
+    if dim is not None and dim != made.dim:
+        raise TargetError(f"dim={dim} was given, but the parameters have dim={made.dim}")
+    return made

@@ -53,6 +53,27 @@ def cli(capsys, tmp_path, monkeypatch):
     return run
 
 
+PARAMETERS = """
+import pyro.distributions as dist
+
+def declared(tau=dist.HalfNormal(5.0), phi=(0, 6.28)):
+    return -(phi - tau) ** 2
+
+def plain(tau, phi):
+    return -(phi - tau) ** 2
+
+PARAMETERS = {"plain": {"tau": "positive", "phi": (0, 6.28)}}
+"""
+
+
+@pytest.mark.parametrize("name", ["declared", "plain"])
+def test_a_function_of_named_parameters(cli, name):
+    Path("named.py").write_text(PARAMETERS)
+    code, out, _ = cli("fit", f"named.py:{name}", "scale-loc", "--out", "made", *FEW)
+    assert code == 0 and name in out
+    assert set(np.load("made/draws.npz")) >= {"tau", "phi"}
+
+
 def without_seconds(text):
     """A fit in words, less the line with the wall time."""
     return [line for line in text.splitlines() if "gradients of the target" not in line]

@@ -12,7 +12,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, agree
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
-from nfvi.targets.pyro.sites import Site
+from nfvi.targets.sites import Site
 
 __all__ = ["Batched", "PyroBatching", "choose_batching", "map_deterministics"]
 

@@ -14,7 +14,7 @@ from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, fixe
 from nfvi.targets.pyro.batching import Batched, PyroBatching, choose_batching
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
-from nfvi.targets.pyro.sites import Site, constrain_sites, unconstrained_parts
+from nfvi.targets.sites import Site, constrain_sites, unconstrained_parts
 from nfvi.utils import process_wide
 
 __all__ = ["checked_evaluator", "warn_of_flat"]

@@ -17,7 +17,7 @@ from torch.distributions.utils import lazy_property
 
 from nfvi.errors import TargetError
 from nfvi.targets.bijections import bare
-from nfvi.targets.pyro.log_space import log_space_density
+from nfvi.targets.log_space import log_space_density
 
 __all__ = [
     "Collect",

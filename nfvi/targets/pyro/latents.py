@@ -11,9 +11,9 @@ from torch.distributions import Transform
 
 from nfvi.errors import TargetError
 from nfvi.targets.bijections import bare, bijection, same_constraint, support_of
+from nfvi.targets.log_space import log_space_density
 from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent, is_rounded
-from nfvi.targets.pyro.log_space import log_space_density
-from nfvi.targets.pyro.sites import Site
+from nfvi.targets.sites import Site
 
 __all__ = ["feasible_value", "latent_sites", "prior_value", "refuse_changed_sites"]
 

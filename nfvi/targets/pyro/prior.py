@@ -9,7 +9,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, isolated
 from nfvi.targets.pyro.handlers import Message, Outermost, Values
 from nfvi.targets.pyro.program import Program
-from nfvi.targets.pyro.sites import Site, unconstrain_sites
+from nfvi.targets.sites import Site, unconstrain_sites
 
 __all__ = ["draw_prior"]
 

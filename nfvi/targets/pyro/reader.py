@@ -30,7 +30,7 @@ from nfvi.targets.pyro.latents import (
 )
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.prototype import Prototype
-from nfvi.targets.pyro.sites import Site
+from nfvi.targets.sites import Site
 from nfvi.utils import check_unmasked
 
 __all__ = ["read_program", "trial_points", "warn_of_constants"]

@@ -18,7 +18,7 @@ from nfvi.targets.pyro.evaluator import checked_evaluator, warn_of_flat
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.prior import draw_prior
 from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
-from nfvi.targets.pyro.sites import constrain_sites, sites_on_edge, unconstrain_sites
+from nfvi.targets.sites import constrain_sites, sites_on_edge, unconstrain_sites
 
 __all__ = ["PyroTarget"]
 

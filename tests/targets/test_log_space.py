@@ -16,7 +16,7 @@ from torch.distributions import biject_to, transforms
 
 from nfvi.targets import PyroTarget
 from nfvi.targets.bijections import bijection
-from nfvi.targets.pyro.log_space import log_space_density
+from nfvi.targets.log_space import log_space_density
 
 F64 = torch.float64
 

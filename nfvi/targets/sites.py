@@ -1,4 +1,4 @@
-"""The latent sites of a Pyro model: shapes, places in the vector z, and maps to their supports."""
+"""Sites with a name: shapes, places in the vector z, and maps to their supports."""
 
 from __future__ import annotations
 
