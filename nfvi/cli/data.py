@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nfvi.auto import AUTO
 from nfvi.cli.failures import exit_code, failures_in_words
 from nfvi.cli.files import Folder
 from nfvi.cli.folders import results_folder
@@ -27,8 +28,8 @@ def fit_data(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Rows of numbers: a CSV file, with or without names in its first line, or an "
-            "array that NumPy saved, .npy.",
+            help="Rows of numbers: a CSV file, with or without names in its first line, an array "
+            "that NumPy saved, .npy, or what pandas reads of Parquet and Excel.",
             show_default=False,
         ),
     ],
@@ -48,6 +49,10 @@ def fit_data(
         str | None,
         _data_option(metavar="C", help="Columns that the density depends on."),
     ] = None,
+    drop_missing: Annotated[
+        bool,
+        _data_option("--drop-missing", help="Leave out rows with an empty cell."),
+    ] = False,
     validation: Annotated[float, _data_option(help="Fraction of the rows to hold out.")] = 0.1,
     base: Base = None,
     seed: Seed = None,
@@ -84,8 +89,12 @@ def fit_data(
     Example: nfvi fit-data data.csv "maf*5" --columns a,b --context c --out out/
     """
     with failures_in_words(), results_folder(out) as results:
+        if formula.strip().lower() == AUTO:
+            raise ValueError(
+                "'auto' is for targets, not for data: leave the formula out, or name one, 'nsf*3'"
+            )
         start = start_of(Formula.parse(formula), base=base, seed=seed, dtype=dtype, device=device)
-        rows, given = read_rows(data, columns, context)
+        rows, given = read_rows(data, columns, context, drop_missing)
         folder = Folder(results)
         fit = start.fit_data(
             rows,

@@ -26,6 +26,8 @@ def results_folder(path: Path | None) -> Iterator[Path | None]:
         yield None
         return
     path = path.absolute()
+    if path.is_file():
+        raise FileExistsError(f"--out {str(path)!r} is a file; give the path of a folder")
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)

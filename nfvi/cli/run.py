@@ -19,6 +19,7 @@ from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.inference import NFVI, WORDS, is_auto
 from nfvi.mcmc import nuts
+from nfvi.targets import Target, takes_one_argument
 from nfvi.training import Checkpoint
 from nfvi.utils import check_whole
 
@@ -66,6 +67,7 @@ def run(request: Request) -> int:
     _check(request)
     start, arguments = _start(request), _fit_arguments(request)
     with results_folder(request.out) as out, load_target(request.target) as target:
+        _refuse_without_dim(request, target)
         folder = Folder(out)
         fit = start.fit(target, **arguments)
         said = [str(fit), *_sites(fit, request)]
@@ -158,6 +160,16 @@ def _check(request: Request) -> None:
         if request.budget is not None:
             raise ValueError("--budget is for the formula auto; use --steps with a formula")
         Formula.parse(request.formula)
+
+
+def _refuse_without_dim(request: Request, target: Any) -> None:
+    """Say in the words of a shell what is missing of a log-density."""
+    if request.dim is None and not isinstance(target, Target) and takes_one_argument(target):
+        raise ValueError(
+            f"{request.target} takes an argument, so it looks like a log-density: say how many"
+            " coordinates it has, --dim 2, or name its parameters beside it, PARAMETERS ="
+            f" {{{request.target.rpartition(':')[2]!r}: {{'tau': 'positive'}}}}"
+        )
 
 
 def _sites(fit: Fit, request: Request) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +21,19 @@ __all__ = ["Rows", "read_rows"]
 DELIMITERS = "\t;"
 """Other than the comma; the first of these that the first line holds."""
 
+PLACES_SHOWN = 5
+
 COMMAS_AS_POINTS = str.maketrans(",.", ".,")
+
+UNREADABLE = (
+    *(LookupError, OSError, RuntimeError, TypeError, ValueError),
+    zipfile.BadZipFile,
+)
+BINARY = {
+    ".parquet": ("a Parquet file", "pyarrow", "read_parquet"),
+    ".xlsx": ("an Excel sheet", "openpyxl", "read_excel"),
+    ".xls": ("an Excel sheet", "xlrd", "read_excel"),
+}
 
 MISSING = [
     *("", "NA", "na", "N/A", "n/a", "#N/A", "<NA>"),
@@ -41,35 +54,70 @@ class Rows:
     values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     columns: tuple[str, ...] | None
 
+    def without(self, rows: Any) -> Rows:
+        """The same less some rows (n) bool."""
+        return Rows(self.values[~rows], self.columns)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return self.values.astype(dtype or self.values.dtype, copy=bool(copy))
 
 
-def read_rows(path: Path, columns: str | None, context: str | None) -> tuple[Rows, Rows | None]:
+def read_rows(
+    path: Path, columns: str | None, context: str | None, drop_missing: bool | None = None
+) -> tuple[Rows, Rows | None]:
     """The columns to fit and those of the context.
 
     Args:
-        path: a ``.npy`` array, (n, d) or (n); anything else is text, compressed or not, with a
-            line for each row, cells between commas, semicolons or tabs, and names in the first line
-            or not. Between semicolons or tabs, numbers may have decimal commas.
+        path: a ``.npy`` array, (n, d) or (n); a Parquet file or an Excel sheet; anything else is
+            text, compressed or not, with a line for each row, cells between commas, semicolons or
+            tabs, and names in the first line or not. Between semicolons or tabs, numbers may have
+            decimal commas.
         columns: names with commas between them, or numbers counted from 0; default all but those
             of the context.
         context: likewise; default none.
+        drop_missing: whether to leave out rows with an empty cell in one of these columns, or to
+            refuse them; default neither.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or a column is not there or holds no numbers.
+        ValueError: it cannot be read, a cell is empty, or a column is missing or holds no numbers.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}")
-    table = _Array(path) if path.suffix.lower() == ".npy" else _Text(path)
+    table = _table(path)
     given = [] if context is None else table.find("--context", context)
     chosen = table.find("--columns", columns) if columns is not None else table.others(given)
     if both := [table.label(i) for i in chosen if i in given]:
         raise ValueError(f"column {both[0]} is named by both --columns and --context")
     if not chosen:
         raise ValueError(f"{str(path)!r} has no column left to fit")
-    return table.take(chosen), table.take(given) if given else None
+    rows, around = table.take(chosen), table.take(given) if given else None
+    empty = np.isnan(rows.values).any(1)
+    if around is not None:
+        empty |= np.isnan(around.values).any(1)
+    if drop_missing is None or not empty.any():
+        return rows, around
+    if not drop_missing:
+        raise ValueError(_empty_cells(table, empty))
+    return rows.without(empty), None if around is None else around.without(empty)
+
+
+def _empty_cells(table: _Table, empty: Any) -> str:
+    places = [table.place(row) for row in empty.nonzero()[0][:PLACES_SHOWN].tolist()]
+    more = ", ..." if empty.sum() > len(places) else ""
+    many = len(places) > 1
+    what = ("line" if isinstance(table, _Text) else "row") + ("s" if many else "")
+    return (
+        f"{int(empty.sum())} of {len(empty)} rows {'have' if many else 'has'} an empty cell: {what}"
+        f" {', '.join(places)}{more}. --drop-missing leaves {'them' if many else 'it'} out"
+    )
+
+
+def _table(path: Path) -> _Table:
+    ending = path.suffix.lower()
+    if ending == ".npy":
+        return _Array(path)
+    return _Frame(path, ending) if ending in BINARY else _Text(path)
 
 
 class _Table:
@@ -108,6 +156,10 @@ class _Table:
     def values(self, chosen: list[int]) -> Any:
         raise NotImplementedError
 
+    def place(self, row: int) -> str:
+        """Where a row stands in the file."""
+        return str(row)
+
 
 class _Array(_Table):
     def __init__(self, path: Path) -> None:
@@ -124,6 +176,35 @@ class _Array(_Table):
 
     def values(self, chosen: list[int]) -> Any:
         return self.array[:, chosen].astype(np.float64)
+
+
+class _Frame(_Table):
+    """A Parquet file or an Excel sheet, which pandas reads where what it needs is installed."""
+
+    def __init__(self, path: Path, ending: str) -> None:
+        import pandas as pd
+
+        kind, needs, read = BINARY[ending]
+        try:
+            self.frame = getattr(pd, read)(path)
+        except ImportError as error:
+            raise ValueError(
+                f"{str(path)!r} is {kind}, which pandas reads with {needs}: pip install {needs}, or"
+                " save it as CSV"
+            ) from error
+        except UNREADABLE as error:
+            raise ValueError(f"{str(path)!r} cannot be read as {kind} ({error})") from error
+        super().__init__(path, [str(name) for name in self.frame.columns], self.frame.shape[1])
+
+    def values(self, chosen: list[int]) -> Any:
+        for i in chosen:
+            column = self.frame.iloc[:, i]
+            if column.dtype.kind not in "fiu":
+                raise ValueError(
+                    f"{str(self.path)!r}, column {self.label(i)}: {column.dtype} is no number;"
+                    " choose columns with --columns"
+                )
+        return self.frame.iloc[:, chosen].to_numpy(np.float64, na_value=np.nan)
 
 
 class _Text(_Table):
@@ -152,6 +233,11 @@ class _Text(_Table):
                 )
         if header and len(top) == 1:
             raise ValueError(f"{str(path)!r} has a line of names and no rows")
+
+    def place(self, row: int) -> str:
+        """The number of its line."""
+        first = int(self.names is not None)
+        return str(next(islice(self._lines(), row + first, None))[0])
 
     def values(self, chosen: list[int]) -> Any:
         for decimal in self.decimals:

@@ -3,7 +3,7 @@
 from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
-from nfvi.targets.dispatch import as_target
+from nfvi.targets.dispatch import as_target, takes_one_argument
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.named_density import NamedDensity
@@ -36,5 +36,6 @@ __all__ = [
     "numbers_per_point",
     "observed_sites",
     "simulate",
+    "takes_one_argument",
     "unnormalised_terms",
 ]

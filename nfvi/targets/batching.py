@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -115,7 +118,8 @@ def _attempt(fn: Callable[[Tensor], Any], z: Tensor, shape: tuple[int, ...]) -> 
     try:
         value = fn(z)
     except USER_ERRORS as error:
-        return _Attempt(problem=f"it raised {type(error).__name__}: {error}", error=error)
+        said = f"it raised {type(error).__name__}: {error}{_place(error, fn)}"
+        return _Attempt(problem=said, error=error)
     if was_written(z, before, version):
         z.copy_(before)
         return _Attempt(problem=f"it {WROTE}")
@@ -127,6 +131,14 @@ def _attempt(fn: Callable[[Tensor], Any], z: Tensor, shape: tuple[int, ...]) -> 
             problem=f"it returned shape {shape_text(value.shape)} in place of {shape_text(shape)}"
         )
     return _Attempt(value=value.detach())
+
+
+def _place(error: BaseException, fn: Any) -> str:
+    """Where in the file of the user's function an error was raised."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _try_batch(fn: Callable[[Tensor], Any], points: Tensor) -> _Attempt:
@@ -166,10 +178,13 @@ def _refusal(
     whole: _Attempt, single: _Attempt, points: Tensor, name: str, given: Given
 ) -> TargetError:
     words = [f"{name!r} cannot be used as a log-density {given.what}."]
-    if whole.problem:
-        words.append(f"Called with {given.batch}, {whole.problem}.")
-    if single.problem:
-        words.append(f"Called with {given.point}, {single.problem}.")
+    if whole.problem and whole.problem == single.problem:
+        words.append(f"Called with {given.batch}, and with {given.point}, {whole.problem}.")
+    else:
+        if whole.problem:
+            words.append(f"Called with {given.batch}, {whole.problem}.")
+        if single.problem:
+            words.append(f"Called with {given.point}, {single.problem}.")
     words.append(_advice(whole.problem, single.problem, points, given))
     return TargetError(" ".join(words))
 

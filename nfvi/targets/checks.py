@@ -200,7 +200,8 @@ def _check_finite(values: Tensor, points: Tensor, name: str) -> None:
     if not values.isfinite().any():
         raise TargetError(
             f"{name!r} is -inf at every point tried, {_point_text(points[0])} among them; "
-            "its support must cover part of a standard normal: shift, scale or transform z"
+            "z ranges over all of R^d, so for positive or bounded parameters name them, as in "
+            "parameters={'tau': 'positive', 'phi': (0, 1)}; or else shift, scale or transform z"
         )
 
 

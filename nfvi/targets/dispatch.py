@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from nfvi.targets.log_density import LogDensity
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.pyro import PyroTarget
 
-__all__ = ["as_target"]
+__all__ = ["as_target", "takes_one_argument"]
 
 
 def as_target(
@@ -48,6 +49,13 @@ def as_target(
             f"{type(target).__name__}"
         )
     if dim is None:
+        if not args and takes_one_argument(target):
+            name = getattr(target, "__name__", type(target).__name__)
+            raise TargetError(
+                f"{name!r} takes an argument, so it looks like a log-density: say how many"
+                " coordinates it has, dim=2, or name its parameters, parameters={'tau':"
+                " 'positive', 'beta': 3}. The arguments of a Pyro model come after it"
+            )
         return PyroTarget(target, *args)
     if args:
         raise TargetError(
@@ -69,3 +77,13 @@ def _named(
     if dim is not None and dim != made.dim:
         raise TargetError(f"dim={dim} was given, but the parameters have dim={made.dim}")
     return made
+
+
+def takes_one_argument(fn: Any) -> bool:
+    """Whether a function needs one argument, as a log-density does, and as some models do."""
+    try:
+        arguments = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [a for a in arguments if a.default is a.empty and a.kind not in (2, 4)]
+    return len(needed) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -162,7 +163,7 @@ class NamedDensity(CheckedTarget):
 
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
         raw, batching, reason = find_batching(
-            self._of_point, points, self.name, self._batched, self._given(len(points))
+            self._of_points(), points, self.name, self._batched, self._given(len(points))
         )
         returned = raw(points).dtype
         if not returned.is_floating_point or torch.finfo(returned).bits < _bits(points.dtype):
@@ -194,12 +195,17 @@ class NamedDensity(CheckedTarget):
             "each value",
         )
 
-    def _of_point(self, z: Tensor) -> Any:
-        """f at a batch z (n, d), or at one point z (d)."""
-        values, _ = constrain_sites(self.sites, z if z.dim() == 2 else z.unsqueeze(0))
-        if z.dim() == 1:
-            values = {key: value[0] for key, value in values.items()}
-        return self.fn(**values) if self._by_keyword else self.fn(values)
+    def _of_points(self) -> Callable[[Tensor], Any]:
+        """f as a function of a batch z (n, d), or of one point z (d)."""
+
+        @functools.wraps(self.fn, updated=())  # messages name the place of an error in f
+        def of_points(z: Tensor) -> Any:
+            values, _ = constrain_sites(self.sites, z if z.dim() == 2 else z.unsqueeze(0))
+            if z.dim() == 1:
+                values = {key: value[0] for key, value in values.items()}
+            return self.fn(**values) if self._by_keyword else self.fn(values)
+
+        return of_points
 
     def _log_prior_and_jacobian(self, z: Tensor) -> Tensor:
         values, ladj = constrain_sites(self.sites, z)

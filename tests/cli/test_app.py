@@ -74,6 +74,11 @@ def test_a_function_of_named_parameters(cli, name):
     assert set(np.load("made/draws.npz")) >= {"tau", "phi"}
 
 
+def test_a_log_density_without_its_dimension(cli):
+    code, _, err = cli("fit", "targets.py:log_p", "loc", *FEW)
+    assert code == 2 and "targets.py:log_p takes an argument" in err and "--dim 2" in err
+
+
 def without_seconds(text):
     """A fit in words, less the line with the wall time."""
     return [line for line in text.splitlines() if "gradients of the target" not in line]

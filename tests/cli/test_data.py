@@ -311,7 +311,7 @@ def test_what_is_no_table_of_numbers_is_refused(cli, array):
         (["bytes.csv"], "'bytes.csv' is no text with rows of numbers"),
         (["bytes.npy"], "'bytes.npy' is no array of numbers that NumPy saved"),
         (["none.npy"], "x is empty"),
-        (["gaps.csv"], "x has 2 of 3 rows with NaN or inf, the first ones 1, 2"),
+        (["gaps.csv"], "2 of 3 rows have an empty cell: lines 2, 3. --drop-missing leaves them"),
         (["bare.csv", "mav*5"], "did you mean 'maf'?"),
         (["bare.csv", "loc", "--epochs", "0"], "epochs must be an integer of at least 1"),
         (["bare.csv", "loc", "--validation", "1"], "validation must be a fraction of the rows"),
@@ -367,3 +367,49 @@ def test_outliers_and_spikes_are_one_line_each_on_stderr(cli):
     assert outlier.startswith("nfvi: 1 cell lies") and "row 5 of x, column 'a'" in outlier
     assert spike.startswith("nfvi: many rows share a value in column 'b'")
     assert "row 5 of x, column 'a'" in " ".join(out.split())
+
+
+MISSING_CELLS = "a,b\n1,2\n3,\n5,6\n,7\n"
+
+
+def test_empty_cells_are_told_by_line_and_left_out_if_asked(tmp_path):
+    path = tmp_path / "holes.csv"
+    path.write_text(MISSING_CELLS)
+    with pytest.raises(ValueError, match=r"2 of 4 rows have an empty cell: lines 3, 5\. --drop"):
+        read_rows(path, None, None, drop_missing=False)
+    rows, given = read_rows(path, None, None, drop_missing=True)
+    assert rows.values.tolist() == [[1, 2], [5, 6]] and given is None
+    rows, given = read_rows(path, "a", "b", drop_missing=True)
+    assert rows.values.tolist() == [[1], [5]] and given.values.tolist() == [[2], [6]]
+    assert read_rows(path, "a", "b", drop_missing=True)[0].columns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("x.parquet", "a Parquet file"), ("x.xlsx", "an Excel sheet")]
+)
+def test_what_is_no_text_is_called_by_its_name(tmp_path, monkeypatch, name, kind):
+    """Where what pandas needs is missing, and where the file is damaged."""
+    import pandas as pd
+
+    path = tmp_path / name
+    path.write_bytes(b"no such file at all")
+    with pytest.raises(ValueError, match=f"is {kind}, which pandas|cannot be read as {kind}"):
+        read_rows(path, None, None)
+    table = pd.DataFrame({"a": [1.0, 2.0], "b": [3, None], "c": ["x", "y"]})
+    reader = "read_parquet" if kind == "a Parquet file" else "read_excel"
+    monkeypatch.setattr(pd, reader, lambda _: table)
+    rows, _ = read_rows(path, "a,b", None, drop_missing=True)
+    assert rows.values.tolist() == [[1.0, 3.0]] and rows.columns == ("a", "b")
+    with pytest.raises(ValueError, match=r"column 'c': .* is no number"):
+        read_rows(path, "c", None)
+
+
+def test_auto_is_not_for_data(cli):
+    code, _, err = cli("named.csv", "auto")
+    assert code == 2 and "'auto' is for targets, not for data" in err
+
+
+def test_out_that_is_a_file(cli, tmp_path):
+    (tmp_path / "taken").write_text("")
+    code, _, err = cli("named.csv", "maf", "--out", "taken")
+    assert code == 1 and "is a file; give the path of a folder" in err

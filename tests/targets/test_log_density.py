@@ -155,7 +155,10 @@ REFUSED = {
     "rebuilt": (lambda z: normal(torch.as_tensor(z.tolist()).to(z)), "no gradient"),
     "nan": (lambda z: z.log().sum(-1), "is nan at z = .*finite, or -inf outside the support"),
     "plus infinity": (lambda z: normal(z) + math.inf, "is inf at z = "),
-    "nowhere": (lambda z: normal(z) - math.inf, "-inf at every point tried.*shift, scale"),
+    "nowhere": (
+        lambda z: normal(z) - math.inf,
+        "-inf at every point tried.*name them.*shift, scale",
+    ),
     "bad gradient": (lambda z: (z - z).sqrt().sum(-1), r"gradient of .* is \(nan, nan, nan\)"),
     "narrower": (lambda z: normal(z.float()), "given z in torch.float64 and returned .*float32"),
     "other dtype": (lambda z: z @ torch.ones(3), "raised RuntimeError.*give constants that dtype"),
@@ -394,3 +397,19 @@ def in_a_box(z):
 )
 def test_a_density_that_is_flat_near_the_origin_alone_will_do(fn, dtype):
     assert LogDensity(fn, 2).log_prob(points(4, 2, dtype)).shape == (4,)
+
+
+def test_an_error_of_the_function_is_told_once_with_its_line():
+    def broken(z):
+        raise RuntimeError("boom")
+
+    with pytest.raises(TargetError) as caught:
+        LogDensity(broken, 2).check()
+    assert str(caught.value).count("boom") == 1
+    line = broken.__code__.co_firstlineno + 1
+    assert f"(test_log_density.py, line {line})" in str(caught.value)
+
+
+def test_a_function_of_one_argument_without_a_dimension():
+    with pytest.raises(TargetError, match=r"'normal' takes an argument.*dim=2, or name its param"):
+        as_target(normal)

@@ -191,7 +191,7 @@ WRONG = [
     ({"x": (dist.constraints.sphere, 3)}, "no smooth bijection leads from"),
     ({"x": dist.Poisson(2.0)}, "Poisson is discrete"),
     ({"x": dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), probs=0.5)}, "are rounded"),
-    ({"y": 1}, "Called with those of one point, y .1,., it raised TypeError"),
+    ({"y": 1}, r"and with those of one point, y \(1,\), it raised TypeError.*test_named_density"),
     ({"x": 1, "y": 1}, "'f' takes x, and parameters= names x, y"),
 ]
 

@@ -906,7 +906,7 @@ def test_as_target():
         as_target(target, torch.tensor(0.0))
     with pytest.raises(TargetError, match="dim=3 was given, but 'needs_argument' has dim=1"):
         as_target(target, dim=3)
-    with pytest.raises(TargetError, match="a log-density needs dim="):
+    with pytest.raises(TargetError, match="takes an argument, so it looks like a log-density"):
         as_target(lambda z: -z.square().sum(-1))
     with pytest.raises(TargetError, match="leave out dim="):
         as_target(needs_argument, torch.tensor(0.0), dim=1)
