@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 
-from torch import Tag, fx
+from torch import Tag, Tensor, fx
 from torch._ops import OpOverload
 
 __all__ = ["draws", "has_effect", "is_view", "reads_values", "storage", "writes", "written"]
@@ -30,8 +30,11 @@ def draws(node: fx.Node) -> bool:
 
 def reads_values(node: fx.Node) -> bool:
     """Whether the number or the shape that a node gives to Python depends on values."""
+    # Not by Tag.dynamic_output_shape, which an index by whole numbers has as well as one by a mask.
+    value = node.meta.get("val")
+    shape = value.shape if isinstance(value, Tensor) else ()
     tags = node.target.tags if isinstance(node.target, OpOverload) else ()
-    return Tag.data_dependent_output in tags or Tag.dynamic_output_shape in tags
+    return Tag.data_dependent_output in tags or any(not isinstance(size, int) for size in shape)
 
 
 def has_effect(node: fx.Node) -> bool:
