@@ -31,7 +31,7 @@ from nfvi.guides import AnyGuide, Guide, Placement, parts
 from nfvi.search import MOST_PLACES, MissedMass
 from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
 from nfvi.targets import Target
-from nfvi.training import CallbackLike, Stop, Trainer, TrainState, build_trainer
+from nfvi.training import CallbackLike, Compile, Stop, Trainer, TrainState, build_trainer
 
 __all__ = ["AUTO", "Climb", "ClimbArguments", "climb"]
 
@@ -77,6 +77,7 @@ class ClimbArguments:
         budget: when to stop.
         callbacks: called after every optimiser step of every rung.
         settings: what a fit keeps of its target and dtype.
+        compile: as for :meth:`nfvi.NFVI.fit`.
     """
 
     target: Target
@@ -86,6 +87,7 @@ class ClimbArguments:
     budget: Budget = field(default_factory=Budget)
     callbacks: Sequence[CallbackLike] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    compile: Compile = "trace"
 
 
 class Climb:
@@ -99,6 +101,7 @@ class Climb:
         target, seed, settings = arguments.target, arguments.seed, arguments.settings
         self.target, self.seed, self.dtype = target, seed, arguments.dtype
         self.callbacks, self.settings = arguments.callbacks, settings
+        self.compile = arguments.compile
         self.generator = torch.Generator(arguments.device or "cpu").manual_seed(seed)
         self.record = Record(target, seed, arguments.budget, settings)
 
@@ -231,6 +234,7 @@ class Climb:
         made = list(grown_guides(rung, starts, self.target.dim, self.dtype, self.generator))
         settings = {**self.settings, **described(made[0])}
         plan = plan_of(rung, len(starts), self.target.dim, self.seed)
+        plan = replace(plan, compile=self.compile)
         trainer = build_trainer(_one_by_one(made), self.target, plan, None, settings)
         try:
             stopped = trainer.run([*self.callbacks, self._watch(trainer)])

@@ -11,7 +11,18 @@ import torch
 
 from nfvi.density.likelihood import MaximumLikelihood, Rows
 from nfvi.guides import Guide
-from nfvi.training import Ensemble, LearningRate, OptimizerSpec, Tempering, Trainer, make_optimizer
+from nfvi.training import (
+    Compile,
+    Ensemble,
+    LearningRate,
+    OptimizerSpec,
+    Tempering,
+    TracedStep,
+    Trainer,
+    check_compile,
+    make_optimizer,
+    why_eager,
+)
 from nfvi.utils import check_flag, check_positive, check_whole
 
 __all__ = [
@@ -57,6 +68,7 @@ class DataPlan:
         standardize: whether columns were given mean 0 and sd 1.
         lr: learning rate at the top of the schedule, or ``None`` for the optimiser's own.
         seed: of everything random.
+        compile: ``"trace"`` or ``False``: whether steps may be run as a traced graph.
     """
 
     epochs: int
@@ -67,6 +79,7 @@ class DataPlan:
     standardize: bool
     lr: float | None
     seed: int
+    compile: Compile = "trace"
 
     def as_dict(self) -> dict[str, Any]:
         """Name -> value, for a JSON header."""
@@ -75,7 +88,7 @@ class DataPlan:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataPlan:
         """The plan that :meth:`as_dict` wrote, among other values."""
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
 
 def data_plan(
@@ -88,6 +101,7 @@ def data_plan(
     optimizer: OptimizerSpec,
     lr: float | None,
     seed: int,
+    compile: Compile = "trace",
 ) -> DataPlan:
     """The plan for n rows to train on.
 
@@ -103,6 +117,7 @@ def data_plan(
     if lr is not None:
         check_positive("lr", lr)
     check_flag("standardize", standardize)
+    check_compile(compile)
     batch = min(BATCH_SIZE if batch_size is None else batch_size, n)
     if epochs is None:
         epochs = max(math.ceil(DATA_STEPS * batch / n), LEAST_EPOCHS)
@@ -112,7 +127,7 @@ def data_plan(
         patience = max(math.ceil(PATIENCE * steps / every), 5)
     if lr is None and optimizer is None:
         lr = DATA_LEARNING_RATE
-    return DataPlan(epochs, batch, steps, every, patience, standardize, lr, seed)
+    return DataPlan(epochs, batch, steps, every, patience, standardize, lr, seed, compile)
 
 
 def total_steps(epochs: int, n: int, batch_size: int) -> int:
@@ -149,4 +164,5 @@ def build_data_trainer(
         Tempering((0,)),
         torch.Generator(ensemble.flat.device).manual_seed(plan.seed),
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
+        traced=TracedStep(why_eager(plan.compile, plan.steps, ensemble.flat.device, {})),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import NamedTuple
@@ -39,10 +40,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def parts(self) -> tuple[Tensor | None, ...]:
+        """All four, as the class takes them."""
+        return self.x, self.context, self.weights, self.bend
+
     def take(self, index: Tensor) -> Rows:
         """The rows of an index (m)."""
-        parts = (self.x, self.context, self.weights, self.bend)
-        return Rows(*(None if part is None else part[index] for part in parts))  # type: ignore[arg-type]
+        return Rows(*(None if part is None else part[index] for part in self.parts))  # type: ignore[arg-type]
 
 
 class LogLikelihood(NamedTuple):
@@ -88,6 +93,15 @@ class MaximumLikelihood(Objective):
         if len(index) < size:
             index = torch.cat([index, self._order(first + 1)[: size - len(index)]])
         return self.rows.take(index)
+
+    def tensors(self, batch: Rows) -> tuple[Tensor, ...]:
+        """Those of x, context, weights and bend that there are."""
+        return tuple(part for part in batch.parts if part is not None)
+
+    def batch_of(self, tensors: Sequence[Tensor], like: Rows) -> Rows:
+        """Rows of such tensors, with the same parts as other rows."""
+        left = iter(tensors)
+        return Rows(*(None if part is None else next(left) for part in like.parts))  # type: ignore[arg-type]
 
     def __call__(self, ensemble: Ensemble, batch: Rows, beta: Tensor) -> LogLikelihood:
         """Evaluate at rows (n, d); β is 1 in a fit to data."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from nfvi.inference.init import Init
-from nfvi.training import Anneal, CallbackLike, OptimizerSpec
+from nfvi.training import Anneal, CallbackLike, Compile, OptimizerSpec
 
 __all__ = ["DataArguments", "FitArguments", "check_callbacks"]
 
@@ -30,10 +30,12 @@ class FitArguments:
     draws: Literal["iid", "qmc"] | None = None
     gradient: Literal["path", "total"] | None = None
     optimizer: OptimizerSpec = None
+    compile: Compile = "trace"
 
     def given(self) -> list[str]:
-        """The names of those that are set."""
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        """The names of those that are set, but ``compile``, which changes no result."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [n for n, value in values.items() if n != "compile" and value is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,7 @@ class DataArguments:
     patience: int | None
     lr: float | None
     optimizer: OptimizerSpec
+    compile: Compile = "trace"
 
     def given(self) -> list[str]:
         """The names of those that are set, of all that a checkpoint fixes in any case."""

@@ -62,7 +62,7 @@ def auto_fit(
     Args:
         spec: for seed, dtype and device.
         target: log p.
-        arguments: the other arguments of ``fit``, none of which may be set.
+        arguments: the other arguments of ``fit``, none of which but ``compile`` may be set.
         budget: as for :meth:`nfvi.NFVI.fit`.
         callbacks: for every rung.
         started: when the fit began, by ``time.perf_counter``.
@@ -82,6 +82,7 @@ def auto_fit(
             budget=limits,
             callbacks=callbacks,
             settings=spec.target_settings(target, AUTO),
+            compile=arguments.compile,
         )
     )
     if found.trainer is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from nfvi.density import (
@@ -48,6 +50,7 @@ def data_fit(spec: GuideSpec, data: Data, arguments: DataArguments) -> Running:
         optimizer=arguments.optimizer,
         lr=arguments.lr,
         seed=seed,
+        compile=arguments.compile,
     )
     return _running(spec, split, plan, fraction_of(arguments.validation), arguments.optimizer)
 
@@ -69,6 +72,8 @@ def resumed_data_fit(
     refused = _refused(arguments, plan, before)
     if refused:
         raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit_data()")
+    if arguments.compile is False:
+        plan = replace(plan, compile=False)
     split = split_data(data, arguments.validation if before is None else before, plan.seed)
     if fingerprint(split) != values["fingerprint"]:
         raise ValueError(

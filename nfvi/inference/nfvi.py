@@ -23,7 +23,7 @@ from nfvi.inference.saved_run import SavedRun
 from nfvi.inference.size import check_size
 from nfvi.inference.target import resumed_target_trainer, target_trainer
 from nfvi.targets import Target, as_target
-from nfvi.training import Anneal, CallbackLike, OptimizerSpec, with_progress
+from nfvi.training import Anneal, CallbackLike, Compile, OptimizerSpec, check_compile, with_progress
 from nfvi.utils import check_dtype, check_whole, common_dim, usable_device
 
 __all__ = ["NFVI"]
@@ -136,6 +136,7 @@ class NFVI:
         optimizer: OptimizerSpec = None,
         lr: float | Literal["auto"] | None = None,
         budget: Budget | float | None = None,
+        compile: Compile = "trace",
         callbacks: Sequence[CallbackLike] = (),
         progress: bool | None = None,
     ) -> Fit:
@@ -146,7 +147,8 @@ class NFVI:
         started from the last. It ends when k-hat and the distance from ELBO to log evidence are
         small, when a rung gains nothing, at the last rung, or with the ``budget``; ``fit.path``
         shows every rung, and ``fit.formula`` is the formula that was kept. It takes no argument
-        below but ``dim``, ``parameters``, ``budget``, ``callbacks`` and ``progress``.
+        below but ``dim``, ``parameters``, ``budget``, ``compile``, ``callbacks`` and
+        ``progress``.
 
         Args:
             target: a :class:`~nfvi.Target`, a log-density as a function of z (n, d) with
@@ -205,6 +207,10 @@ class NFVI:
                 ``fit.settings["lr"]``.
             budget: for ``"auto"``: seconds, or a :class:`~nfvi.Budget` of seconds, steps or
                 evaluations; default none.
+            compile: ``"trace"`` runs the steps of a fit of 1 000 or more as a graph that is traced
+                once, two to four times faster on the CPU and with the same numbers to the last
+                bit. Where that cannot be, and with ``False``, they run as written;
+                ``fit.settings["evaluation"]`` says which, and why.
             callbacks: called after every step with a
                 :class:`~nfvi.training.state.TrainState`; one that returns :class:`~nfvi.Stop`
                 ends the fit.
@@ -228,6 +234,7 @@ class NFVI:
         check_size(spec, target)
         target.check(spec.target_dtype(target), spec.device)
         check_callbacks(callbacks)
+        check_compile(compile)
         arguments = FitArguments(
             init=init,
             steps=steps,
@@ -240,6 +247,7 @@ class NFVI:
             draws=draws,
             gradient=gradient,
             optimizer=optimizer,
+            compile=compile,
         )
         if spec.formula == AUTO:
             shown = with_progress(callbacks, progress)
@@ -265,6 +273,7 @@ class NFVI:
         patience: int | None = None,
         optimizer: OptimizerSpec = None,
         lr: float | None = None,
+        compile: Compile = "trace",
         callbacks: Sequence[CallbackLike] = (),
         progress: bool | None = None,
     ) -> DensityFit:
@@ -287,6 +296,7 @@ class NFVI:
             optimizer: as for :meth:`fit`.
             lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
                 0); default 0.003 for Adam, the class's own for another optimiser.
+            compile: as for :meth:`fit`.
             callbacks: as for :meth:`fit`.
             progress: as for :meth:`fit`.
 
@@ -302,6 +312,7 @@ class NFVI:
         spec, saved = self.spec, self._saved
         refuse_data(spec)
         check_callbacks(callbacks)
+        check_compile(compile)
         data = read_data(x, context, weights)
         arguments = DataArguments(
             validation=validation,
@@ -311,6 +322,7 @@ class NFVI:
             patience=patience,
             lr=lr,
             optimizer=optimizer,
+            compile=compile,
         )
         if saved is None:
             running = data_fit(spec, data, arguments)

@@ -88,7 +88,10 @@ def resumed_target_trainer(
             f" {target.name!r} has dim={target.dim}; resume with the same target"
         )
     beginning = resumed_init(target, values)
-    trainer = _trainer(spec, target, Plan.from_dict(values), arguments.optimizer, beginning)
+    plan = Plan.from_dict(values)
+    if arguments.compile is False:
+        plan = replace(plan, compile=False)
+    trainer = _trainer(spec, target, plan, arguments.optimizer, beginning)
     saved.continue_in(trainer, "fit()")
     return trainer
 
@@ -122,6 +125,7 @@ def _plan(
         adaptive=is_adaptive(arguments.anneal),
         prune=False if arguments.prune is None else arguments.prune,
         combine="best" if arguments.combine is None else arguments.combine,
+        compile=arguments.compile,
     )
 
 

@@ -40,6 +40,7 @@ from nfvi.training.setup import (
 )
 from nfvi.training.snapshot import restore
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
+from nfvi.training.step import Compile, TracedStep, check_compile, why_eager
 
 __all__ = [
     "ADAPTIVE",
@@ -57,6 +58,7 @@ __all__ = [
     "CheckElboConvergence",
     "CheckParametersConvergence",
     "Checkpoint",
+    "Compile",
     "Control",
     "Ensemble",
     "GradientTracker",
@@ -70,11 +72,13 @@ __all__ = [
     "Stop",
     "Tempering",
     "TensorBoard",
+    "TracedStep",
     "Tracker",
     "TrainState",
     "Trainer",
     "build_trainer",
     "catch_interrupt",
+    "check_compile",
     "check_settings",
     "default_gradient",
     "default_learning_rate",
@@ -89,5 +93,6 @@ __all__ = [
     "restore",
     "tempering_lengths",
     "trainer_of_guide",
+    "why_eager",
     "with_progress",
 ]

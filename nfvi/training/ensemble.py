@@ -48,6 +48,12 @@ class Ensemble:
         self.flat = torch.stack(rows).detach().requires_grad_()
         self.fixed = _stack_fixed(guides, trained)
 
+    def at(self, flat: Tensor) -> Ensemble:
+        """The same guides at other parameters (R, P)."""
+        other = copy.copy(self)
+        other.flat = flat
+        return other
+
     @property
     def size(self) -> int:
         """R, the number of restarts."""

@@ -86,36 +86,54 @@ class Trainer(LoopState):
         beta = self.tempering(step, flat)
         batch = self.objective.draw(self.ensemble, step, self.generator)
         flat.grad = None
-        terms, quantity = self._evaluate(batch, beta)
-        self.tempering.observe(step, terms.detach(), quantity)
+        terms, quantity = self._differentiate(batch, beta, groups)
+        self.tempering.observe(step, terms, quantity)
         loss = terms.mean(1)
-        self.group_gradients = by_group(terms, flat, groups) if groups else None
-        # Not of all leaves: a target may hold a user's parameters, whose .grad is not ours.
-        loss.sum().backward(inputs=[flat])
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
         raw = self.gradient.clone() if not bool(self.gradient.isfinite().all()) else self.gradient
-        good, norm = self.guard(loss.detach(), self.gradient)
+        good, norm = self.guard(loss, self.gradient)
         self.last_good = torch.where(good.unsqueeze(1), flat.detach(), self.last_good)
         self._update(good, batch, beta)
         numbers = mean_and_error(self.objective.quantity, quantity)
         self.history.append(
             self.peaks[0] * factor,
             terms.shape[1],
-            loss=self.whole(loss.detach()),
+            loss=self.whole(loss),
             grad_norm=self.whole(norm),
             beta=self.whole(beta),
             **{name: self.whole(value) for name, value in numbers.items()},
         )
         if not bool(self.guard.alive.any()):
-            raise failure(self, loss.detach(), raw)
+            raise failure(self, loss, raw)
         for control in self.controls:
             control(self)
 
+    def _differentiate(self, batch: Any, beta: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """Loss and quantity of each draw or row, with the gradient left in ``flat.grad``."""
+        flat = self.ensemble.flat
+        self.group_gradients = None
+        if not groups:
+            found = self.traced(self.ensemble, self.objective, batch, beta, self.step)
+            self.settings["evaluation"] = self.traced.text
+            if found is not None:
+                self._count(found.terms)
+                flat.grad = found.gradient
+                return found.terms, found.quantity
+        terms, quantity = self._evaluate(batch, beta)
+        if groups:
+            self.group_gradients = by_group(terms, flat, groups)
+        # Not of all leaves: a target may hold a user's parameters, whose .grad is not ours.
+        terms.mean(1).sum().backward(inputs=[flat])
+        return terms.detach(), quantity
+
     def _evaluate(self, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
         terms, quantity = self.objective(self.ensemble, batch, beta)
+        self._count(terms)
+        return terms, quantity
+
+    def _count(self, terms: Tensor) -> None:
         self.gradient_evaluations += terms.numel()
         self.batched_evaluations += 1
-        return terms, quantity
 
     def _update(self, good: Tensor, batch: Any, beta: Tensor) -> None:
         before = None if self.rates is None else self.ensemble.flat.detach().clone()

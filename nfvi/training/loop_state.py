@@ -17,6 +17,7 @@ from nfvi.training.history import History
 from nfvi.training.objectives import Objective, ReverseKL
 from nfvi.training.optimizers import check_rates, move_rows
 from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.step import TracedStep
 
 __all__ = ["Control", "LoopState", "Pruned"]
 
@@ -61,6 +62,7 @@ class LoopState:
         rates: factors for the learning rate of each restart (R), for an optimiser that treats
             each row by itself: row r moves by ``rates[r]`` · (its step). ``None`` for 1.
         controls: called after every step, before the callbacks.
+        traced: what evaluates a step without autograd; ``None`` for none.
 
     Attributes:
         gradient_evaluations: draws at which the gradient of the loss was taken, in all restarts.
@@ -87,11 +89,14 @@ class LoopState:
         *,
         rates: Tensor | None = None,
         controls: Sequence[Control] = (),
+        traced: TracedStep | None = None,
     ) -> None:
         self.ensemble, self.objective = ensemble, objective
         self.optimizer, self.schedule, self.tempering = optimizer, schedule, tempering
-        self.generator, self.settings = generator, settings
+        self.generator = generator
         self.rates, self.controls = check_rates(rates, ensemble.flat, optimizer), tuple(controls)
+        self.traced = TracedStep("a short run within another") if traced is None else traced
+        self.settings = {**settings, "evaluation": self.traced.text}
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.guard = Guard(ensemble.flat.detach())
         self.history = History(objective.quantity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -27,6 +28,14 @@ class Objective(ABC):
     @abstractmethod
     def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Any:
         """What the loss is evaluated on in a step, counted from 0: base draws, or rows of data."""
+
+    def tensors(self, batch: Any) -> tuple[Tensor, ...]:
+        """The tensors of what :meth:`draw` returned."""
+        return (batch,)
+
+    def batch_of(self, tensors: Sequence[Tensor], like: Any) -> Any:
+        """What :meth:`draw` returns, of such tensors, in the place of those of another batch."""
+        return tensors[0]
 
     @abstractmethod
     def __call__(self, ensemble: Ensemble, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:

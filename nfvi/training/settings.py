@@ -23,6 +23,7 @@ TARGET = GUIDE | {
     "optimizer": str,
 }
 # Absent in files of earlier versions.
+LATER: dict[str, Any] = {"compile": Literal["trace"] | bool, "evaluation": str}
 LATER_TARGET = {
     "init": str,
     "placement": Literal["diagonal", "full"] | None,
@@ -32,6 +33,7 @@ LATER_TARGET = {
     "growing": bool,
     "prune": bool,
     "adaptive": bool,
+    **LATER,
 }
 DATA = GUIDE | {
     "context_dim": Count,
@@ -50,7 +52,7 @@ DATA = GUIDE | {
     "lr": Rate | None,
     "optimizer": str,
 }
-LATER_DATA = {"robust": bool, "notes": tuple[str, ...]}
+LATER_DATA = {"robust": bool, "notes": tuple[str, ...], **LATER}
 
 
 def check_settings(values: Any, kind: Literal["target", "data"], place: str = "settings") -> None:

@@ -22,6 +22,7 @@ from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.step import Compile, TracedStep, check_compile, why_eager
 from nfvi.training.tempering import AdaptiveTempering
 from nfvi.utils import check_flag, check_positive, check_whole
 
@@ -72,6 +73,7 @@ class Plan:
             :class:`~nfvi.training.controls.Pruning`.
         combine: ``"best"`` or ``"mixture"``: what becomes of the restarts, see
             :func:`~nfvi.fit.combine.outcome`.
+        compile: ``"trace"`` or ``False``: whether steps may be run as a traced graph.
     """
 
     steps: int
@@ -86,6 +88,7 @@ class Plan:
     prune: bool = False
     adaptive: bool = False
     combine: Literal["best", "mixture"] = "best"
+    compile: Compile = "trace"
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
@@ -93,6 +96,7 @@ class Plan:
         if self.lr is not None:
             check_positive("lr", self.lr)
         check_flag("prune", self.prune)
+        check_compile(self.compile)
         if self.combine not in ("best", "mixture"):
             raise ValueError(f'combine must be "best" or "mixture", got {self.combine!r}')
         if self.combine == "mixture" and self.prune:
@@ -181,7 +185,18 @@ def build_trainer(
         noise,
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
         controls=_controls(plan, ensemble),
+        traced=_traced(ensemble, target, plan),
     )
+
+
+def _traced(ensemble: Ensemble, target: Target, plan: Plan) -> TracedStep:
+    otherwise = {
+        "the target is evaluated draw by draw": target.batching == "loop",
+        'anneal="adaptive"': plan.adaptive,
+        'n_mc="auto" changes the number of draws': plan.growing,
+        "prune=True changes the number of restarts": plan.prune,
+    }
+    return TracedStep(why_eager(plan.compile, plan.steps, ensemble.flat.device, otherwise))
 
 
 def _controls(plan: Plan, ensemble: Ensemble) -> list[Control]:
@@ -234,6 +249,7 @@ def trainer_of_guide(
         Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": "Adam"},
+        traced=_traced(ensemble, target, plan),
     )
     trainer.history = history
     return trainer

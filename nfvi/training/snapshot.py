@@ -92,6 +92,8 @@ def _restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any]
     loop.gradient_evaluations = values["gradient_evaluations"]
     loop.batched_evaluations = values.get("batched_evaluations", loop.step)
     loop.wall_time = values["wall_time"]
+    loop.traced.take_up(values.get("evaluation"))
+    loop.settings["evaluation"] = loop.traced.text
     loop.recorded = [
         (name, under(f"callback.{i}.", tensors)) for i, name in enumerate(values["callbacks"])
     ]

@@ -1,0 +1,5 @@
+"""Functions of tensors as flat graphs of operations, which cost less than Python and autograd."""
+
+from nfvi.tracing.trace import Traced, TraceError, same, traced
+
+__all__ = ["TraceError", "Traced", "same", "traced"]

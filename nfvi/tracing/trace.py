@@ -1,0 +1,123 @@
+"""A function of tensors traced into a graph, and held against the function itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from nfvi.tracing.nodes import draws, reads_values
+from nfvi.tracing.passes import clean, failures_as_outputs
+from nfvi.tracing.runners import Run, runners
+from nfvi.utils import process_wide
+
+__all__ = ["TraceError", "Traced", "same", "traced"]
+
+LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+Inputs: TypeAlias = Sequence[Tensor]
+Function: TypeAlias = Callable[..., tuple[Tensor, ...]]
+
+
+class TraceError(RuntimeError):
+    """A function cannot be replaced by a graph; the message says why."""
+
+
+class Traced:
+    """A graph in place of a function, for inputs of one shape.
+
+    It must be called with tensors of the shapes, dtypes and device that it was traced with.
+    """
+
+    def __init__(self, run: Run, checks: int) -> None:
+        self._run, self._checks = run, checks
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The values of the function, without a graph for autograd.
+
+        Raises:
+            LinAlgError: a factorisation failed; the function itself may know what to do then.
+        """
+        values = tuple(self._run(*inputs))
+        if not self._checks:
+            return values
+        if any(bool(info.any()) for info in values[-self._checks :]):
+            raise LinAlgError("a factorisation of a traced function failed")
+        return values[: -self._checks]
+
+
+def traced(function: Function, points: Sequence[Inputs]) -> Traced:
+    """A graph that gives the values of a function at some points to the last bit.
+
+    What the function does in Python is done once, and stays as it is then: a branch, or a number
+    that it reads from elsewhere.
+
+    Args:
+        function: of tensors, to a tuple of tensors; it draws no random numbers, and its course
+            does not depend on values.
+        points: at least one; all of the same shapes. The graph is verified at each.
+
+    Raises:
+        TraceError: the function does not allow it, or the graph gives other numbers.
+    """
+    # First without a trace: what the function keeps for later calls must not hold what a trace
+    # puts in place of tensors.
+    expected = [function(*inputs) for inputs in points]
+    with process_wide():
+        module, checks = _graph(function, points[0])
+        for run in runners(module, points[0]):
+            found = Traced(run, checks)
+            if _agrees(found, points, expected):
+                return found
+    raise TraceError("the traced graph gives other numbers")
+
+
+def same(values: Inputs, others: Inputs) -> bool:
+    """Whether tensors are equal in shape, layout, dtype and all numbers; NaN equals NaN."""
+    return all(
+        a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride() and _equal(a, b)
+        for a, b in zip(values, others, strict=True)
+    )
+
+
+def _graph(function: Function, inputs: Inputs) -> tuple[fx.GraphModule, int]:
+    """The graph, cleaned, and how many of its outputs tell whether a factorisation failed."""
+    try:
+        make = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
+        module = make(*inputs)
+        reason = _refused(module.graph)
+        if reason is None:
+            checks = failures_as_outputs(module)
+            clean(module)
+            return module, checks
+    except Exception as error:
+        raise TraceError(_first_line(error)) from error
+    raise TraceError(reason)
+
+
+def _refused(graph: fx.Graph) -> str | None:
+    for node in graph.nodes:
+        if draws(node):
+            return f"it draws random numbers ({node.target})"
+        if reads_values(node):
+            return f"its course depends on values ({node.target})"
+    return None
+
+
+def _agrees(found: Traced, points: Sequence[Inputs], expected: Sequence[Inputs]) -> bool:
+    try:
+        return all(same(found(*x), y) for x, y in zip(points, expected, strict=True))
+    except LinAlgError:  # the points are at fault, and say nothing of the graph
+        return False
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in short: torch's go on for pages."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]

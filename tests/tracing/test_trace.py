@@ -1,0 +1,213 @@
+"""Functions as graphs: the same numbers to the last bit, or a reason why not."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from nfvi.tracing import TraceError, traced
+from nfvi.tracing import runners as runners_module
+from nfvi.tracing.passes import clean
+from nfvi.tracing.trace import same
+
+LinAlgError = torch.linalg.LinAlgError
+
+
+def points(*shape: int, n: int = 2) -> list[tuple[Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(*shape, generator=generator),) for _ in range(n)]
+
+
+def graph(function, *inputs: Tensor) -> torch.fx.GraphModule:
+    module = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+    clean(module)
+    return module
+
+
+def targets(module: torch.fx.GraphModule) -> list[str]:
+    return [str(node.target) for node in module.graph.nodes if node.op == "call_function"]
+
+
+def value_and_gradient(x: Tensor) -> tuple[Tensor, ...]:
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        value = torch.vmap(lambda row: (row.sin() * row.exp()).logsumexp(0))(leaf)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
+def in_place(x: Tensor) -> tuple[Tensor, ...]:
+    whole = torch.zeros(4, 3)
+    rows = whole[1:3]
+    before = x + whole.sum()
+    rows.copy_(x)
+    rows[0].mul_(2.0)
+    after = x + whole.sum()
+    return whole, before, after
+
+
+def constants(x: Tensor) -> tuple[Tensor, ...]:
+    scale = torch.arange(3.0).exp().unsqueeze(0).expand(2, 3)
+    return (x * scale, x @ torch.eye(3), x - 0.0, x - -0.0, x * 1, x * 1.0)
+
+
+def factor(x: Tensor) -> tuple[Tensor, ...]:
+    return (torch.linalg.cholesky(torch.eye(3) * x[0, 0]),)
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("function", [value_and_gradient, in_place, constants])
+    @pytest.mark.parametrize("scripted", [True, False])
+    def test_equal_to_the_function_to_the_last_bit(self, function, scripted, monkeypatch) -> None:
+        monkeypatch.setattr(runners_module, "SCRIPTED", scripted)
+        run = traced(function, points(2, 3))
+        for inputs in points(2, 3, n=5):
+            assert same(run(*inputs), function(*inputs))
+
+    def test_what_is_not_finite(self) -> None:
+        run = traced(value_and_gradient, points(2, 3))
+        for value in (torch.nan, torch.inf, -torch.inf):
+            assert same(
+                run(torch.full((2, 3), value)), value_and_gradient(torch.full((2, 3), value))
+            )
+
+    def test_needs_no_autograd(self) -> None:
+        run = traced(value_and_gradient, points(2, 3))
+        assert not any(value.requires_grad for value in run(torch.ones(2, 3, requires_grad=True)))
+
+    @pytest.mark.parametrize("scripted", [True, False])
+    def test_a_factorisation_that_fails(self, scripted, monkeypatch) -> None:
+        """TorchScript drops the check, as it returns nothing."""
+        monkeypatch.setattr(runners_module, "SCRIPTED", scripted)
+        run = traced(factor, [(torch.full((1, 1), 2.0),)])
+        assert torch.equal(run(torch.full((1, 1), 4.0))[0], 2 * torch.eye(3))
+        with pytest.raises(LinAlgError):
+            run(-torch.ones(1, 1))
+
+    def test_a_runner_that_rounds_otherwise_is_passed_over(self, monkeypatch) -> None:
+        def rounding(module, inputs):
+            yield lambda *x: tuple(value * (1 + 1e-6) for value in module(*x))
+
+        monkeypatch.setattr("nfvi.tracing.trace.runners", rounding)
+        with pytest.raises(TraceError, match="other numbers"):
+            traced(value_and_gradient, points(2, 3))
+
+
+class TestPasses:
+    def test_equal_operations_are_one(self) -> None:
+        module = graph(lambda x: (x.exp() + x.exp() * x.exp(),), torch.ones(3))
+        assert targets(module).count("aten.exp.default") == 1
+
+    def test_what_nobody_asks_for_is_gone(self) -> None:
+        def function(x: Tensor) -> tuple[Tensor]:
+            x.sin()
+            return (x.detach().cos(),)
+
+        assert targets(graph(function, torch.ones(3))) == ["aten.cos.default"]
+
+    def test_constants_are_computed_once_and_their_views_stay_views(self) -> None:
+        module = graph(constants, torch.ones(2, 3))
+        assert not {"aten.exp.default", "aten.arange.default"} & set(targets(module))
+        assert "aten.expand.default" in targets(module)
+        assert max(b.numel() for b in module.buffers()) <= 9
+
+    def test_zeros_of_either_sign_and_numbers_of_either_type_are_told_apart(self) -> None:
+        module = graph(lambda x: (x * 0.0, x * -0.0, x * 0), torch.ones(2, 3))
+        assert targets(module).count("aten.mul.Tensor") == 3
+
+    def test_writes_are_left_in_their_place(self) -> None:
+        names = targets(graph(in_place, torch.ones(2, 3)))
+        assert "aten.copy_.default" in names and "aten.mul_.Tensor" in names
+        assert names.count("aten.sum.default") == 2
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: (x + torch.randn(2, 3),),
+            lambda x: (x[torch.randperm(2)],),
+            lambda x: (torch.nn.functional.dropout(x, 0.5),),
+        ],
+    )
+    def test_random_numbers(self, function) -> None:
+        with torch.random.fork_rng(), pytest.raises(TraceError, match="random numbers"):
+            traced(function, points(2, 3))
+
+    def test_random_numbers_of_another_library(self) -> None:
+        """They are frozen in the graph, and so found by the numbers."""
+        rng = np.random.default_rng(0)
+        with pytest.raises(TraceError, match="other numbers"):
+            traced(lambda x: (x * float(rng.normal()),), points(2, 3))
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: (x if x.sum() > 0 else -x,),
+            lambda x: (x[x > 0],),
+            lambda x: (x * x.max().item(),),
+            lambda x: (torch.from_numpy(np.exp(x.numpy())),),
+        ],
+    )
+    def test_a_course_that_depends_on_values(self, function) -> None:
+        with pytest.raises(TraceError, match=r"\w+: .+|depends on values") as caught:
+            traced(function, points(2, 3))
+        assert len(str(caught.value)) <= 200
+
+    def test_a_number_that_changes_between_calls(self) -> None:
+        calls: list[int] = []
+
+        def function(x: Tensor) -> tuple[Tensor]:
+            calls.append(1)
+            return (x * len(calls),)
+
+        with pytest.raises(TraceError, match="other numbers"):
+            traced(function, points(2, 3))
+
+    def test_what_a_function_keeps_for_later_calls_is_kept_from_a_plain_call(self) -> None:
+        kept: dict[int, Tensor] = {}
+
+        def function(x: Tensor) -> tuple[Tensor]:
+            if len(x) not in kept:
+                kept[len(x)] = torch.arange(float(len(x)))
+            return (x * kept[len(x)].unsqueeze(1),)
+
+        traced(function, points(2, 3))
+        assert type(kept[2]) is Tensor and kept[2].tolist() == [0.0, 1.0]
+
+
+def test_no_warning_and_no_setting_is_left() -> None:
+    before = torch.jit.optimized_execution, list(warnings.filters)
+    flag = torch._C._get_graph_executor_optimize()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = traced(value_and_gradient, points(2, 3))
+        run(*points(2, 3)[0])
+    assert (torch.jit.optimized_execution, list(warnings.filters)) == before
+    assert torch._C._get_graph_executor_optimize() == flag
+
+
+def test_threads() -> None:
+    """Traces take turns, as a trace is a state of its process."""
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run = traced(value_and_gradient, points(2, 3))
+            for inputs in points(2, 3, n=3):
+                assert same(run(*inputs), value_and_gradient(*inputs))
+        except BaseException as error:  # noqa: BLE001 (told to the thread of the test)
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
