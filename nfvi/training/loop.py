@@ -17,6 +17,7 @@ from nfvi.training.history import mean_and_error
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop_state import LoopState
 from nfvi.training.optimizers import keep_rows
+from nfvi.training.pieces import accumulated
 from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import CallbackLike, Stop, TrainState
 
@@ -86,30 +87,41 @@ class Trainer(LoopState):
         beta = self.tempering(step, flat)
         batch = self.objective.draw(self.ensemble, step, self.generator)
         flat.grad = None
-        terms, quantity = self._evaluate(batch, beta)
-        self.tempering.observe(step, terms.detach(), quantity)
+        terms, quantity = self._differentiate(batch, beta, groups)
+        self.tempering.observe(step, terms, quantity)
         loss = terms.mean(1)
-        self.group_gradients = by_group(terms, flat, groups) if groups else None
-        # Not of all leaves: a target may hold a user's parameters, whose .grad is not ours.
-        loss.sum().backward(inputs=[flat])
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
         raw = self.gradient.clone() if not bool(self.gradient.isfinite().all()) else self.gradient
-        good, norm = self.guard(loss.detach(), self.gradient)
+        good, norm = self.guard(loss, self.gradient)
         self.last_good = torch.where(good.unsqueeze(1), flat.detach(), self.last_good)
         self._update(good, batch, beta)
         numbers = mean_and_error(self.objective.quantity, quantity)
         self.history.append(
             self.peaks[0] * factor,
             terms.shape[1],
-            loss=self.whole(loss.detach()),
+            loss=self.whole(loss),
             grad_norm=self.whole(norm),
             beta=self.whole(beta),
             **{name: self.whole(value) for name, value in numbers.items()},
         )
         if not bool(self.guard.alive.any()):
-            raise failure(self, loss.detach(), raw)
+            raise failure(self, loss, raw)
         for control in self.controls:
             control(self)
+
+    def _differentiate(self, batch: Any, beta: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """Loss and quantity, one term a draw (R, n), and the gradient of the loss in ``.grad``."""
+        flat = self.ensemble.flat
+        pieces = self.objective.pieces(self.ensemble, batch)
+        if len(pieces) > 1:
+            evaluate = partial(self._evaluate, beta=beta)
+            terms, quantity, self.group_gradients = accumulated(evaluate, pieces, flat, groups)
+            return terms, quantity
+        terms, quantity = self._evaluate(pieces[0], beta)
+        self.group_gradients = by_group(terms, flat, groups) if groups else None
+        # Not of all leaves: a target may hold a user's parameters, whose .grad is not ours.
+        terms.mean(1).sum().backward(inputs=[flat])
+        return terms.detach(), quantity
 
     def _evaluate(self, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
         terms, quantity = self.objective(self.ensemble, batch, beta)
@@ -152,8 +164,15 @@ class Trainer(LoopState):
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            loss = self._evaluate(batch, beta)[0].mean()
-            loss.backward(inputs=[self.ensemble.flat])
+            flat = self.ensemble.flat
+            pieces = self.objective.pieces(self.ensemble, batch)
+            if len(pieces) > 1:
+                evaluate = partial(self._evaluate, beta=beta)
+                terms, *_ = accumulated(evaluate, pieces, flat, groups=0)
+                flat.grad = None if flat.grad is None else flat.grad / self.ensemble.size
+                return terms.mean()
+            loss = self._evaluate(pieces[0], beta)[0].mean()
+            loss.backward(inputs=[flat])
             return loss
 
         return closure
