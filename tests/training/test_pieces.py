@@ -77,13 +77,13 @@ def test_draws_beyond_memory_are_made_piece_by_piece_and_are_the_same_again(monk
 @pytest.mark.parametrize("optimizer", [None, torch.optim.LBFGS])
 def test_a_fit_in_pieces_is_the_fit_in_one_piece(monkeypatch, optimizer):
     def fitted() -> torch.Tensor:
-        fit = NFVI("planar*2-scale-loc", dtype=torch.float64).fit(
-            TARGET, steps=12, n_mc=64, seed=0, optimizer=optimizer
+        fit = NFVI("planar*2-scale-loc", dtype=torch.float64, seed=0).fit(
+            TARGET, steps=12, n_mc=64, optimizer=optimizer
         )
         return torch.cat([p.reshape(-1) for p in fit.guide.parameters()])
 
     whole, counted = fitted(), []
-    monkeypatch.setattr(limits, "KEPT", 2**13)
+    monkeypatch.setattr(limits, "KEPT", 2**11)
     monkeypatch.setattr(
         "nfvi.training.loop.accumulated",
         lambda *args, **rest: counted.append(1) or pieces_of_a_step.accumulated(*args, **rest),
