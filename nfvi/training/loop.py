@@ -168,9 +168,7 @@ class Trainer(LoopState):
             pieces = self.objective.pieces(self.ensemble, batch)
             if len(pieces) > 1:
                 evaluate = partial(self._evaluate, beta=beta)
-                terms, *_ = accumulated(evaluate, pieces, flat, groups=0)
-                flat.grad = None if flat.grad is None else flat.grad / self.ensemble.size
-                return terms.mean()
+                return accumulated(evaluate, pieces, flat, groups=0)[0].mean()
             loss = self._evaluate(pieces[0], beta)[0].mean()
             loss.backward(inputs=[flat])
             return loss

@@ -74,16 +74,19 @@ def test_draws_beyond_memory_are_made_piece_by_piece_and_are_the_same_again(monk
     assert not torch.equal(torch.cat(list(other), 1), once)
 
 
-@pytest.mark.parametrize("optimizer", [None, torch.optim.LBFGS])
-def test_a_fit_in_pieces_is_the_fit_in_one_piece(monkeypatch, optimizer):
+# A line search takes the restart alone, and planar layers too far.
+@pytest.mark.parametrize(
+    ("formula", "optimizer"), [("planar*2-scale-loc", None), ("scale-loc", torch.optim.LBFGS)]
+)
+def test_a_fit_in_pieces_is_the_fit_in_one_piece(monkeypatch, formula, optimizer):
     def fitted() -> torch.Tensor:
-        fit = NFVI("planar*2-scale-loc", dtype=torch.float64, seed=0).fit(
+        fit = NFVI(formula, dtype=torch.float64, seed=0).fit(
             TARGET, steps=12, n_mc=64, optimizer=optimizer
         )
         return torch.cat([p.reshape(-1) for p in fit.guide.parameters()])
 
     whole, counted = fitted(), []
-    monkeypatch.setattr(limits, "KEPT", 2**11)
+    monkeypatch.setattr(limits, "KEPT", 2**10)
     monkeypatch.setattr(
         "nfvi.training.loop.accumulated",
         lambda *args, **rest: counted.append(1) or pieces_of_a_step.accumulated(*args, **rest),
