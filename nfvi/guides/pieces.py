@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nfvi.guides.guide import Guide
 from nfvi.guides.mixture import AnyGuide, parts
-from nfvi.utils import Numbers, at_once, numbers_per_row, sizes
+from nfvi.utils import Numbers, at_once, numbers_per_row
 
 __all__ = ["draws_at_once", "log_prob_in_pieces", "numbers_of", "sample_in_pieces"]
 
@@ -25,13 +25,18 @@ def draws_at_once(guide: AnyGuide, most: int) -> int:
 
 @torch.no_grad()
 def sample_in_pieces(guide: AnyGuide, n: int, generator: torch.Generator | None = None) -> Tensor:
-    """n draws (n, d): those of ``guide.sample``, where the draws of the base fit into one piece."""
+    """n draws (n, d), which for a single flow are those of ``guide.sample`` in any case."""
     count = draws_at_once(guide, n)
     if count == n:
         return guide.sample(n, generator=generator)
+    if isinstance(guide, Guide):
+        drawn = guide.base_sample(n, generator=generator)
+        for part in drawn.split(count):
+            part.copy_(guide.transform(part)[0])
+        return drawn
     drawn = torch.empty(n, guide.dim, dtype=guide.dtype, device=guide.device)
-    for part, size in zip(drawn.split(count), sizes(n, count), strict=True):
-        part.copy_(guide.sample(size, generator=generator))
+    for part in drawn.split(count):
+        part.copy_(guide.sample(len(part), generator=generator))
     return drawn
 
 
