@@ -22,13 +22,13 @@ from nfvi.fit import (
     draw_weighted,
     elbo_of,
     evaluate,
-    held,
     outcome,
 )
 from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import History, Plan, Trainer
+from nfvi.utils import held
 
 __all__ = ["CLOSE", "Record", "Tried", "described", "score_of"]
 

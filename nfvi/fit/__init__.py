@@ -10,7 +10,7 @@ from nfvi.fit.diagnostics import (
     draw_weighted,
     elbo_of,
 )
-from nfvi.fit.evaluation import evaluate, held
+from nfvi.fit.evaluation import evaluate
 from nfvi.fit.fit import Fit
 from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.mixture_weights import mixture_weights
@@ -37,7 +37,6 @@ __all__ = [
     "draw_weighted",
     "elbo_of",
     "evaluate",
-    "held",
     "judge",
     "mixture_weights",
     "outcome",

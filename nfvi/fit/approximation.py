@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
-from nfvi.fit.evaluation import held
 from nfvi.fit.expectation import Expectation, expectation_of
 from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.resampling import resample
@@ -19,7 +18,7 @@ from nfvi.fit.verdict import Findings, Verdict, judge
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target
-from nfvi.utils import check_whole, to_inference_data, wrapped
+from nfvi.utils import check_whole, held, to_inference_data, wrapped
 
 __all__ = ["Approximation"]
 

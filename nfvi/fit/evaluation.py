@@ -10,15 +10,13 @@ from torch import Tensor
 
 from nfvi.guides import AnyGuide, draws_at_once
 from nfvi.targets import Target, log_prob_anywhere
-from nfvi.utils import HELD, sizes
+from nfvi.utils import sizes
 
-__all__ = ["Evaluated", "drawn", "evaluate", "held"]
+__all__ = ["Evaluated", "drawn", "evaluate"]
 
 # Draws at once: enough that a batch costs no more than its arithmetic. They are fewer where they
 # would not fit into memory.
 CHUNK = 4_096
-# Kept of draws too many to be held: 5 and 95 % quantiles to a tenth of an sd or two.
-FEWEST_KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,3 @@ def drawn(guide: AnyGuide, n: int, generator: torch.Generator) -> Iterator[tuple
         with torch.no_grad():
             piece = guide.rsample_and_log_prob(size, generator=generator)
         yield piece
-
-
-def held(n: int, dim: int) -> int:
-    """How many of n draws can be held in memory together: all, or no fewer than 32."""
-    return n if n * dim <= HELD else min(n, max(HELD // dim, FEWEST_KEPT))

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.fit.diagnostics import draw_weighted
-from nfvi.fit.evaluation import drawn, held
+from nfvi.fit.evaluation import drawn
 from nfvi.guides import AnyGuide
 from nfvi.targets import Target
+from nfvi.utils import held
 
 __all__ = ["resample"]
 

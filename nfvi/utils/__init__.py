@@ -37,10 +37,10 @@ from nfvi.utils.memory import check_memory
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
 from nfvi.utils.pieces import (
-    HELD,
     Counter,
     Numbers,
     at_once,
+    held,
     kept_at_once,
     numbers_per_row,
     sizes,
@@ -52,7 +52,6 @@ from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
 
 __all__ = [
-    "HELD",
     "KHAT_LIMIT",
     "Amount",
     "Count",
@@ -81,6 +80,7 @@ __all__ = [
     "digest_of",
     "entry",
     "fresh_draws",
+    "held",
     "kept_at_once",
     "label_of",
     "nearest",
