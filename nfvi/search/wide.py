@@ -53,7 +53,7 @@ def moments(guide: AnyGuide, generator: torch.Generator) -> tuple[Tensor, Tensor
     sd = sd.clamp_min(1e-12 * (1 + mean.abs()))
     if guide.dim == 1 or guide.dim > FULL_RANK_LIMIT:
         return mean, sd
-    # So few columns are one part. Scaled to a unit diagonal, so that the units of the coordinates do not matter.
+    # So few columns were one part. Scaled to a unit diagonal, so that units do not matter.
     ridge = 1e-6 * torch.eye(len(sd)).to(x)
     lower, info = torch.linalg.cholesky_ex(((x - mean) / sd).T.cov() + ridge)
     return mean, sd if int(info) else sd.unsqueeze(1) * lower

@@ -27,4 +27,5 @@ def numbers_per_point(target: Target, z: Tensor) -> float:
     with Counter() as counter:
         log_prob_anywhere(target, z)
     # Under vmap a function of torch sees one point, and runs once for all.
-    return counter.numbers / (1 if target.batching == "vmap" else len(z))
+    numbers: int = counter.numbers
+    return numbers / (1 if target.batching == "vmap" else len(z))
