@@ -28,6 +28,7 @@ from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import History, Plan, Trainer
+from nfvi.utils import held
 
 __all__ = ["CLOSE", "Record", "Tried", "described", "score_of"]
 
@@ -227,7 +228,8 @@ class Record:
     def _judge(self, guide: AnyGuide) -> tuple[Diagnostics, float]:
         """With the draws that a fit's own diagnostics would take; and the score."""
         n = self.affordable(DRAWS, FEWEST_DRAWS)
-        draws = draw_weighted(guide, self.target, n, self._stream(guide, 1))
+        keep = held(n, guide.dim)
+        draws = draw_weighted(guide, self.target, n, self._stream(guide, 1), keep=keep)
         found = diagnose(draws)
         return found, score_of(draws, found)
 
@@ -244,8 +246,8 @@ class Record:
 
     def _elbo(self, guide: AnyGuide) -> tuple[float, float]:
         n = self.affordable(PART_DRAWS, FEWEST_PART_DRAWS)
-        _, log_p, log_q = evaluate(guide, self.target, n, self._stream(guide, 0))
-        return elbo_of(log_p, log_q)
+        found = evaluate(guide, self.target, n, self._stream(guide, 0), keep=0)
+        return elbo_of(found.log_p, found.log_q)
 
     def _stream(self, guide: AnyGuide, offset: int) -> torch.Generator:
         return torch.Generator(guide.device).manual_seed(self.seed + offset)

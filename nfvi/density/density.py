@@ -10,12 +10,13 @@ from torch import Tensor
 from nfvi.density.points import Points, read_context, read_points
 from nfvi.density.standardization import Standardization
 from nfvi.fit import FittedGuide, summarize
-from nfvi.guides import Guide, guide_from_header
+from nfvi.guides import Guide, draws_at_once, guide_from_header
 from nfvi.utils import check_whole
 
 __all__ = ["Density", "guide_of"]
 
-# Rows at once: large enough to cost no more than their arithmetic, small enough for any memory.
+# Rows at once: large enough to cost no more than their arithmetic. They are fewer where they would
+# not fit into memory.
 CHUNK = 16_384
 
 
@@ -129,10 +130,10 @@ class Density(FittedGuide):
 
     def _score(self, points: Points, context: Tensor | None) -> Tensor:
         whole = context is None or context.dim() == 1
-        pieces = []
+        pieces, count = [], draws_at_once(self.guide, CHUNK)
         with torch.no_grad():
-            for first in range(0, len(points.x), CHUNK):
-                part = slice(first, first + CHUNK)
+            for first in range(0, len(points.x), count):
+                part = slice(first, first + count)
                 given = context if whole else context[part]  # type: ignore[index]
                 pieces.append(self._log_prob(points.x[part], given))
         return torch.cat(pieces) if pieces else points.x.new_zeros(0)

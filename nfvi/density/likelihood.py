@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.guides import Guide
+from nfvi.guides import Guide, draws_at_once
 from nfvi.training import Ensemble, Objective
 
 __all__ = ["LogLikelihood", "MaximumLikelihood", "Rows", "log_likelihood_of"]
@@ -45,8 +45,8 @@ class Rows:
         """All four, as the class takes them."""
         return self.x, self.context, self.weights, self.bend
 
-    def take(self, index: Tensor) -> Rows:
-        """The rows of an index (m)."""
+    def take(self, index: Tensor | slice) -> Rows:
+        """The rows of an index (m) or of a slice."""
         return Rows(*(None if part is None else part[index] for part in self.parts))  # type: ignore[arg-type]
 
 
@@ -103,6 +103,14 @@ class MaximumLikelihood(Objective):
         left = iter(tensors)
         return Rows(*(None if part is None else next(left) for part in like.parts))  # type: ignore[arg-type]
 
+    def pieces(self, ensemble: Ensemble, batch: Rows) -> Sequence[Rows]:
+        """The rows in pieces, by the numbers that the flows keep for the gradient."""
+        n = len(batch)
+        count = ensemble.at_once(n)
+        if count == n:
+            return (batch,)
+        return [batch.take(slice(first, first + count)) for first in range(0, n, count)]
+
     def __call__(self, ensemble: Ensemble, batch: Rows, beta: Tensor) -> LogLikelihood:
         """Evaluate at rows (n, d); β is 1 in a fit to data."""
         value = ensemble.log_likelihood(batch.x, batch.context) - self.log_scale
@@ -123,8 +131,9 @@ class MaximumLikelihood(Objective):
 
 @torch.no_grad()
 def log_likelihood_of(guide: Guide, rows: Rows) -> Tensor:
-    """log q of each row (n) up to Σ log sd, in pieces of 16 384."""
-    contexts = repeat(None) if rows.context is None else rows.context.split(CHUNK)
-    pieces = zip(rows.x.split(CHUNK), contexts, strict=False)
+    """log q of each row (n) up to Σ log sd, in pieces of 16 384 or of what fits into memory."""
+    count = draws_at_once(guide, CHUNK)
+    contexts = repeat(None) if rows.context is None else rows.context.split(count)
+    pieces = zip(rows.x.split(count), contexts, strict=False)
     log_q = torch.cat([guide.log_prob(x, context=context) for x, context in pieces])
     return log_q if rows.bend is None else log_q - rows.bend

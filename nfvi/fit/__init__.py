@@ -9,8 +9,8 @@ from nfvi.fit.diagnostics import (
     diagnose,
     draw_weighted,
     elbo_of,
-    evaluate,
 )
+from nfvi.fit.evaluation import evaluate
 from nfvi.fit.fit import Fit
 from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.mixture_weights import mixture_weights

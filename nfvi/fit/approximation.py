@@ -12,12 +12,13 @@ from nfvi.errors import FitError
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
 from nfvi.fit.expectation import Expectation, expectation_of
 from nfvi.fit.fitted_guide import FittedGuide
+from nfvi.fit.resampling import resample
 from nfvi.fit.scalars import summarize
 from nfvi.fit.verdict import Findings, Verdict, judge
-from nfvi.guides import AnyGuide
+from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target
-from nfvi.utils import check_whole, to_inference_data, wrapped
+from nfvi.utils import check_whole, held, to_inference_data, wrapped
 
 __all__ = ["Approximation"]
 
@@ -60,7 +61,10 @@ class Approximation(FittedGuide):
         """All numbers about the quality of the fit, computed from 10 000 draws once."""
         if self._diagnostics is None:
             generator = torch.Generator(self.guide.device).manual_seed(self.seed + 1)
-            draws = draw_weighted(self.guide, self._known_target(), DIAGNOSTIC_DRAWS, generator)
+            n = DIAGNOSTIC_DRAWS
+            draws = draw_weighted(
+                self.guide, self._known_target(), n, generator, keep=held(n, self.dim)
+            )
             self._diagnostics = diagnose(draws)
         return self._diagnostics
 
@@ -106,14 +110,14 @@ class Approximation(FittedGuide):
             for a model.
         """
         check_whole("n", n, 1)
-        return self._sites(self.guide.sample(n, generator=self._stream(seed)))
+        return self._sites(sample_in_pieces(self.guide, n, self._stream(seed)))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z) (\\*) at points z (\\*, d) of unconstrained space."""
         if not isinstance(z, Tensor) or z.shape[-1:] != (self.dim,):
             got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
             raise ValueError(f"z must be a tensor (*, {self.dim}) for this fit, got {got}")
-        return self.guide.log_prob(z)
+        return log_prob_in_pieces(self.guide, z)
 
     def weighted_draws(self, n: int, *, seed: int | None = None) -> WeightedDraws:
         """n unconstrained draws with log p, log q and Pareto-smoothed importance weights."""
@@ -167,15 +171,7 @@ class Approximation(FittedGuide):
             perspective, 1992.
         """
         check_whole("n", n, 1)
-        stream = self._stream(seed)
-        draws = draw_weighted(self.guide, self._known_target(), max(10 * n, 10_000), stream)
-        if not bool((draws.log_weights > -torch.inf).any()):
-            raise FitError("no draw of the guide has a finite log-density under the target")
-        # torch.multinomial takes at most 2²⁴ categories, and inverting the CDF is as good.
-        total = draws.log_weights.exp().cumsum(0)
-        uniform = torch.rand(n, generator=stream, dtype=total.dtype, device=total.device)
-        index = torch.searchsorted(total, uniform * total[-1]).clamp_max(len(total) - 1)
-        return self._sites(draws.z[index])
+        return self._sites(resample(self.guide, self._known_target(), n, self._stream(seed)))
 
     def summary(self, n: int = 10_000) -> str:
         """A table of mean, sd and quantiles of every scalar, from n draws of the guide.

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfvi.fit.evaluation import evaluate
 from nfvi.guides import AnyGuide
-from nfvi.targets import Target, log_prob_anywhere
-from nfvi.utils import KHAT_LIMIT, psislw, tail_length
+from nfvi.targets import Target
+from nfvi.utils import KHAT_LIMIT, at_once, psislw, tail_length
 
 __all__ = [
     "KHAT_LIMIT",
@@ -21,18 +22,17 @@ __all__ = [
     "diagnose",
     "draw_weighted",
     "elbo_of",
-    "evaluate",
     "smoothed_weights",
 ]
 
-# Draws at once: enough that a batch costs no more than its arithmetic, few enough for any memory.
-CHUNK = 4_096
 # The tail is a fifth of the weights: of fewer than these it has not five, the least that are
 # fitted.
 FEWEST = 25
 # Log-densities of a thousand are rounded to 10⁻⁴ in float32, and so are the weights of an exact
 # guide: a tail that small is one of rounding.
 EQUAL = 1e-3
+# Numbers in float32 for one that is sorted: two in float64 and a place.
+SORTED = 6
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class WeightedDraws:
     """Draws from a guide with the log-densities that weigh them.
 
     Attributes:
-        z: draws (n, d).
+        z: draws (n, d), or the first of them where more would not fit into memory and none of the
+            rest is needed.
         log_p: log p(z) (n), unnormalised.
         log_q: log q(z) (n).
         log_weights: Pareto-smoothed log weights (n), normalised to sum to 1 when exponentiated.
@@ -99,19 +100,6 @@ class Diagnostics:
         return asdict(self)
 
 
-@torch.no_grad()
-def evaluate(
-    guide: AnyGuide, target: Target, n: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """n draws z (n, d), log p(z) (n) and log q(z) (n), in pieces of 4 096."""
-    pieces = []
-    for start in range(0, n, CHUNK):
-        z, log_q = guide.rsample_and_log_prob(min(CHUNK, n - start), generator=generator)
-        pieces.append((z, log_prob_anywhere(target, z).detach(), log_q))
-    z, log_p, log_q = (torch.cat(piece) for piece in zip(*pieces, strict=True))
-    return z, log_p, log_q
-
-
 def elbo_of(log_p: Tensor, log_q: Tensor) -> tuple[float, float]:
     """ELBO and its standard error from log p and log q of draws from q (n); nats."""
     log_ratio = log_p.double() - log_q.double()
@@ -121,20 +109,32 @@ def elbo_of(log_p: Tensor, log_q: Tensor) -> tuple[float, float]:
 
 
 def draw_weighted(
-    guide: AnyGuide, target: Target, n: int, generator: torch.Generator
+    guide: AnyGuide,
+    target: Target,
+    n: int,
+    generator: torch.Generator,
+    *,
+    keep: int | None = None,
 ) -> WeightedDraws:
     """n draws with Pareto-smoothed importance weights.
+
+    Args:
+        guide: q.
+        target: p.
+        n: how many.
+        generator: of the draws.
+        keep: as for :func:`evaluate`.
 
     Reference:
         Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, 2024.
     """
-    z, log_p, log_q = evaluate(guide, target, n, generator)
+    found = evaluate(guide, target, n, generator, keep=keep, edges=True)
+    log_p, log_q = found.log_p, found.log_q
     usable = log_p.isfinite() | (log_p == -torch.inf)
-    usable &= log_q.isfinite() & z.isfinite().all(-1)
+    usable &= log_q.isfinite() & found.finite
     log_ratio = log_p.double() - log_q.double()
     log_weights, khat = smoothed_weights(torch.where(usable, log_ratio, -torch.inf))
-    at_edge = float(target.on_edge(z).double().mean())
-    return WeightedDraws(z, log_p, log_q, log_weights, khat, at_edge)
+    return WeightedDraws(found.z, log_p, log_q, log_weights, khat, found.at_edge / n)
 
 
 def diagnose(draws: WeightedDraws) -> Diagnostics:
@@ -163,9 +163,13 @@ def _widest(z: Tensor) -> float:
     """The largest distance between the 5 and 95 % quantiles of a column (n, d)."""
     n = len(z)
     low, high = max(n // 20, 1), max(n - n // 20, 1)
-    # Sorted, as torch's quantile takes no more than 2²⁴ numbers.
-    ordered = z.double().sort(0).values
-    return float((ordered[high - 1] - ordered[low - 1]).nan_to_num(posinf=torch.inf).max())
+    widest = -math.inf
+    for columns in z.split(at_once(SORTED * n, z.shape[1], z.device), 1):
+        # Sorted, as torch's quantile takes no more than 2²⁴ numbers.
+        ordered = columns.double().sort(0).values
+        width = (ordered[high - 1] - ordered[low - 1]).nan_to_num(posinf=torch.inf)
+        widest = max(widest, float(width.max()))
+    return widest
 
 
 def _evidence(log_ratio: Tensor, n: int) -> tuple[float, float]:

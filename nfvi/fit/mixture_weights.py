@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import FitError
-from nfvi.fit.diagnostics import evaluate, smoothed_weights
+from nfvi.fit.diagnostics import smoothed_weights
+from nfvi.fit.evaluation import drawn
 from nfvi.guides import AnyGuide
-from nfvi.targets import Target
+from nfvi.targets import Target, log_prob_anywhere
 
 __all__ = ["mixture_weights"]
 
@@ -145,17 +146,18 @@ def _points(
     guides: Sequence[AnyGuide], target: Target, n: int, generator: torch.Generator
 ) -> _Points:
     state = generator.get_state()
-    draws, log_ps = [], []
+    log_ps, log_qs, finite = [], [], []
     for guide in guides:
         # The same base draws for all, so that guides that are alike differ by little noise.
         generator.set_state(state)
-        z, log_p, _ = evaluate(guide, target, n, generator)
-        draws.append(z)
-        log_ps.append(log_p.double())
-    z, log_p = torch.stack(draws), torch.stack(log_ps)
-    log_q = torch.stack([torch.stack([guide.log_prob(x) for x in z]) for guide in guides]).double()
+        for z, _ in drawn(guide, n, generator):
+            log_ps.append(log_prob_anywhere(target, z).detach().double())
+            log_qs.append(torch.stack([one.log_prob(z) for one in guides]).double())
+            finite.append(z.isfinite().all(-1))
+    shape = (len(guides), n)
+    log_p, log_q = torch.cat(log_ps).reshape(shape), torch.cat(log_qs, 1).unflatten(1, shape)
     own = log_q.diagonal(dim1=0, dim2=1).mT
-    usable = log_p.isfinite() & own.isfinite() & z.isfinite().all(-1)
+    usable = log_p.isfinite() & own.isfinite() & torch.cat(finite).reshape(shape)
     if not bool(usable.any()):
         raise FitError("no draw of the guides has a finite log-density under the target")
     # Another guide has no density where its inverse leaves the range of floats.

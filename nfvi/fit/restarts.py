@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from nfvi.fit.diagnostics import elbo_of, evaluate
+from nfvi.fit.diagnostics import elbo_of
+from nfvi.fit.evaluation import evaluate
 from nfvi.training import REPLICATES, History, Pruned, Trainer, qmc_elbo
 
 __all__ = ["Restart", "kept", "rank", "still_rises"]
@@ -99,8 +100,8 @@ def _score(trainer: Trainer, row: int, seed: int, draws: int) -> tuple[float, fl
     if trainer.settings.get("draws") == "qmc":
         return qmc_elbo(guide, trainer.target, max(draws // REPLICATES, 2), REPLICATES, seed)
     generator = torch.Generator(trainer.ensemble.flat.device).manual_seed(seed)
-    _, log_p, log_q = evaluate(guide, trainer.target, draws, generator)
-    return elbo_of(log_p, log_q)
+    found = evaluate(guide, trainer.target, draws, generator, keep=0)
+    return elbo_of(found.log_p, found.log_q)
 
 
 def _given_up(pruned: Pruned) -> Restart:

@@ -10,7 +10,7 @@ from torch import Tensor
 from nfvi.fit.chains import start_chains
 from nfvi.fit.scalars import scalars
 from nfvi.fit.verification import ScalarCheck, Verification
-from nfvi.guides import AnyGuide
+from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.targets import Target
 
 __all__ = ["verify_guide"]
@@ -146,7 +146,7 @@ class _Tails:
 
     def __init__(self, guide: AnyGuide, target: Target, generator: torch.Generator) -> None:
         self.draws = min(REFERENCE, max(10_000, MOST_NUMBERS // guide.dim))
-        columns = _columns(_scalars(target, guide.sample(self.draws, generator=generator)))
+        columns = _columns(_scalars(target, sample_in_pieces(guide, self.draws, generator)))
         ordered = columns.sort(0).values
         places = [round(level * self.draws) for level in TAILS]
         self.low, self.high = ordered[places], ordered[[-1 - i for i in places]]

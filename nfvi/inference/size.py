@@ -9,9 +9,9 @@ from nfvi.utils import check_memory
 
 __all__ = ["check_size"]
 
-COPIES, DRAWS = 4, 64
-"""The least that a fit holds: its parameters, their gradient and two moments of Adam, and in a
-step 64 draws, the default above 10 dimensions, with their gradients."""
+COPIES, DRAWS = 4, 32
+"""The least that a fit holds: its parameters, their gradient and two moments of Adam, and
+the 32 draws that its diagnostics keep at least, twice while they are put together."""
 
 
 def check_size(spec: GuideSpec, target: Target) -> None:

@@ -14,6 +14,7 @@ from nfvi.search.places import THIN, Gaussians, Weighed, distinct_places, log_q_
 from nfvi.search.result import MissedMass, Place
 from nfvi.search.wide import REACH, moments, prior_scale, wide_draws
 from nfvi.targets import Target, log_prob_anywhere, numbers_per_point
+from nfvi.utils import at_once, sizes
 
 __all__ = ["search_mass"]
 
@@ -30,7 +31,11 @@ STARTS = (16, 512)
 DRAWS_OF_A_LOOP = 1_024
 NUMBERS = 2**23
 """Of all inverse Hessians side by side: 512 starts up to d = 128, 93 at d = 300."""
+NUMBERS_ALONE = 2**28
+"""Of the wide draws where no ascents follow, from which nothing is learned but errors."""
 CHUNK = 16_384
+WIDE = 4
+"""Numbers in float32 for one of a wide draw, which is in float64: pieces of 16 384 to d = 512."""
 PROBES = 32
 BINS = 16
 OWN_DRAWS = 4_096
@@ -85,14 +90,17 @@ def search_mass(
     loc, tril = moments(guide, generator)
     if not math.isfinite(log_evidence):
         return _nothing(log_evidence)
+    alone = tril.dim() == 1 and len(loc) > 1
     if draws is None:
         draws = draws_for(target, guide.sample(PROBES, generator=generator))
         draws = draws if most is None else min(draws, most)
+        if alone:
+            draws = max(min(draws, NUMBERS_ALONE // len(loc)), 1)
     prior = prior_scale(target, generator)
-    z, log_p = _scan(target, loc, tril, prior, draws, generator, dtype, enough)
     if starts is None:
         starts = min(max(draws // 64, STARTS[0]), STARTS[1])
-    starts = 0 if tril.dim() == 1 and len(loc) > 1 else min(starts, NUMBERS // len(loc) ** 2)
+    starts = 0 if alone else min(starts, NUMBERS // len(loc) ** 2)
+    z, log_p, seen = _scan(target, loc, tril, prior, draws, generator, dtype, enough, starts > 0)
     chosen = _choose(z, log_p, loc, tril, starts)
     ends = ascend_all(target, z[chosen], dtype, enough)
     places = distinct_places(
@@ -116,7 +124,7 @@ def search_mass(
         share_se=found.error / (1 + excess) ** 2,
         log_evidence=log_evidence + math.log1p(excess),
         guide_log_evidence=log_evidence,
-        draws=len(z),
+        draws=seen,
         starts=len(chosen),
         reach=max(REACH),
         batched_evaluations=cost[0],
@@ -141,17 +149,23 @@ def _scan(
     generator: torch.Generator,
     dtype: torch.dtype,
     enough: Callable[[int], bool],
-) -> tuple[Tensor, Tensor]:
-    """Wide draws (n, d) and log p (n) there, in pieces; −∞ where that is no number."""
-    pieces = []
-    for start in range(0, draws, CHUNK):
-        z = wide_draws(loc, tril, prior, min(CHUNK, draws - start), generator)
+    keep: bool,
+) -> tuple[Tensor, Tensor, int]:
+    """Wide draws (n, d) and log p (n) there, in pieces; −∞ where that is no number.
+
+    Without ``keep`` none are held; how many there were is said in any case.
+    """
+    pieces, seen = [(loc.new_zeros(0, len(loc)), loc.new_zeros(0))], 0
+    for size in sizes(draws, at_once(WIDE * len(loc), CHUNK, loc.device)):
+        z = wide_draws(loc, tril, prior, size, generator)
         log_p = log_prob_anywhere(target, z.to(dtype)).double()
-        pieces.append((z, torch.where(log_p.isfinite(), log_p, -torch.inf)))
+        seen += size
+        if keep:
+            pieces.append((z, torch.where(log_p.isfinite(), log_p, -torch.inf)))
         if enough(0):
             break
     z, log_p = (torch.cat(piece) for piece in zip(*pieces, strict=True))
-    return z, log_p
+    return z, log_p, seen
 
 
 def _choose(z: Tensor, log_p: Tensor, loc: Tensor, tril: Tensor, starts: int) -> Tensor:

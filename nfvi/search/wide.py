@@ -7,8 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nfvi.guides import AnyGuide
+from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.targets import Target
+from nfvi.utils import at_once, held
 
 __all__ = ["DF", "REACH", "moments", "prior_scale", "wide_draws"]
 
@@ -18,6 +19,8 @@ REACH = (1.0, 3.0, 10.0)
 """Widths in sds. Without 10, modes at 60 sds of a unit normal stay unseen; 30 finds no more."""
 DRAWS = 4_000
 CUT = 0.005
+SORTED = 6
+"""Numbers in float32 for one that is sorted: two in float64 and a place."""
 PRIOR_DRAWS = 64
 """A run of the model for each: 64 take 0.05 s, and tell an sd to a tenth."""
 QUARTILES = (0.25, 0.5, 0.75)
@@ -37,15 +40,20 @@ def moments(guide: AnyGuide, generator: torch.Generator) -> tuple[Tensor, Tensor
         guide: q.
         generator: of the draws.
     """
-    x = guide.sample(DRAWS, generator=generator).double()
-    x = x[x.isfinite().all(1)]
-    low, high = x.quantile(CUT, 0), x.quantile(1 - CUT, 0)
-    x = torch.minimum(torch.maximum(x, low), high)
-    mean, sd = x.mean(0), x.std(0)
+    draws = sample_in_pieces(guide, held(DRAWS, guide.dim), generator)
+    draws = draws[draws.isfinite().all(1)]
+    columns = at_once(SORTED * max(len(draws), 1), guide.dim, guide.device)
+    found = []
+    for part in draws.split(columns, 1):
+        x = part.double()
+        low, high = x.quantile(CUT, 0), x.quantile(1 - CUT, 0)
+        x = torch.minimum(torch.maximum(x, low), high)
+        found.append((x.mean(0), x.std(0)))
+    mean, sd = (torch.cat(row) for row in zip(*found, strict=True))
     sd = sd.clamp_min(1e-12 * (1 + mean.abs()))
     if guide.dim == 1 or guide.dim > FULL_RANK_LIMIT:
         return mean, sd
-    # Scaled to a unit diagonal, so that the units of the coordinates do not matter.
+    # So few columns were one part. Scaled to a unit diagonal, so that units do not matter.
     ridge = 1e-6 * torch.eye(len(sd)).to(x)
     lower, info = torch.linalg.cholesky_ex(((x - mean) / sd).T.cov() + ridge)
     return mean, sd if int(info) else sd.unsqueeze(1) * lower

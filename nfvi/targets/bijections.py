@@ -31,6 +31,7 @@ __all__ = [
     "LowerCholesky",
     "StickBreaking",
     "bare",
+    "beyond_floats",
     "bijection",
     "log_sech",
     "log_simplex",
@@ -196,6 +197,19 @@ _EXACT: dict[type[constraints.Constraint], Callable[[Any], Transform]] = {
         [CorrCholesky(), CorrMatrixCholeskyTransform().inv]
     ),
 }
+
+
+def beyond_floats(transform: Transform, x: Tensor) -> Tensor | None:
+    """Where exp(x) leaves the positive floats (\\*, same as x), for maps that begin with it.
+
+    The value is kept at the last float there, while log|det| = x goes on to rise: a density that
+    is not computed from x would rise without end. ``None`` for other maps.
+    """
+    first = transform.parts[0] if isinstance(transform, ComposeTransform) else transform
+    if not isinstance(first, Exp):
+        return None
+    limits = torch.finfo(x.dtype)
+    return (x < math.log(limits.tiny)) | (x > math.log(limits.max))
 
 
 def bare(fn: Any) -> Any:

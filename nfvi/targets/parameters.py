@@ -7,7 +7,7 @@ import inspect
 import keyword
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro.distributions as dist
@@ -142,8 +142,9 @@ def _with_prior(name: str, prior: Distribution, start: int) -> Parameter:
             f"parameter {name!r}: {kind} is discrete{rounded}; sum over its values in the function"
         )
     shape = prior.batch_shape + prior.event_shape
+    of_z = log_space_density(prior)
     site = _site(name, support, shape, start, _dtype(prior))
-    return Parameter(site, prior, log_space_density(prior))
+    return Parameter(replace(site, log_space=of_z is not None), prior, of_z)
 
 
 def _dtype(prior: Distribution) -> torch.dtype:

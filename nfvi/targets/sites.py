@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Transform
 
 from nfvi.errors import TargetError
+from nfvi.targets.bijections import beyond_floats
 from nfvi.targets.checks import shape_text
 
 __all__ = ["Site", "constrain_sites", "sites_on_edge", "unconstrain_sites", "unconstrained_parts"]
@@ -58,12 +59,18 @@ class Site:
         return flat.reshape(-1, *self.unconstrained_shape)
 
     def constrain(self, flat: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Values (n, \\*shape) from z (n, size), and log|det| (n,) of the map, None for 0."""
+        """Values (n, \\*shape) from z (n, size), and log|det| (n,) of the map, None for 0.
+
+        log|det| is −∞ where the value was kept from leaving the floats, unless the prior is
+        computed from z.
+        """
         z = self.unflatten(flat)
         if self.transform is None:
             return z, None
         value = self.transform(z)
         ladj = self.transform.log_abs_det_jacobian(z, value)
+        if not self.log_space and (beyond := beyond_floats(self.transform, z)) is not None:
+            ladj = torch.where(beyond, -torch.inf, ladj)
         return value, ladj.flatten(1).sum(1) if ladj.dim() > 1 else ladj
 
     def unconstrain(self, value: Tensor) -> Tensor:

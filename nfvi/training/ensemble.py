@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from nfvi.errors import FormulaError
-from nfvi.guides import Guide
+from nfvi.guides import Guide, numbers_of
+from nfvi.utils import kept_at_once
 
 __all__ = ["Ensemble"]
 
@@ -63,6 +65,14 @@ class Ensemble:
     def dim(self) -> int:
         """d, the dimension of the draws."""
         return self.template.dim
+
+    def at_once(self, n: int) -> int:
+        """How many of n draws or rows for each restart a step can take with its gradient."""
+        return kept_at_once(self._written * self.size, n, self.flat.device)
+
+    @cached_property
+    def _written(self) -> float:
+        return numbers_of(self.template).written
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Base draws (R, n, d)."""

@@ -8,13 +8,23 @@ from torch import Tensor
 __all__ = ["by_group"]
 
 
-def by_group(loss: Tensor, flat: Tensor, groups: int) -> Tensor:
-    """The gradient of the mean loss over each group of draws or rows: (G, R, P)."""
-    n = loss.shape[1]
+def by_group(
+    loss: Tensor, flat: Tensor, groups: int, first: int = 0, n: int | None = None
+) -> Tensor:
+    """The gradient of the mean loss over each group of draws or rows: (G, R, P).
+
+    Args:
+        loss: one term each (R, m), of all n of them or of a piece.
+        flat: the parameters (R, P).
+        groups: G, or n where that is less.
+        first: where the piece begins; the gradients of all pieces add up.
+        n: of all pieces together.
+    """
+    n = loss.shape[1] if n is None else n
     groups = min(groups, n)
     member = torch.arange(n, device=loss.device) * groups // n
     weight = torch.nn.functional.one_hot(member, groups).to(loss.dtype).T
-    weight = weight / weight.sum(1, keepdim=True)
+    weight = (weight / weight.sum(1, keepdim=True))[:, first : first + loss.shape[1]]
     weight = weight.unsqueeze(1).expand(-1, loss.shape[0], -1)
     try:
         (gradient,) = torch.autograd.grad(

@@ -17,8 +17,10 @@ from nfvi.training.history import mean_and_error
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop_state import LoopState
 from nfvi.training.optimizers import keep_rows
+from nfvi.training.pieces import accumulated
 from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import CallbackLike, Stop, TrainState
+from nfvi.training.step import EAGER
 
 __all__ = ["Trainer"]
 
@@ -109,9 +111,15 @@ class Trainer(LoopState):
             control(self)
 
     def _differentiate(self, batch: Any, beta: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """Loss and quantity of each draw or row, with the gradient left in ``flat.grad``."""
+        """Loss and quantity, one term a draw or row (R, n); the gradient is left in ``.grad``."""
         flat = self.ensemble.flat
         self.group_gradients = None
+        pieces = self.objective.pieces(self.ensemble, batch)
+        if len(pieces) > 1:
+            self.settings["evaluation"] = EAGER + "a step goes in pieces, to fit into memory"
+            evaluate = partial(self._evaluate, beta=beta)
+            terms, quantity, self.group_gradients = accumulated(evaluate, pieces, flat, groups)
+            return terms, quantity
         if not groups:
             found = self.traced(self.ensemble, self.objective, batch, beta, self.step)
             self.settings["evaluation"] = self.traced.text
@@ -170,8 +178,13 @@ class Trainer(LoopState):
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            loss = self._evaluate(batch, beta)[0].mean()
-            loss.backward(inputs=[self.ensemble.flat])
+            flat = self.ensemble.flat
+            pieces = self.objective.pieces(self.ensemble, batch)
+            if len(pieces) > 1:
+                evaluate = partial(self._evaluate, beta=beta)
+                return accumulated(evaluate, pieces, flat, groups=0)[0].mean()
+            loss = self._evaluate(pieces[0], beta)[0].mean()
+            loss.backward(inputs=[flat])
             return loss
 
         return closure

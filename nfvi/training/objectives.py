@@ -13,6 +13,8 @@ from torch import Tensor
 from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.noise import SobolNoise
+from nfvi.training.pieces import LateNoise
+from nfvi.utils import at_once
 
 __all__ = ["Evaluation", "Objective", "ReverseKL"]
 
@@ -36,6 +38,10 @@ class Objective(ABC):
     def batch_of(self, tensors: Sequence[Tensor], like: Any) -> Any:
         """What :meth:`draw` returns, of such tensors, in the place of those of another batch."""
         return tensors[0]
+
+    def pieces(self, ensemble: Ensemble, batch: Any) -> Sequence[Any]:
+        """What :meth:`draw` returned, in pieces that are evaluated one after the other."""
+        return (batch,)
 
     @abstractmethod
     def __call__(self, ensemble: Ensemble, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,11 +102,22 @@ class ReverseKL(Objective):
         noise = None if self.noise is None else self.noise.resized(n_mc)
         return replace(self, n_mc=n_mc, noise=noise)
 
-    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
-        """Base draws (R, n, d)."""
+    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor | LateNoise:
+        """Base draws (R, n, d), or what makes them piece by piece where they are too many."""
         if self.noise is not None:
             return self.noise.draw(ensemble.size, generator)
-        return ensemble.draw(self.n_mc, generator)
+        n, device = self.n_mc, ensemble.flat.device
+        if at_once(ensemble.size * ensemble.dim, n, device) < n:
+            return LateNoise(ensemble, n, ensemble.at_once(n), generator)
+        return ensemble.draw(n, generator)
+
+    def pieces(self, ensemble: Ensemble, batch: Tensor | LateNoise) -> Sequence[Tensor]:
+        """Base draws (R, m, d) in pieces, by the numbers that the flows keep for the gradient."""
+        if isinstance(batch, LateNoise):
+            return batch
+        n = batch.shape[1]
+        count = ensemble.at_once(n)
+        return (batch,) if count == n else batch.split(count, 1)
 
     def __call__(self, ensemble: Ensemble, batch: Tensor, beta: Tensor) -> Evaluation:
         """Evaluate at base draws (R, n, d) with the temperature β (R) of each restart."""

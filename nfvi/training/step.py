@@ -12,7 +12,7 @@ from nfvi.tracing import Traced, TraceError, same, traced
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.objectives import Objective
 
-__all__ = ["Compile", "Differentiated", "TracedStep", "check_compile", "why_eager"]
+__all__ = ["EAGER", "Compile", "Differentiated", "TracedStep", "check_compile", "why_eager"]
 
 Compile: TypeAlias = Literal["trace", False]
 

@@ -36,6 +36,15 @@ from nfvi.utils.masks import check_unmasked
 from nfvi.utils.memory import check_memory
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
+from nfvi.utils.pieces import (
+    Counter,
+    Numbers,
+    at_once,
+    held,
+    kept_at_once,
+    numbers_per_row,
+    sizes,
+)
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.process_wide import process_wide
 from nfvi.utils.progress import progress_bar, progress_wanted
@@ -46,13 +55,16 @@ __all__ = [
     "KHAT_LIMIT",
     "Amount",
     "Count",
+    "Counter",
     "Floating",
+    "Numbers",
     "Positive",
     "Posterior",
     "Seed",
     "Within",
     "align",
     "arviz_functions",
+    "at_once",
     "caret",
     "character",
     "check_dtype",
@@ -68,8 +80,11 @@ __all__ = [
     "digest_of",
     "entry",
     "fresh_draws",
+    "held",
+    "kept_at_once",
     "label_of",
     "nearest",
+    "numbers_per_row",
     "over",
     "plus_minus",
     "process_wide",
@@ -82,6 +97,7 @@ __all__ = [
     "scalar_names",
     "short",
     "show_versions",
+    "sizes",
     "tail_length",
     "to_inference_data",
     "to_sd",

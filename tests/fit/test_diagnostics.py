@@ -17,8 +17,8 @@ from nfvi.fit.diagnostics import (
     diagnose,
     draw_weighted,
     elbo_of,
-    evaluate,
 )
+from nfvi.fit.evaluation import evaluate
 from nfvi.guides.guide import Guide
 from nfvi.targets import LogDensity
 from nfvi.targets.base import Target
@@ -279,10 +279,10 @@ def test_pieces_are_one_stream() -> None:
     target = LogDensity(log_p, 2, batched=True)
     target.check(torch.float32)
     sizes.clear()
-    z, log_p_value, log_q = evaluate(Guide("loc", 2, generator=seeded()), target, 10_000, seeded())
-    assert z.shape == (10_000, 2) and log_p_value.shape == log_q.shape == (10_000,)
+    found = evaluate(Guide("loc", 2, generator=seeded()), target, 10_000, seeded())
+    assert found.z.shape == (10_000, 2) and found.log_p.shape == found.log_q.shape == (10_000,)
     assert max(sizes) <= 4_096 and sum(sizes) == 10_000
-    assert len(z.unique(dim=0)) == 10_000
+    assert len(found.z.unique(dim=0)) == 10_000
 
 
 def test_as_dict_rebuilds() -> None:

@@ -656,6 +656,19 @@ def test_a_distribution_that_is_masked_itself_is_a_flat_prior(event):
     torch.testing.assert_close(target.log_prob(z), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_flat_prior_does_not_rise_beyond_the_floats(dtype):
+    """Where exp(z) is no float any more, z itself would go on to rise as its Jacobian."""
+
+    def model():
+        sigma = pyro.sample("sigma", dist.HalfNormal(1.0).mask(False))
+        pyro.sample("y", dist.Normal(0.0, sigma).expand([3]).to_event(1), obs=torch.ones(3))
+
+    z = torch.tensor([[0.0], [1e4], [-1e4], [1e8]], dtype=dtype)
+    log_p = PyroTarget(model).log_prob(z)
+    assert log_p[0].isfinite() and bool((log_p[1:] == -math.inf).all())
+
+
 def test_minibatch_plate_is_scaled_without_a_word():
     """Every plate that only scales the data it is given is the same at each call: no warning."""
     assert list(PyroTarget(minibatch).subsamples) == ["data"]
