@@ -51,26 +51,9 @@ def failures_as_outputs(module: fx.GraphModule) -> int:
 
 def _drop_no_operations(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
-        if node.target in NO_OPERATION or _is_same_view(node):
+        if node.target in NO_OPERATION:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
-
-
-def _is_same_view(node: fx.Node) -> bool:
-    """Whether a node is a view of a tensor that has its very shape and layout.
-
-    Products with 1 stay: they may change the layout, by which later sums and products round.
-    """
-    if node.op != "call_function" or not is_view(node) or len(node.all_input_nodes) != 1:
-        return False
-    here, there = node.meta.get("val"), node.all_input_nodes[0].meta.get("val")
-    if not isinstance(here, Tensor) or not isinstance(there, Tensor):
-        return False
-    return _layout(here) == _layout(there)
-
-
-def _layout(x: Tensor) -> Key:
-    return x.shape, x.stride(), x.storage_offset(), x.dtype
 
 
 def _fold(module: fx.GraphModule) -> None:
