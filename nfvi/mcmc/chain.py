@@ -12,10 +12,10 @@ import pyro
 import torch
 from torch import Tensor
 
-from nfvi.targets import Target
+from nfvi.mcmc.potential import Potential
 from nfvi.utils import process_wide
 
-__all__ = ["Chain", "Kernel", "Potential", "run_chain"]
+__all__ = ["Chain", "Kernel", "run_chain"]
 
 Kernel = Any  # pyro.infer.mcmc.MCMCKernel; Pyro ships no types
 OnDraw = Callable[[str], None]
@@ -51,27 +51,9 @@ class Chain:
     complete: bool
 
 
-class Potential:
-    """U(z) = −log p(z) of one point, the way Pyro's kernels call it, counting gradients.
-
-    Args:
-        target: the log-density.
-    """
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.gradients = 0
-
-    def __call__(self, params: dict[str, Tensor]) -> Tensor:
-        """The potential at ``params["z"]`` (d,): a scalar in the dtype of z."""
-        z = params["z"]
-        self.gradients += z.requires_grad
-        return -self.target.log_prob(z.unsqueeze(0)).to(z.dtype).squeeze(0)
-
-
 def run_chain(
     make: Callable[[Potential], Kernel],
-    target: Target,
+    potential: Potential,
     start: Tensor,
     *,
     draws: int,
@@ -83,7 +65,7 @@ def run_chain(
 
     Args:
         make: gives a Pyro kernel on a potential.
-        target: the log-density.
+        potential: of this chain alone.
         start: (d,), where the chain begins.
         draws: how many draws are kept.
         warmup: how many go before, in which step size and mass are adapted.
@@ -93,7 +75,6 @@ def run_chain(
     Raises:
         KeyboardInterrupt: Ctrl-C before there were four draws; later it ends the chain early.
     """
-    potential = Potential(target)
     kernel = make(potential)
     record = _Record(potential, start.new_empty(draws, start.numel()))
     # Pyro turns argument checks off in warm-up, where a nan is expected; a nan is no less expected

@@ -14,8 +14,9 @@ import torch
 from pyro.infer.mcmc import NUTS
 from torch import Tensor
 
-from nfvi.mcmc.chain import Chain, Kernel, OnDraw, Potential, run_chain
+from nfvi.mcmc.chain import Chain, Kernel, OnDraw, run_chain
 from nfvi.mcmc.kernels import MAX_LEAPFROG_STEPS, BoundedHMC, Mass, kernel_options
+from nfvi.mcmc.potential import Potential, traced_potential
 from nfvi.mcmc.run import MCMCRun
 from nfvi.mcmc.starts import chain_seeds, starts
 from nfvi.targets import Target, as_target
@@ -184,13 +185,15 @@ def _run(name: str, make: MakeKernel, target: Target, plan: _Plan, max_gradients
     with torch.inference_mode(False), torch.enable_grad():
         seeds = chain_seeds(seed, 2 * plan.chains)
         points = starts(target, plan.init, seeds[::2], plan.dtype, plan.device)
+        total = plan.chains * (plan.warmup + plan.draws)
+        graph = traced_potential(target, points, total)
         finished: list[Chain] = []
         try:
             for i, (point, chain_seed) in enumerate(zip(points, seeds[1::2], strict=True)):
                 with _bar(plan, f"{name} chain {i + 1}/{plan.chains}") as on_draw:
                     chain = run_chain(
-                        make, target, point, draws=plan.draws, warmup=plan.warmup, seed=chain_seed,
-                        on_draw=on_draw,
+                        make, Potential(target, graph), point, draws=plan.draws,
+                        warmup=plan.warmup, seed=chain_seed, on_draw=on_draw,
                     )  # fmt: skip
                 if chain.complete or not finished:
                     finished.append(chain)

@@ -64,7 +64,10 @@ def traced(function: Function, points: Sequence[Inputs]) -> Traced:
     """
     # First without a trace: what the function keeps for later calls must not hold what a trace
     # puts in place of tensors.
-    expected = [function(*inputs) for inputs in points]
+    try:
+        expected = [function(*inputs) for inputs in points]
+    except Exception as error:
+        raise TraceError(_first_line(error)) from error
     with process_wide():
         module, checks = _graph(function, points[0])
         for run in runners(module, points[0]):

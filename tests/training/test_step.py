@@ -87,6 +87,13 @@ class TestNumbers:
         traced, eager = (fit("monotone-loc", **options, compile=c) for c in ("trace", False))
         assert_equal(traced, eager)
 
+    @pytest.mark.parametrize("formula", ["realnvp*6", "nsf*4"])
+    def test_of_the_usual_size(self, formula: str) -> None:
+        """On pot1, these lost their last bit where views that change nothing were left out."""
+        options = {"n_mc": 256, "steps": 3}
+        traced, eager = (fit(formula, **options, compile=c) for c in ("trace", False))
+        assert_equal(traced, eager)
+
     def test_a_pyro_model(self) -> None:
         def model(y: Tensor) -> None:
             scale = pyro.sample("scale", pyro.distributions.HalfCauchy(1.0))

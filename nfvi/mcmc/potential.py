@@ -1,0 +1,88 @@
+"""The potential that Pyro's kernels call, as it is written or as a traced graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.targets import Target
+from nfvi.tracing import Traced, TraceError, traced
+
+__all__ = ["Potential", "traced_potential"]
+
+# A trace costs about 0.3 s of CPU, and 1.2 s more in a process that never traced. It saves 0.2 ms
+# a gradient on a bare log-density and over 1 ms on a Pyro model, at some seven gradients a draw.
+LEAST_DRAWS = 1_000
+# From the starts of the chains, for other numbers to hold the graph against.
+SPREAD = 0.1
+
+
+class Potential:
+    """U(z) = −log p(z) of one point, the way Pyro's kernels call it, counting gradients.
+
+    Args:
+        target: the log-density.
+        graph: what gives U and its gradient in its place, see :func:`traced_potential`.
+    """
+
+    def __init__(self, target: Target, graph: Traced | None = None) -> None:
+        self.target, self.graph = target, graph
+        self.gradients = 0
+
+    def __call__(self, params: dict[str, Tensor]) -> Tensor:
+        """The potential at ``params["z"]`` (d,): a scalar in the dtype of z."""
+        z = params["z"]
+        self.gradients += z.requires_grad
+        if self.graph is not None:
+            try:
+                value, gradient = self.graph(z.detach())
+            except RuntimeError:  # the target itself says what is wrong, as Pyro knows it
+                return _potential(self.target, z)
+            return _Known.apply(z, value, gradient)  # type: ignore[no-any-return, no-untyped-call]
+        return _potential(self.target, z)
+
+
+def traced_potential(target: Target, starts: Tensor, draws: int) -> Traced | None:
+    """U and its gradient as a graph; ``None`` where that does not pay or cannot be.
+
+    Args:
+        target: the log-density.
+        starts: points (c, d) where chains begin.
+        draws: of all chains, warm-up included.
+    """
+    if draws < LEAST_DRAWS or starts.device.type != "cpu":
+        return None
+
+    def evaluate(z: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            value = _potential(target, leaf)
+            (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(starts.shape, generator=generator, dtype=starts.dtype)
+    points = [*starts.detach(), *(starts.detach() + SPREAD * noise)]
+    try:
+        return traced(evaluate, [(point.clone(),) for point in points])
+    except TraceError:
+        return None
+
+
+def _potential(target: Target, z: Tensor) -> Tensor:
+    return -target.log_prob(z.unsqueeze(0)).to(z.dtype).squeeze(0)
+
+
+class _Known(torch.autograd.Function):
+    """A value whose gradient is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, along: Tensor) -> Any:
+        return along * ctx.saved_tensors[0], None, None
