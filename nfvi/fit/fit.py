@@ -189,6 +189,7 @@ class Fit(Approximation):
         target_accept: float = 0.8,
         max_tree_depth: int = 10,
         progress: bool | None = None,
+        n_jobs: int = 1,
     ) -> MCMCRun:
         """Exact draws: NUTS in the base space of the guide, mapped back.
 
@@ -204,6 +205,7 @@ class Fit(Approximation):
             target_accept: as for :func:`nfvi.nuts`.
             max_tree_depth: as for :func:`nfvi.nuts`.
             progress: as for :func:`nfvi.nuts`.
+            n_jobs: as for :func:`nfvi.nuts`.
 
         Returns:
             The draws with their diagnostics, on the space of the target.
@@ -230,6 +232,7 @@ class Fit(Approximation):
             target_accept=target_accept,
             max_tree_depth=max_tree_depth,
             progress=progress,
+            n_jobs=n_jobs,
         )
 
     def verify(

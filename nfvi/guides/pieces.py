@@ -14,8 +14,14 @@ __all__ = ["draws_at_once", "log_prob_in_pieces", "numbers_of", "sample_in_piece
 
 def numbers_of(guide: AnyGuide) -> Numbers:
     """What a draw of a guide and its log-density take; of a mixture the most of its components."""
-    found = [numbers_per_row(_Draw(part)) for part in parts(guide)]
+    found = [_numbers_of_one(part) for part in parts(guide)]
     return Numbers(max(one.widest for one in found), max(one.written for one in found))
+
+
+def _numbers_of_one(guide: Guide) -> Numbers:
+    # What only has the methods of a guide is asked for nothing else.
+    known = isinstance(guide, Guide)
+    return numbers_per_row(_Draw(guide)) if known else Numbers(guide.dim, guide.dim)
 
 
 def draws_at_once(guide: AnyGuide, most: int) -> int:

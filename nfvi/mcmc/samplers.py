@@ -17,6 +17,7 @@ from torch import Tensor
 from nfvi.mcmc.chain import Chain, Kernel, OnDraw, run_chain
 from nfvi.mcmc.kernels import MAX_LEAPFROG_STEPS, BoundedHMC, Mass, kernel_options
 from nfvi.mcmc.potential import Potential, traced_potential
+from nfvi.mcmc.processes import chains_in_processes, processes_for
 from nfvi.mcmc.run import MCMCRun
 from nfvi.mcmc.starts import chain_seeds, starts
 from nfvi.targets import Target, as_target
@@ -39,11 +40,13 @@ class _Plan:
     dtype: torch.dtype | None
     device: torch.device | str | None
     progress: bool | None
+    n_jobs: int
 
     def __post_init__(self) -> None:
         check_whole("draws", self.draws, 1)
         check_whole("warmup", self.warmup, 0)
         check_whole("chains", self.chains, 1)
+        processes_for(self.n_jobs, self.chains)
         if self.seed is not None:
             check_whole("seed", self.seed, 0, 2**63 - 1)
         if self.dtype is not None and not self.dtype.is_floating_point:
@@ -67,11 +70,13 @@ def nuts(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     progress: bool | None = None,
+    n_jobs: int = 1,
 ) -> MCMCRun:
     """The No-U-Turn sampler, with multinomial draws from the trajectory.
 
-    Chains run one after another. Ctrl-C returns the finished chains, or, in the first one, its
-    draws so far if there are four or more; it warns and sets ``run.interrupted``.
+    Chains run one after another, or side by side with ``n_jobs=``. Ctrl-C returns the
+    finished chains, or, in the first one, its draws so far if there are four or more; it warns and
+    sets ``run.interrupted``.
 
     Args:
         target: a Target, a log-density with ``dim=``, or a Pyro model.
@@ -93,14 +98,19 @@ def nuts(
         dtype: default that of ``init``, else ``torch.get_default_dtype()``.
         device: default that of ``init``, else ``torch.get_default_device()``.
         progress: whether to show a bar; default only in a terminal or notebook.
+        n_jobs: chains side by side, each in a process of its own, by joblib (the extra ``jobs``);
+            -1 for one on each CPU. The draws are the very ones of ``n_jobs=1``. The target is sent
+            to the processes: lambdas can be, open files and locks cannot. Ctrl-C stops the
+            processes and keeps the chains that were finished.
 
     Returns:
         The draws with their diagnostics.
 
     Raises:
+        ImportError: ``n_jobs`` is over 1 and joblib is not installed.
         ValueError: an argument out of range, or starting points of a wrong shape or with a
             log-density that is not finite.
-        TargetError: the target cannot be used, or no starting point was found.
+        TargetError: the target cannot be used or not be sent, or no starting point was found.
 
     Example:
         >>> run = nuts(lambda z: -0.5 * (z**2).sum(-1), dim=2, draws=10, warmup=20, chains=2)
@@ -117,7 +127,7 @@ def nuts(
     def make(potential: Potential) -> Kernel:
         return NUTS(potential_fn=potential, max_tree_depth=max_tree_depth, **options)
 
-    plan = _Plan(draws, warmup, chains, seed, init, dtype, device, progress)
+    plan = _Plan(draws, warmup, chains, seed, init, dtype, device, progress, n_jobs)
     target = as_target(target, *args, dim=dim, parameters=parameters)
     return _run("NUTS", make, target, plan, 2**max_tree_depth - 1)
 
@@ -140,6 +150,7 @@ def hmc(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     progress: bool | None = None,
+    n_jobs: int = 1,
 ) -> MCMCRun:
     """Hamiltonian Monte Carlo with trajectories of fixed length, or of fixed number of steps.
 
@@ -173,7 +184,7 @@ def hmc(
         return BoundedHMC(num_steps, potential_fn=potential, trajectory_length=length, **options)
 
     limit = MAX_LEAPFROG_STEPS if num_steps is None else MAX_LEAPFROG_STEPS + 1
-    plan = _Plan(draws, warmup, chains, seed, init, dtype, device, progress)
+    plan = _Plan(draws, warmup, chains, seed, init, dtype, device, progress, n_jobs)
     target = as_target(target, *args, dim=dim, parameters=parameters)
     return _run("HMC", make, target, plan, limit)
 
@@ -185,16 +196,13 @@ def _run(name: str, make: MakeKernel, target: Target, plan: _Plan, max_gradients
     with torch.inference_mode(False), torch.enable_grad():
         seeds = chain_seeds(seed, 2 * plan.chains)
         points = starts(target, plan.init, seeds[::2], plan.dtype, plan.device)
-        total = plan.chains * (plan.warmup + plan.draws)
-        graph = traced_potential(target, points, total)
+        graph = None
+        if processes_for(plan.n_jobs, plan.chains) == 1:
+            total = plan.chains * (plan.warmup + plan.draws)
+            graph = traced_potential(target, points, total)
         finished: list[Chain] = []
         try:
-            for i, (point, chain_seed) in enumerate(zip(points, seeds[1::2], strict=True)):
-                with _bar(plan, f"{name} chain {i + 1}/{plan.chains}") as on_draw:
-                    chain = run_chain(
-                        make, Potential(target, graph), point, draws=plan.draws,
-                        warmup=plan.warmup, seed=chain_seed, on_draw=on_draw,
-                    )  # fmt: skip
+            for chain in _chains(name, make, Potential(target, graph), plan, points, seeds[1::2]):
                 if chain.complete or not finished:
                     finished.append(chain)
                 if not chain.complete:
@@ -203,6 +211,33 @@ def _run(name: str, make: MakeKernel, target: Target, plan: _Plan, max_gradients
             if not finished:
                 raise
     return _together(name, target, plan, seed, points, finished, began, max_gradients)
+
+
+def _chains(
+    name: str,
+    make: MakeKernel,
+    potential: Potential,
+    plan: _Plan,
+    points: Tensor,
+    seeds: list[int],
+) -> Iterator[Chain]:
+    """The chains, one after another or as many side by side as the plan asks for."""
+    length = {"draws": plan.draws, "warmup": plan.warmup}
+    processes = processes_for(plan.n_jobs, plan.chains)
+    if processes > 1:
+        with _bar(plan, f"{name}, {processes} chains side by side", plan.chains) as on_chain:
+            for chain in chains_in_processes(
+                make, potential.target, points, seeds, processes=processes, **length
+            ):
+                on_chain("chains")
+                yield chain
+        return
+    for i, (point, seed) in enumerate(zip(points, seeds, strict=True)):
+        label = f"{name} chain {i + 1}/{plan.chains}"
+        with _bar(plan, label, plan.warmup + plan.draws) as on_draw:
+            own = Potential(potential.target, potential.graph)
+            chain = run_chain(make, own, point, seed=seed, on_draw=on_draw, **length)
+        yield chain
 
 
 def _together(
@@ -240,12 +275,12 @@ def _together(
 
 
 @contextmanager
-def _bar(plan: _Plan, label: str) -> Iterator[OnDraw]:
-    """What to call after every draw, with a progress bar behind it where one is wanted."""
+def _bar(plan: _Plan, label: str, total: int) -> Iterator[OnDraw]:
+    """What to call after every draw or chain, with a progress bar behind it where one is wanted."""
     if not progress_wanted(plan.progress):
         yield lambda stage: None
         return
-    with progress_bar(plan.warmup + plan.draws, label) as bar:
+    with progress_bar(total, label) as bar:
 
         def on_draw(stage: str) -> None:
             bar.set_postfix_str(stage, refresh=False)

@@ -57,6 +57,12 @@ def test_a_seed_repeats_the_draws(fit):
     assert first.seed == 3
 
 
+def test_chains_side_by_side_give_the_very_draws(fit):
+    pytest.importorskip("joblib")
+    options = {"draws": 8, "warmup": 5, "chains": 2, "seed": 3, "progress": False}
+    assert torch.equal(fit.nuts(n_jobs=2, **options).draws, fit.nuts(**options).draws)
+
+
 def test_wrong_arguments_are_refused(fit):
     for options in (
         {"chains": 0},
