@@ -342,7 +342,8 @@ def test_ctrl_c_keeps_the_fit(cli, tmp_path):
         "    return -0.5 * (z**2).sum(-1)\n"
     )
     before = signal.getsignal(signal.SIGINT)
-    args = ("--dim", "2", "--steps", "5000", "--n-mc", "8", "--restarts", "1", "--no-progress")
+    # Steps of longer fits are traced, and would not call f.
+    args = ("--dim", "2", "--steps", "900", "--n-mc", "8", "--restarts", "1", "--no-progress")
     code, out, _ = cli("fit", "stops.py:f", "loc", *args, "--nuts", "--out", "o")
     assert code == 130
     assert "interrupted" in out

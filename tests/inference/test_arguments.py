@@ -11,7 +11,7 @@ from nfvi import NFVI
 from nfvi.inference.arguments import DataArguments, FitArguments
 
 # What a record of arguments leaves to others: what is fitted, who watches, and when "auto" ends.
-OF_THE_FIT = {"self", "target", "args", "dim", "budget", "callbacks", "progress"}
+OF_THE_FIT = {"self", "target", "args", "dim", "parameters", "budget", "callbacks", "progress"}
 OF_THE_DATA = {"self", "x", "weights", "context", "callbacks", "progress"}
 
 
