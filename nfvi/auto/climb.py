@@ -161,8 +161,9 @@ class Climb:
         rungs = len(self.record.rungs)
         cover_missed_mass(self.record, self.generator, self.dtype)
         self._stop_if_spent()
-        if self.record.missed is not None and len(self.record.missed.places) >= MOST_PLACES:
-            self._particles(self.record.missed)
+        missed = self.record.missed
+        if missed is not None and not missed.clean and len(missed.places) >= MOST_PLACES:
+            self._particles(missed)
         if len(self.record.rungs) == rungs:
             return starts
         gaussians = [gaussian_of(part) for part in parts(self.record.tried[-1].guide)]
