@@ -16,7 +16,6 @@ from nfvi.errors import TargetError
 from nfvi.mcmc.chain import Chain, run_chain
 from nfvi.mcmc.potential import Potential
 from nfvi.targets import Target
-from nfvi.utils import check_whole
 
 __all__ = ["chains_in_processes", "processes_for"]
 
@@ -35,7 +34,10 @@ def processes_for(n_jobs: int, chains: int) -> int:
         ValueError: ``n_jobs`` is no whole number of at least 1, nor -1.
     """
     if n_jobs != -1:
-        check_whole("n_jobs", n_jobs, 1)
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+            raise ValueError(
+                f"n_jobs must be an integer of at least 1, or -1 for all CPUs, got {n_jobs!r}"
+            )
         return min(n_jobs, chains)
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(there or 1, chains)

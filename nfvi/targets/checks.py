@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,10 +17,13 @@ from nfvi.utils import process_wide
 __all__ = [
     "USER_ERRORS",
     "agree",
+    "check_dtype",
     "check_values",
     "checked_call",
     "fixed_randomness",
     "isolated",
+    "name_of",
+    "needed_arguments",
     "probe_points",
     "shape_text",
 ]
@@ -153,7 +157,7 @@ def check_values(evaluate: Evaluate, points: Tensor, name: str) -> Checked:
     """
     leaf = points.detach().clone().requires_grad_()
     values = evaluate(leaf)
-    _check_dtype(values, points, name)
+    check_dtype(values, points, name)
     _check_finite(values.detach(), points, name)
     gradient = _check_gradient(values, leaf, name)
     still = (gradient == 0).all(0).nonzero().flatten().tolist()[:MOST_FLAT]
@@ -179,7 +183,12 @@ def _depends_on(evaluate: Evaluate, points: Tensor, column: int) -> bool:
     return not values.numel() or not agree(values[1:], values[:1].expand_as(values[1:]))
 
 
-def _check_dtype(values: Tensor, points: Tensor, name: str) -> None:
+def check_dtype(values: Tensor, points: Tensor, name: str) -> None:
+    """Check that the values of a log-density are real, and in no narrower dtype than the points.
+
+    Raises:
+        TargetError: they are not.
+    """
     if not values.is_floating_point():
         raise TargetError(f"{name!r} returned {values.dtype}; a log-density is a real number")
     if torch.finfo(values.dtype).bits < torch.finfo(points.dtype).bits:
@@ -231,3 +240,15 @@ def _check_gradient(values: Tensor, leaf: Tensor, name: str) -> Tensor:
 def _point_text(point: Tensor) -> str:
     shown = ", ".join(f"{x:.4g}" for x in point[:4].tolist())
     return f"({shown}{', ...' if len(point) > 4 else ''})"
+
+
+def name_of(fn: Any) -> str:
+    """What tables and figures call a function."""
+    name = getattr(fn, "__name__", "") or type(fn).__name__
+    return "log-density" if name == "<lambda>" else str(name)
+
+
+def needed_arguments(arguments: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Those of a function's arguments that every call must give."""
+    collects = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [a for a in arguments if a.default is a.empty and a.kind not in collects]

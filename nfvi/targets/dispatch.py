@@ -8,6 +8,7 @@ from typing import Any
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import Target
+from nfvi.targets.checks import needed_arguments
 from nfvi.targets.log_density import LogDensity
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.pyro import PyroTarget
@@ -85,5 +86,4 @@ def takes_one_argument(fn: Any) -> bool:
         arguments = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
         return False
-    needed = [a for a in arguments if a.default is a.empty and a.kind not in (2, 4)]
-    return len(needed) == 1
+    return len(needed_arguments(arguments)) == 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget, Sampler
 from nfvi.targets.batching import find_batching
-from nfvi.targets.checks import Evaluate, check_values, checked_call
+from nfvi.targets.checks import Evaluate, check_values, checked_call, name_of
 
 __all__ = ["LogDensity", "log_density"]
 
@@ -62,7 +62,7 @@ class LogDensity(CheckedTarget):
         super().__init__()
         self.fn = fn
         self.dim = _dimension(dim)
-        self.name = name or _name_of(fn)
+        self.name = name or name_of(fn)
         self.log_normalizer = log_normalizer
         self._sampler = sampler
         self._batched = batched
@@ -185,8 +185,3 @@ def _kept(evaluate: Evaluate, returned: torch.dtype, dtype: torch.dtype, name: s
         return values if returned == dtype else values.to(dtype)
 
     return kept
-
-
-def _name_of(fn: Any) -> str:
-    name = getattr(fn, "__name__", "") or type(fn).__name__
-    return "log-density" if name == "<lambda>" else str(name)

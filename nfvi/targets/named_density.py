@@ -16,9 +16,12 @@ from nfvi.targets.batching import Given, find_batching
 from nfvi.targets.checks import (
     USER_ERRORS,
     Evaluate,
+    check_dtype,
     check_values,
     checked_call,
     isolated,
+    name_of,
+    needed_arguments,
     shape_text,
 )
 from nfvi.targets.parameters import Parameter, read_parameters
@@ -26,7 +29,7 @@ from nfvi.targets.sites import constrain_sites, sites_on_edge, unconstrain_sites
 
 __all__ = ["NamedDensity"]
 
-MODEL = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class NamedDensity(CheckedTarget):
@@ -90,7 +93,7 @@ class NamedDensity(CheckedTarget):
             raise TargetError(f"a log-density is a function; got {type(fn).__name__}")
         super().__init__()
         self.fn = fn
-        self.name = name or _name_of(fn)
+        self.name = name or name_of(fn)
         self._parameters = read_parameters(parameters)
         self.sites = {key: parameter.site for key, parameter in self._parameters.items()}
         self.dim = sum(site.size for site in self.sites.values())
@@ -165,12 +168,8 @@ class NamedDensity(CheckedTarget):
         raw, batching, reason = find_batching(
             self._of_points(), points, self.name, self._batched, self._given(len(points))
         )
-        returned = raw(points).dtype
-        if not returned.is_floating_point or torch.finfo(returned).bits < _bits(points.dtype):
-            raise TargetError(
-                f"{self.name!r} was given values in {points.dtype} and returned {returned}, which"
-                " loses precision; build constants inside it in the dtype of the values"
-            )
+        # Priors and Jacobians have the dtype of z, which would hide that of f.
+        check_dtype(raw(points), points, self.name)
 
         def evaluate(z: Tensor) -> Tensor:
             total = checked_call(raw, z, self.name) + self._log_prior_and_jacobian(z)
@@ -227,23 +226,18 @@ def _takes_keywords(fn: Any, parameters: Mapping[str, Parameter], name: str) -> 
         arguments = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):  # a function of another language has no signature to read
         return False
-    named = {a.name for a in arguments if a.kind in MODEL}
+    named = {a.name for a in arguments if a.kind in BY_KEYWORD}
     open_ended = any(a.kind is inspect.Parameter.VAR_KEYWORD for a in arguments)
-    required = {a.name for a in arguments if a.default is a.empty and a.kind in MODEL}
+    required = {a.name for a in arguments if a.default is a.empty and a.kind in BY_KEYWORD}
     if required <= parameters.keys() and (open_ended or parameters.keys() <= named):
         return True
     places = [a for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
-    needed = [a for a in arguments if a.default is a.empty and a.kind not in (2, 4)]
-    if places and len(needed) <= 1 and not named & parameters.keys():
+    if places and len(needed_arguments(arguments)) <= 1 and not named & parameters.keys():
         return False
     raise TargetError(
         f"{name!r} takes {', '.join(a.name for a in arguments) or 'no arguments'}, and parameters="
         f" names {', '.join(parameters)}: use the same names, or write it for one dict of them"
     )
-
-
-def _bits(dtype: torch.dtype) -> int:
-    return torch.finfo(dtype).bits
 
 
 def _improper(name: str, parameters: Mapping[str, Parameter], flat: tuple[int, ...]) -> str:
@@ -256,8 +250,3 @@ def _improper(name: str, parameters: Mapping[str, Parameter], flat: tuple[int, .
         f"{name!r} is improper: it does not depend on {', '.join(named)}, along which its integral"
         " is infinite. Give the parameter a prior, or leave it out"
     )
-
-
-def _name_of(fn: Any) -> str:
-    name = getattr(fn, "__name__", "") or type(fn).__name__
-    return "log-density" if name == "<lambda>" else str(name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import keyword
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import pyro.distributions as dist
@@ -17,7 +17,7 @@ from torch.distributions import Distribution, constraints
 
 from nfvi.errors import TargetError
 from nfvi.targets.bijections import bare, bijection, support_of
-from nfvi.targets.checks import USER_ERRORS
+from nfvi.targets.checks import USER_ERRORS, isolated
 from nfvi.targets.log_space import log_space_density
 from nfvi.targets.sites import Site
 
@@ -36,8 +36,9 @@ WORDS: dict[str, constraints.Constraint] = {
     "positive_definite": constraints.positive_definite,
 }
 HOW = (
-    "give a number of entries, as 3; a support, as 'positive', (0, 6.28), (0, None) or one of"
-    " torch.distributions.constraints; both, as ('positive', 3); or a prior, as dist.HalfNormal(5.)"
+    "give a number of entries, as 3; a shape, as torch.Size((3, 2)); a support, as 'positive',"
+    " (0, 6.28), (0, None) or one of torch.distributions.constraints; both, as ('positive', 3); or"
+    " a prior, as dist.HalfNormal(5.)"
 )
 
 
@@ -148,17 +149,19 @@ def _with_prior(name: str, prior: Distribution, start: int) -> Parameter:
 
 
 def _dtype(prior: Distribution) -> torch.dtype:
-    """The widest dtype among the numbers that a prior is made of."""
-    found = [x.dtype for x in vars(bare(prior)).values() if isinstance(x, Tensor)]
-    floating = [dtype for dtype in found if dtype.is_floating_point]
-    return functools.reduce(torch.promote_types, floating, torch.float32)
+    """The dtype of its draws; torch's default where it has none."""
+    try:
+        with isolated():
+            return prior.sample().dtype
+    except NotImplementedError:
+        return torch.get_default_dtype()
 
 
 def _support(name: str, said: Any) -> tuple[constraints.Constraint, torch.Size]:
     """Support and shape of a parameter without a prior."""
     if isinstance(said, torch.Size):
         return constraints.real, said
-    if isinstance(said, int) and not isinstance(said, bool):
+    if _is_whole(said):
         return constraints.real, _shape(name, said)
     if isinstance(said, (tuple, list)) and len(said) == 2:
         first, second = said
@@ -182,11 +185,13 @@ def _constraint(name: str, said: Any) -> constraints.Constraint:
 
 def _interval(name: str, low: Any, high: Any) -> constraints.Constraint:
     low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
-    numbers = all(isinstance(end, (int, float)) and not math.isnan(end) for end in (low, high))
+    numbers = all(_is_whole(end) or isinstance(end, float) for end in (low, high))
     if not numbers or not low < high:
+        shape = all(map(_is_whole, (low, high)))
+        advice = f". A shape of two axes is torch.Size(({low}, {high}))" if shape else ""
         raise TargetError(
-            f"parameter {name!r}: an interval is (low, high) with low < high, or None for no end;"
-            f" got ({low!r}, {high!r}). A shape of two axes is torch.Size(({low!r}, {high!r}))"
+            f"parameter {name!r}: an interval is (low, high), two numbers with low < high, or None"
+            f" for no end; got ({low!r}, {high!r}){advice}"
         )
     if math.isinf(low) and math.isinf(high):
         return constraints.real
@@ -198,15 +203,16 @@ def _interval(name: str, low: Any, high: Any) -> constraints.Constraint:
 
 
 def _shape(name: str, said: Any) -> torch.Size:
-    sizes = (said,) if isinstance(said, int) else said
-    whole = isinstance(sizes, (tuple, list)) and all(
-        isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes
-    )
-    if not whole:
+    sizes = said if isinstance(said, (tuple, list)) else (said,)
+    if not all(_is_whole(size) and size >= 1 for size in sizes):
         raise TargetError(
             f"parameter {name!r}: a shape is an integer of at least 1 or several; got {said!r}"
         )
-    return torch.Size(sizes)
+    return torch.Size(map(int, sizes))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _site(

@@ -35,6 +35,7 @@ from nfvi import (
     plots,
 )
 from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbArguments, ClimbOver
+from nfvi.auto.gaussians import gaussian_rungs
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import (
     TAILS,
@@ -48,6 +49,7 @@ from nfvi.auto.rungs import (
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.guides.guide import Guide
 from nfvi.guides.placement import Placement
+from nfvi.search import MOST_PLACES, MissedMass, Place
 
 DTYPE = torch.float64
 SOME_STEPS = 430
@@ -432,6 +434,21 @@ class TestTails:
         with pytest.raises(ClimbOver, match="the best of several families"):
             climb._tournament()
         assert [asked.base for asked in climb.asked[3:]] == ["normal", TAILS]
+
+
+@pytest.mark.parametrize(("share", "called"), [(0.5, True), (0.01, False)])
+def test_particles_are_for_mass_that_is_missed(share, called, monkeypatch):
+    """Many places without much mass, such as the tails of a Gaussian guide, call none."""
+    climb = Climb(ClimbArguments(make_gaussian(3, seed=0), 0, DTYPE))
+    gaussian_rungs(climb.record, climb.generator, DTYPE)
+    place = Place(torch.zeros(3, dtype=DTYPE), 0.0, share / MOST_PLACES, 2.0)
+    found = MissedMass((place,) * MOST_PLACES, share, 0.0, 0.0, 0.0, 1, 1, 10.0, 0, 0)
+    monkeypatch.setattr(climb.record, "search", lambda generator: found)
+    climb.record.missed = found
+    asked = []
+    monkeypatch.setattr(climb, "_particles", asked.append)
+    climb._cover([])
+    assert bool(asked) == called
 
 
 class TestHowItEnds:

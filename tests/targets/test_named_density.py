@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -64,7 +65,7 @@ def test_with_a_prior_it_is_the_pyro_model_of_it(name):
         pyro.sample("x", PRIORS[name]() if name != "torch" else dist.StudentT(4.0))
 
     mine, other = NamedDensity(no_data, {"x": PRIORS[name]()}), PyroTarget(model)
-    for z in (points(mine), points(mine, scale=40.0)):
+    for z in (points(mine), points(mine, scale=40.0), points(mine, scale=1e3)):
         torch.testing.assert_close(mine.log_prob(z), other.log_prob(z))
         torch.testing.assert_close(mine.constrain(z)["x"], other.constrain(z)["x"])
         assert torch.equal(mine.on_edge(z), other.on_edge(z))
@@ -72,6 +73,7 @@ def test_with_a_prior_it_is_the_pyro_model_of_it(name):
 
 SUPPORTS = {
     "3": (3, torch.Size([3])),
+    "of NumPy": (np.int64(3), torch.Size([3])),
     "a shape": (torch.Size([2, 3]), torch.Size([2, 3])),
     "positive": ("positive", torch.Size()),
     "interval": ((-1.0, 6.28), torch.Size()),
@@ -186,7 +188,9 @@ WRONG = [
     ({"x": 0.5}, "parameter 'x': got 0.5; give a number of entries"),
     ({"x": True}, "parameter 'x': got True; give a number of entries"),
     ({"x": 0}, "parameter 'x': a shape is an integer of at least 1 or several; got 0"),
-    ({"x": (2, 1)}, r"an interval is \(low, high\) with low < high"),
+    ({"x": (2, 1)}, r"two numbers with low < high.*torch\.Size\(\(2, 1\)\)"),
+    ({"x": (False, True)}, r"two numbers with low < high.*got \(False, True\)$"),
+    ({"x": (torch.tensor(0.0), torch.tensor(1.0))}, "an interval is"),
     ({"x": "simplex"}, "needs a shape, as in"),
     ({"x": (dist.constraints.sphere, 3)}, "no smooth bijection leads from"),
     ({"x": dist.Poisson(2.0)}, "Poisson is discrete"),
@@ -235,7 +239,16 @@ def test_what_does_not_go_with_parameters(target, options, words):
         as_target(target, parameters={"x": "positive"}, **options)
 
 
-def test_float32_values_and_float64_priors():
-    target = NamedDensity(no_data, {"x": dist.Gamma(torch.tensor(2.0, dtype=DTYPE), 1.0)})
+@pytest.mark.parametrize("family", [dist.Gamma, dist.LogNormal, dist.Normal])
+def test_float32_values_and_float64_priors(family):
+    """The fit is then in float64, unless it is told otherwise."""
+    prior = family(torch.tensor(2.0, dtype=DTYPE), torch.tensor(1.0, dtype=DTYPE))
+    torch.set_default_dtype(torch.float32)
+    target = NamedDensity(no_data, {"x": prior.expand([2]).to_event(1)})
     assert target.dtype == DTYPE
-    assert target.log_prob(torch.zeros(2, 1, dtype=torch.float32)).dtype == torch.float32
+    assert target.log_prob(torch.zeros(2, 2, dtype=torch.float32)).dtype == torch.float32
+
+
+def test_a_function_in_a_narrower_dtype_is_refused():
+    with pytest.raises(TargetError, match=r"returned torch\.float32, which loses precision"):
+        NamedDensity(lambda x: -(x.float() ** 2), {"x": dist.Normal(0.0, 1.0)}).check(DTYPE)
