@@ -15,12 +15,12 @@ from multiprocessing import connection
 from typing import Any
 
 import pyro
-import torch
 
 from nfvi.assess.calibration_task import Outcome, Task
 from nfvi.errors import FitError, TargetError
 from nfvi.targets import PyroTarget
 from nfvi.training import catch_interrupt
+from nfvi.utils import set_up_worker
 
 __all__ = ["outcomes", "processes_for"]
 
@@ -125,7 +125,6 @@ _state: dict[str, Any] = {}
 def _start(sent: bytes, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
     _state.update(sent=sent, stop=stop)
 
 
@@ -143,8 +142,7 @@ def _work(index: int) -> Outcome | None:
             task = pickle.loads(_state["sent"])  # noqa: S301 (from the process that started this)
         except (AttributeError, ImportError) as error:
             raise TargetError(UNSENDABLE.format(reason=error)) from error
-        # The model's own torch.tensor(1.0) is of this dtype; the whole process runs nothing else.
-        torch.set_default_dtype(task.default_dtype)
+        set_up_worker(1, task.default_dtype)
         for name, value in task.params.items():
             pyro.get_param_store()[name] = value
         _state.update(task=task, target=task.target())

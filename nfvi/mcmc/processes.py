@@ -16,6 +16,7 @@ from nfvi.errors import TargetError
 from nfvi.mcmc.chain import Chain, run_chain
 from nfvi.mcmc.potential import Potential
 from nfvi.targets import Target
+from nfvi.utils import set_up_worker
 
 __all__ = ["chains_in_processes", "processes_for"]
 
@@ -100,14 +101,10 @@ def _work(
     seed: int,
 ) -> bytes:
     """One chain, in a process that others may use later: all that is set here is put back."""
-    threads, dtype = settings
-    before = torch.get_num_threads(), torch.get_default_dtype()
+    before = set_up_worker(*settings)
     # The process that started this one decides what Ctrl-C does.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        # Sums of many numbers depend on the number of threads in their last digits.
-        torch.set_num_threads(threads)
-        torch.set_default_dtype(dtype)
         store = pyro.get_param_store()
         with store.scope(), torch.inference_mode(False), torch.enable_grad():
             for name, value in params.items():
@@ -124,8 +121,7 @@ def _work(
         # Tensors that are sent as they are may move to memory that dies with this process.
         return pickle.dumps(chain)
     finally:
-        torch.set_num_threads(before[0])
-        torch.set_default_dtype(before[1])
+        set_up_worker(*before)
         signal.signal(signal.SIGINT, handler)
 
 

@@ -50,6 +50,7 @@ from nfvi.utils.process_wide import process_wide
 from nfvi.utils.progress import progress_bar, progress_wanted
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
+from nfvi.utils.workers import set_up_worker
 
 __all__ = [
     "KHAT_LIMIT",
@@ -95,6 +96,7 @@ __all__ = [
     "read_file",
     "record_of",
     "scalar_names",
+    "set_up_worker",
     "short",
     "show_versions",
     "sizes",
