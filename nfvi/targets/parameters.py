@@ -235,6 +235,11 @@ def _site(
             " another support, and map it in the function"
         ) from error
     inner = shape if transform is None else torch.Size(transform.inverse_shape(shape))
+    if transform is not None and (not inner.numel() or transform.forward_shape(inner) != shape):
+        raise TargetError(
+            f"parameter {name!r}: no value of this support has shape {tuple(shape)}; matrices are"
+            " square, and a simplex has two entries or more"
+        )
     return Site(
         name=name,
         shape=shape,

@@ -193,6 +193,8 @@ WRONG = [
     ({"x": (torch.tensor(0.0), torch.tensor(1.0))}, "an interval is"),
     ({"x": "simplex"}, "needs a shape, as in"),
     ({"x": (dist.constraints.sphere, 3)}, "no smooth bijection leads from"),
+    ({"x": ("positive_definite", (2, 3))}, r"no value of this support has shape \(2, 3\)"),
+    ({"x": ("simplex", 1)}, r"no value of this support has shape \(1,\)"),
     ({"x": dist.Poisson(2.0)}, "Poisson is discrete"),
     ({"x": dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), probs=0.5)}, "are rounded"),
     ({"y": 1}, r"and with those of one point, y \(1,\), it raised TypeError.*test_named_density"),
