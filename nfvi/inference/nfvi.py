@@ -207,7 +207,7 @@ class NFVI:
                 ``fit.settings["lr"]``.
             budget: for ``"auto"``: seconds, or a :class:`~nfvi.Budget` of seconds, steps or
                 evaluations; default none.
-            compile: ``"trace"`` runs the steps of a fit of 1 000 or more as a graph that is traced
+            compile: ``"trace"`` runs the steps of a fit of 300 or more as a graph that is traced
                 once, two to four times faster on the CPU and with the same numbers to the last
                 bit. Where that cannot be, and with ``False``, they run as written;
                 ``fit.settings["evaluation"]`` says which, and why.

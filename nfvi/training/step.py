@@ -17,9 +17,9 @@ __all__ = ["EAGER", "Compile", "Differentiated", "TracedStep", "check_compile", 
 Compile: TypeAlias = Literal["trace", False]
 
 TRACED, EAGER = "traced", "eager: "
-# A trace costs 0.5 to 2 s of CPU once, and as much again in a process that never traced; it saves
-# 2 to 10 ms a step (benchmarks/step.py). With fewer steps short fits of small flows lose.
-LEAST_STEPS = 1_000
+# A trace costs 0.2 to 1.5 s of CPU once, and a second more in a process that never traced; what it
+# saves a step (benchmarks/step.py) makes up for that after 120 to 250 steps.
+LEAST_STEPS = 300
 # Costs a fifth of a percent. With more a target that changes on the way is noticed later.
 LOOK_AGAIN = 500
 # Far enough that other numbers run through every branch of a flow, near enough to stay finite.
