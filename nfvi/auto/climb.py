@@ -43,6 +43,9 @@ LEAST_GAIN = CLOSE
 # What these limits give on ten seeds of 21 targets is in docs/posteriors.md; what one of them
 # moved alone would do there is not on record. So near, tails are what is left to mend.
 NEAR = 0.05
+# A mixture so near to its log evidence is "good" by docs/diagnostics.md. A flow that starts from
+# one place and ends further below it than NEAR has lost modes, which no more layers bring back.
+FAIR_GAP = 0.02
 # Below it a rung without gain may be a bad fit: the next is still tried.
 NO_MORE = 0.8
 # Below it no Gaussian is near: in few dimensions that is a ridge or waves, for which there are
@@ -172,7 +175,9 @@ class Climb:
 
     def _particles(self, missed: MissedMass) -> None:
         """A flow from particles, for modes too many for a mixture; the end, where it is good."""
-        learn_from_particles(self.record, missed, self.callbacks, self.generator, self.dtype)
+        learn_from_particles(
+            self.record, missed, self.callbacks, self.generator, self.dtype, self.compile
+        )
         self._stop_if_spent()
         best = self.record.best_rung
         if best is self.record.last and best.khat < KHAT_LIMIT:
@@ -276,6 +281,9 @@ class Climb:
         error = math.hypot(last.elbo_se, previous.elbo_se)
         if previous.steps and gain < LEAST_GAIN + error and last.efficiency > NO_MORE:
             raise ClimbOver(f"{last} gained no more than {max(gain, 0.0):.4f} nats")
+        fair = previous.khat < KHAT_LIMIT and previous.gap <= FAIR_GAP
+        if fair and previous.components > 1 and gain < -NEAR:
+            raise ClimbOver(f"{last} lost modes that {previous} holds")
 
 
 def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from nfvi.auto.failure import carries_best
 from nfvi.auto.gaussians import keep_guide
 from nfvi.auto.record import Record
-from nfvi.fit import mixture_weights
+from nfvi.fit import KHAT_LIMIT, Rung, mixture_weights
 from nfvi.guides import AnyGuide, Guide, MixtureGuide, parts
-from nfvi.search import MOST_PLACES, MissedMass
+from nfvi.search import LEAST_SHARE, MOST_PLACES, MissedMass, Place
 from nfvi.starts import fit_gaussians, gaussian_guide
 
 __all__ = ["cover_missed_mass"]
@@ -29,7 +31,9 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
 
     Each place that a search finds gets a Gaussian, and all guides together their weights. It ends
     when a search is clean, when no Gaussian that was found is needed, when the places are too
-    many for a mixture, or with the budget. The last search is in the record.
+    many for a mixture, or with the budget. The last search is in the record. Modes that the weights
+    of the rung know of are taken too where those weights cannot be used: a few draws of a wide
+    Gaussian that fall on a mode say that it is there, and hardly more.
 
     Args:
         record: of the climb, with one rung at least.
@@ -39,24 +43,34 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
     for _ in range(ROUNDS):
         found = record.search(generator)
         guide = record.tried[record.best()].guide
-        if found.clean or record.out_of_time() or len(found.places) >= MOST_PLACES:
+        places = _worth_a_gaussian(found, record.best_rung)
+        if not places or record.out_of_time() or len(found.places) >= MOST_PLACES:
             return
-        mixed = _with_places(record, guide, found, generator, dtype)
+        mixed = _with_places(record, guide, places, generator, dtype)
         if mixed is None:
             return
         keep_guide(record, mixed)
 
 
+def _worth_a_gaussian(found: MissedMass, rung: Rung) -> Sequence[Place]:
+    """The places that are to join a rung: all, or modes that its weights know badly."""
+    if not found.clean:
+        return found.places
+    modes = [place for place in found.places if place.mode]
+    known_well = rung.khat < KHAT_LIMIT or sum(place.share for place in modes) <= LEAST_SHARE
+    return () if known_well else modes
+
+
 def _with_places(
     record: Record,
     guide: AnyGuide,
-    found: MissedMass,
+    places: Sequence[Place],
     generator: torch.Generator,
     dtype: torch.dtype,
 ) -> AnyGuide | None:
     """A mixture of the guide and a Gaussian at each place; ``None`` if no Gaussian is needed."""
     old = parts(guide)
-    new = _gaussians_at(record, found, generator, dtype)
+    new = _gaussians_at(record, places, generator, dtype)
     pool = [*old, *new]
     n = min(max(DRAWS_IN_ALL // len(pool), DRAWS[0]), DRAWS[1])
     weights = mixture_weights(pool, record.target, n, generator, record.out_of_time)
@@ -68,11 +82,11 @@ def _with_places(
 
 
 def _gaussians_at(
-    record: Record, found: MissedMass, generator: torch.Generator, dtype: torch.dtype
+    record: Record, places: Sequence[Place], generator: torch.Generator, dtype: torch.dtype
 ) -> list[Guide]:
     """A Gaussian at each place, fitted by a few steps from the curvature there."""
-    loc = torch.stack([place.z for place in found.places])
-    tril = torch.stack([place.tril for place in found.places if place.tril is not None])
+    loc = torch.stack([place.z for place in places])
+    tril = torch.stack([place.tril for place in places if place.tril is not None])
     fitted = fit_gaussians(
         record.target, loc, tril, generator, steps=STEPS, dtype=dtype, enough=record.enough
     )

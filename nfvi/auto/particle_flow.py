@@ -16,14 +16,17 @@ from nfvi.search import BroadBase, MissedMass, anneal
 from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import (
     CallbackLike,
+    Compile,
     Ensemble,
     LearningRate,
     Objective,
     Stop,
     Tempering,
+    TracedStep,
     Trainer,
     TrainState,
     make_optimizer,
+    why_eager,
 )
 
 __all__ = ["FORMULA", "PooledLikelihood", "broad_base", "learn_from_particles", "placed_around"]
@@ -71,6 +74,9 @@ class PooledLikelihood(Objective):
         self.step_size = 0.1
         self.gradient_evaluations = self.batched_evaluations = 0
 
+    def spare(self) -> PooledLikelihood:
+        return PooledLikelihood(self.target, self.pool, self.batch)
+
     def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
         """Particles (n, d), after they have moved."""
         order = torch.randperm(len(self.pool), generator=generator, device=generator.device)
@@ -116,6 +122,7 @@ def learn_from_particles(
     callbacks: Sequence[CallbackLike],
     generator: torch.Generator,
     dtype: torch.dtype,
+    compile: Compile = "trace",
 ) -> None:
     """Keep a flow that is learned by maximum likelihood from particles; nothing if time is up.
 
@@ -128,6 +135,7 @@ def learn_from_particles(
         callbacks: called after every step.
         generator: of everything random.
         dtype: of the guide.
+        compile: as for :meth:`nfvi.NFVI.fit`.
     """
     target = record.target
     guide = record.tried[record.best()].guide
@@ -154,6 +162,7 @@ def learn_from_particles(
         Tempering((0,)),
         generator,
         {**record.settings, **described(start)},
+        traced=TracedStep(why_eager(compile, STEPS, ensemble.flat.device, {})),
     )
 
     def watch(_: TrainState) -> Stop | None:

@@ -48,7 +48,8 @@ class Findings:
     @property
     def misses_mass(self) -> bool:
         """Whether a search has found mass that the guide misses."""
-        return self.missed is not None and self.missed.share > LEAST_SHARE
+        missed = self.missed
+        return missed is not None and (missed.share > LEAST_SHARE or missed.crowded)
 
     @property
     def kl(self) -> float:
@@ -114,7 +115,12 @@ def _against_trust(found: Findings) -> list[str]:
     if d.at_edge > MOST_UNUSABLE:
         reasons.append(f"{d.at_edge:.0%} of the draws sit on the edge of what floats can hold.")
     if found.missed is not None and found.misses_mass:
-        reasons.append(f"The search found mass that it misses: {found.missed.share:.0%} of all.")
+        what = (
+            f"at {len(found.missed.places)} modes and more"
+            if found.missed.crowded
+            else f"{found.missed.share:.0%} of all"
+        )
+        reasons.append(f"The search found mass that it misses: {what}.")
     short = _short_of_known(found)
     if short:
         reasons.append(short)

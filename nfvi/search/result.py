@@ -29,6 +29,7 @@ ENTRIES = {
     "gradient_evaluations": Count,
     "cut": bool,
     "prior": bool,
+    "crowded": bool,
 }
 """What a file holds of a search."""
 COORDINATES_SHOWN = 4
@@ -46,6 +47,7 @@ class Place:
         share: of all the mass of the target, as far as it is known.
         log_excess: log p − log q − log Z there; 0 where the guide is right.
         tril: L (d, d) of the Gaussian with the curvature of log p there; ``None`` after loading.
+        mode: whether it is a mode, and no point of a ridge or a tail where an ascent came to rest.
     """
 
     z: Tensor = field(repr=False)
@@ -53,6 +55,7 @@ class Place:
     share: float
     log_excess: float
     tril: Tensor | None = field(default=None, repr=False)
+    mode: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, without the Gaussian."""
@@ -61,6 +64,7 @@ class Place:
             "log_p": self.log_p,
             "share": self.share,
             "log_excess": self.log_excess,
+            "mode": self.mode,
         }
 
     @classmethod
@@ -70,10 +74,17 @@ class Place:
         Raises:
             ValueError: an entry is missing or wrong; the message names it after ``place``.
         """
-        hints = {"z": tuple[float, ...], "log_p": float, "share": float, "log_excess": float}
+        hints = {
+            "z": tuple[float, ...],
+            "log_p": float,
+            "share": float,
+            "log_excess": float,
+            "mode": bool,
+        }
+        if isinstance(values, dict):  # older files do not say it
+            values = {"mode": False, **values}
         read = check_entries(values, hints, place=place)
-        z = torch.tensor(read["z"], dtype=torch.float64)
-        return cls(z, *(read[name] for name in ("log_p", "share", "log_excess")))
+        return cls(**{**read, "z": torch.tensor(read["z"], dtype=torch.float64)})
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,7 @@ class MissedMass:
         gradient_evaluations: points at which the gradient was taken.
         cut: whether it was ended early, by a budget.
         prior: whether the target has a prior, around which half of the draws were.
+        crowded: whether there are more modes than a search looks at, 64.
     """
 
     places: tuple[Place, ...]
@@ -108,11 +120,15 @@ class MissedMass:
     gradient_evaluations: int
     cut: bool = False
     prior: bool = False
+    crowded: bool = False
 
     @property
     def clean(self) -> bool:
-        """Whether at most 3 % of the mass was found outside the guide; this is no proof."""
-        return self.share <= LEAST_SHARE
+        """Whether at most 3 % of the mass was found outside the guide; this is no proof.
+
+        A crowded search is not clean: its share is of the modes that it looked at.
+        """
+        return self.share <= LEAST_SHARE and not self.crowded
 
     def __str__(self) -> str:
         lines = wrapped(self.describe())
@@ -132,6 +148,8 @@ class MissedMass:
         Raises:
             ValueError: an entry is missing or wrong; the message names it.
         """
+        if isinstance(values, dict):  # older files do not say it
+            values = {"crowded": False, **values}
         read = check_entries(values, ENTRIES, place="missed")
         places = tuple(
             Place.from_dict(place, f"missed.places[{k}]") for k, place in enumerate(read["places"])
@@ -157,6 +175,12 @@ class MissedMass:
             return (
                 f"No mass was found that the guide misses, in {where}; narrower or farther parts"
                 f" cannot be excluded.{cut}"
+            )
+        if self.crowded:
+            return (
+                f"The guide has almost none of the mass at {len(self.places)} modes and more, found"
+                f" by {where}; {self.share:.0%} of the mass was counted there, and what lies at the"
+                f" others was not.{cut}"
             )
         places = "one place" if len(self.places) == 1 else f"{len(self.places)} places"
         return (

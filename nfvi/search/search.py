@@ -10,7 +10,16 @@ from torch import Tensor
 
 from nfvi.guides import AnyGuide
 from nfvi.search.ascent import ascend_all
-from nfvi.search.places import THIN, Gaussians, Weighed, distinct_places, log_q_at, weigh
+from nfvi.search.places import (
+    THIN,
+    Gaussians,
+    Weighed,
+    distinct_places,
+    is_crowded,
+    log_q_at,
+    modes_among,
+    weigh,
+)
 from nfvi.search.result import MissedMass, Place
 from nfvi.search.wide import REACH, moments, prior_scale, wide_draws
 from nfvi.targets import Target, log_prob_anywhere, numbers_per_point
@@ -106,6 +115,7 @@ def search_mass(
     places = distinct_places(
         target, guide, log_evidence, ends, dtype, lambda: enough(ends.gradient_evaluations)
     )
+    modes = modes_among(target, log_evidence, places, dtype)
     cost = (
         ends.iterations + places.iterations,
         ends.gradient_evaluations + places.gradient_evaluations,
@@ -119,7 +129,7 @@ def search_mass(
     own = _own_share(guide, target, log_evidence, generator) if len(places.loc) else 0.0
     excess = max(float(found.masses.sum()) - own, 0.0)
     return MissedMass(
-        places=_told(places, found, guide, log_evidence),
+        places=_told(places, found, modes, guide, log_evidence),
         share=excess / (1 + excess),
         share_se=found.error / (1 + excess) ** 2,
         log_evidence=log_evidence + math.log1p(excess),
@@ -131,6 +141,7 @@ def search_mass(
         gradient_evaluations=cost[1],
         cut=cut,
         prior=prior is not None,
+        crowded=is_crowded(modes),
     )
 
 
@@ -196,7 +207,9 @@ def _own_share(guide: AnyGuide, target: Target, log_z: float, generator: torch.G
     return float(weights[ratio - log_z > THIN].sum())
 
 
-def _told(places: Gaussians, found: Weighed, guide: AnyGuide, log_z: float) -> tuple[Place, ...]:
+def _told(
+    places: Gaussians, found: Weighed, modes: Tensor, guide: AnyGuide, log_z: float
+) -> tuple[Place, ...]:
     """The places in falling order of their share."""
     excess = places.log_p - log_q_at(guide, places.loc) - log_z if len(places.loc) else places.log_p
     shares = found.masses / (1 + found.masses.sum())
@@ -208,6 +221,7 @@ def _told(places: Gaussians, found: Weighed, guide: AnyGuide, log_z: float) -> t
             float(shares[i]),
             float(excess[i]),
             places.tril[i],
+            bool(modes[i]),
         )
         for i in order
         if float(shares[i]) > 0

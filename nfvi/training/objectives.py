@@ -31,6 +31,10 @@ class Objective(ABC):
     def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Any:
         """What the loss is evaluated on in a step, counted from 0: base draws, or rows of data."""
 
+    def spare(self) -> Objective:
+        """The same, to draw from without moving on what this one draws from."""
+        return self
+
     def tensors(self, batch: Any) -> tuple[Tensor, ...]:
         """The tensors of what :meth:`draw` returned."""
         return (batch,)

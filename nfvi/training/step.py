@@ -155,9 +155,9 @@ def _fresh(ensemble: Ensemble, objective: Objective, beta: Tensor) -> list[tuple
     def normal(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
-    points = []
+    points, spare = [], objective.spare()
     for k in range(POINTS):
-        batch = objective.draw(ensemble, k + 1, generator)
+        batch = spare.draw(ensemble, k + 1, generator)
         other = normal(beta).sigmoid()
         points.append((flat + SPREAD * normal(flat), other, *objective.tensors(batch)))
     return points

@@ -35,7 +35,8 @@ from nfvi import (
     plots,
 )
 from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbArguments, ClimbOver
-from nfvi.auto.gaussians import gaussian_rungs
+from nfvi.auto.gaussians import gaussian_rungs, keep_guide
+from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import (
     TAILS,
@@ -50,6 +51,7 @@ from nfvi.fit.path import ClimbPath, Rung
 from nfvi.guides.guide import Guide
 from nfvi.guides.placement import Placement
 from nfvi.search import MOST_PLACES, MissedMass, Place
+from nfvi.starts import gaussian_guide
 
 DTYPE = torch.float64
 SOME_STEPS = 430
@@ -308,6 +310,25 @@ def test_when_a_rung_is_good(limits, khat, gap, ends):
         climb._stop_if_good(limits=limits)
 
 
+@pytest.mark.parametrize(
+    ("mixture", "flow", "ends"),
+    [
+        ({"components": 3}, -0.07, True),
+        ({"components": 3}, -0.05, False),
+        ({"components": 1}, -0.07, False),
+        ({"components": 3, "khat": 0.7}, -0.07, False),
+        ({"components": 3, "elbo": -0.03}, -0.09, False),
+    ],
+    ids=["lost", "near", "no mixture", "not to be trusted", "not good"],
+)
+def test_flows_that_lose_the_modes_of_a_good_mixture(mixture, flow, ends):
+    climb = Climb(ClimbArguments(NORMAL, 0, DTYPE))
+    before = replace(rung(-0.01, 0.4, steps=0), **mixture)
+    climb.record.rungs = [before, rung(flow, 0.6)]
+    with pytest.raises(ClimbOver, match="lost modes that") if ends else nullcontext():
+        climb._stop_if_no_gain(before)
+
+
 class TestGrowing:
     @pytest.mark.parametrize("dim", [3, 70])
     def test_a_rung_begins_where_the_last_one_ended(self, dim):
@@ -449,6 +470,25 @@ def test_particles_are_for_mass_that_is_missed(share, called, monkeypatch):
     monkeypatch.setattr(climb, "_particles", asked.append)
     climb._cover([])
     assert bool(asked) == called
+
+
+@pytest.mark.parametrize(
+    ("mode", "share", "khat", "components"),
+    [(True, 0.5, 1.5, 2), (True, 0.02, 1.5, 1), (False, 0.5, 1.5, 1), (True, 0.5, 0.6, 1)],
+    ids=["a mode", "of little mass", "no mode", "known well"],
+)
+def test_modes_that_few_draws_know_get_a_gaussian(mode, share, khat, components, monkeypatch):
+    """The search is clean, as the weights of a few draws that fell there say so much already."""
+    climb = Climb(ClimbArguments(two_modes(0.5, 8.0, 2), 0, DTYPE))
+    at, eye = torch.tensor([8.0, 0.0], dtype=DTYPE), torch.eye(2, dtype=DTYPE)
+    keep_guide(climb.record, gaussian_guide(0 * at, eye, DTYPE))
+    climb.record.rungs[0] = replace(climb.record.rungs[0], khat=khat)
+    found = MissedMass(
+        (Place(at, 0.0, share, 9.0, eye, mode),), 0.0, 0.0, 0.0, 0.0, 1, 1, 10.0, 0, 0
+    )
+    monkeypatch.setattr(climb.record, "search", lambda generator: found)
+    cover_missed_mass(climb.record, climb.generator, DTYPE)
+    assert climb.record.rungs[-1].components == components
 
 
 class TestHowItEnds:

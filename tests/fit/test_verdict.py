@@ -113,6 +113,12 @@ def test_the_exact_kl_is_taken_where_it_is_known():
     assert Findings(replace(FINE, elbo=-0.98)).kl == 0.0
 
 
+def test_more_modes_than_a_search_looks_at():
+    found = judged(missed=replace(CLEAN, crowded=True, share=0.01))
+    assert found.word == NOT_TRUSTED
+    assert "The search found mass that it misses: at 0 modes and more." in str(found)
+
+
 def test_without_a_search_it_is_judged_by_its_draws():
     assert judged(missed=None).word == GOOD
 

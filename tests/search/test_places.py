@@ -10,12 +10,21 @@ from torch import Tensor
 
 from models.mixture import GaussianMixture
 from nfvi.search.ascent import Ends
-from nfvi.search.places import MOST_PLACES, Gaussians, distinct_places, log_q_at, weigh
+from nfvi.search.places import (
+    MOST_PLACES,
+    Gaussians,
+    distinct_places,
+    is_crowded,
+    log_q_at,
+    modes_among,
+    weigh,
+)
 from nfvi.starts import gaussian_guide
 from nfvi.targets import LogDensity
 
 DTYPE = torch.float64
 FIVE = 5.0
+LOG_Z = math.log(100 * math.tau)
 EYE = torch.eye(2, dtype=DTYPE)
 MEANS = torch.tensor([[0.0, 0.0], [12.0, 0.0]], dtype=DTYPE)
 GUIDE = gaussian_guide(MEANS[0], EYE, DTYPE)
@@ -97,6 +106,46 @@ class TestDistinctPlaces:
         target = LogDensity(lambda z: z[:, 0] * math.nan, 2)
         ends = Ends(MEANS, torch.full((2,), -math.inf, dtype=DTYPE), EYE.expand(2, 2, 2), 1, 2)
         assert len(distinct_places(target, GUIDE, 0.0, ends, DTYPE).loc) == 0
+
+
+class TestCrowded:
+    """Modes of equal mass, a hundred of sd 1 on a line."""
+
+    def places(self, count: int = MOST_PLACES, off: float = 0.0, sd: float = 1.0) -> Gaussians:
+        at = torch.zeros(count, 2, dtype=DTYPE)
+        at[:, 0] = 20.0 * torch.arange(count) + off
+        return Gaussians(at, sd * EYE.expand(count, 2, 2), torch.zeros(count, dtype=DTYPE))
+
+    @property
+    def target(self) -> LogDensity:
+        def log_p(z: Tensor) -> Tensor:
+            nearest = z[:, :1] - 20.0 * (z[:, :1] / 20).round().detach()
+            return -0.5 * torch.cat([nearest, z[:, 1:]], 1).square().sum(1)
+
+        return LogDensity(log_p, 2)
+
+    def modes(self, places: Gaussians, log_z: float = LOG_Z) -> Tensor:
+        return modes_among(self.target, log_z, places, DTYPE)
+
+    def test_as_many_modes_as_are_looked_at(self):
+        modes = self.modes(self.places())
+        assert modes.all() and is_crowded(modes)
+
+    def test_fewer(self):
+        modes = self.modes(self.places(MOST_PLACES - 1))
+        assert modes.all() and not is_crowded(modes)
+
+    def test_ascents_that_stopped_on_the_way(self):
+        """Half an sd from the modes, the gradient says so."""
+        modes = self.modes(self.places(off=0.5))
+        assert not modes.any() and not is_crowded(modes)
+
+    def test_modes_without_mass(self):
+        """A million of them, and their like, would hold a hundredth of the evidence."""
+        assert not self.modes(self.places(), LOG_Z + math.log(1e6)).any()
+
+    def test_none(self):
+        assert not is_crowded(self.modes(self.places(0)))
 
 
 class TestWeigh:

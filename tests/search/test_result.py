@@ -45,6 +45,19 @@ def test_three_percent_is_the_most_that_is_not_told(share, clean):
     assert replace(FOUND, share=share).clean is clean
 
 
+def test_more_modes_than_are_looked_at():
+    assert not replace(FOUND, share=0.0, crowded=True).clean
+    text = words(crowded=True, share=0.01, places=(PLACE,) * 64)
+    assert "almost none of the mass at 64 modes and more, found by 131,072 draws" in text
+    assert "1% of the mass was counted there, and what lies at the others was not" in text
+
+
+def test_a_file_that_says_nothing_of_crowds():
+    values = FOUND.as_dict()
+    del values["crowded"]
+    assert MissedMass.from_dict(values).crowded is False
+
+
 def test_a_long_list_is_cut():
     text = words(places=(PLACE,) * 12)
     assert "at 12 places" in text and text.count("17.5") == 10

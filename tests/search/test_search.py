@@ -67,6 +67,22 @@ def unit(dim: int = 2, dtype: torch.dtype = DTYPE) -> Guide:
     return gaussian_guide(torch.zeros(dim, dtype=dtype), torch.ones(dim, dtype=dtype), dtype)
 
 
+def wells(dim: int) -> LogDensity:
+    """Wells at −2 and 2 in each coordinate: 2^d modes."""
+    return LogDensity(lambda z: (4 * z**2 - 0.5 * z**4).sum(-1), dim)
+
+
+def test_more_modes_than_are_looked_at():
+    """One of 1 024 wells is covered: what lies at 64 others is not all that is missed."""
+    dim = 10
+    one = gaussian_guide(
+        torch.full((dim,), 2.0, dtype=DTYPE), 0.25 * torch.eye(dim, dtype=DTYPE), DTYPE
+    )
+    log_z = dim * (8 + math.log(0.25 * math.sqrt(math.tau)))
+    found = searched(one, wells(dim), log_z)
+    assert found.crowded and not found.clean and len(found.places) == MOST_PLACES
+
+
 class TestClean:
     @pytest.mark.parametrize("seed", range(5))
     @pytest.mark.parametrize("target", [banana, funnel, gaussian_20d], ids=str)
