@@ -9,9 +9,9 @@ import torch
 from nfvi.auto.failure import carries_best
 from nfvi.auto.gaussians import keep_guide
 from nfvi.auto.record import Record
-from nfvi.fit import KHAT_LIMIT, Rung, mixture_weights
+from nfvi.fit import mixture_weights
 from nfvi.guides import AnyGuide, Guide, MixtureGuide, parts
-from nfvi.search import LEAST_SHARE, MOST_PLACES, MissedMass, Place
+from nfvi.search import MOST_PLACES, MissedMass, Place
 from nfvi.starts import fit_gaussians, gaussian_guide
 
 __all__ = ["cover_missed_mass"]
@@ -20,6 +20,9 @@ ROUNDS = 8
 """Of a search and a mixture; a grid of 25 modes takes 2, forty modes in d = 10 take 4."""
 STEPS = 20
 """Of the Gaussian fit at each place, which begins with the curvature there."""
+LEAST_OF_MODES = 0.003
+"""Of the mass: what modes have together that join although it is little. A tenth of what is told;
+forty modes of a fortieth each need it."""
 DRAWS = (200, 2_000)
 DRAWS_IN_ALL = 40_000
 """For the weights: of each guide, and of all; more would take the square of their number."""
@@ -31,9 +34,11 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
 
     Each place that a search finds gets a Gaussian, and all guides together their weights. It ends
     when a search is clean, when no Gaussian that was found is needed, when the places are too
-    many for a mixture, or with the budget. The last search is in the record. Modes that the weights
-    of the rung know of are taken too where those weights cannot be used: a few draws of a wide
-    Gaussian that fall on a mode say that it is there, and hardly more.
+    many for a mixture, or with the budget. The last search is in the record.
+
+    Modes are taken where a search is clean, too. It may be so because the weights of the rung show
+    that mass: a few draws of a wide Gaussian that fall on a mode say that it is there, and hardly
+    more.
 
     Args:
         record: of the climb, with one rung at least.
@@ -43,7 +48,7 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
     for _ in range(ROUNDS):
         found = record.search(generator)
         guide = record.tried[record.best()].guide
-        places = _worth_a_gaussian(found, record.best_rung)
+        places = _worth_a_gaussian(found)
         if not places or record.out_of_time() or len(found.places) >= MOST_PLACES:
             return
         mixed = _with_places(record, guide, places, generator, dtype)
@@ -52,13 +57,12 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
         keep_guide(record, mixed)
 
 
-def _worth_a_gaussian(found: MissedMass, rung: Rung) -> Sequence[Place]:
-    """The places that are to join a rung: all, or modes that its weights know badly."""
+def _worth_a_gaussian(found: MissedMass) -> Sequence[Place]:
+    """The places that are to join a guide: all, or the modes where the search is clean."""
     if not found.clean:
         return found.places
     modes = [place for place in found.places if place.mode]
-    known_well = rung.khat < KHAT_LIMIT or sum(place.share for place in modes) <= LEAST_SHARE
-    return () if known_well else modes
+    return modes if sum(place.share for place in modes) > LEAST_OF_MODES else ()
 
 
 def _with_places(

@@ -47,6 +47,8 @@ WIDE = 4
 """Numbers in float32 for one of a wide draw, which is in float64: pieces of 16 384 to d = 512."""
 PROBES = 32
 BINS = 16
+POOL = 16
+"""Draws for each start among which those are sought that the guide misses."""
 OWN_DRAWS = 4_096
 
 
@@ -78,7 +80,8 @@ def search_mass(
     """Look for mass of a target p where a guide q has none.
 
     1. Values of log p at wide draws, see :func:`~nfvi.search.wide.wide_draws`.
-    2. Of draws at like distance from the guide, those of highest log p start ascents by BFGS.
+    2. Of draws at like distance from the guide, those of highest log p start ascents by BFGS, up
+       to half of them where p > 3 q Z.
     3. At each distinct end with p > 3 q Z, Laplace's approximation, corrected by importance
        sampling, gives the mass that q misses.
     4. What the weights of the guide's own draws show already is taken away.
@@ -110,15 +113,15 @@ def search_mass(
         starts = min(max(draws // 64, STARTS[0]), STARTS[1])
     starts = 0 if alone else min(starts, NUMBERS // len(loc) ** 2)
     z, log_p, seen = _scan(target, loc, tril, prior, draws, generator, dtype, enough, starts > 0)
-    chosen = _choose(z, log_p, loc, tril, starts)
+    chosen = _choose(guide, log_evidence, z, log_p, _rings(z, loc, tril), starts)
     ends = ascend_all(target, z[chosen], dtype, enough)
     places = distinct_places(
         target, guide, log_evidence, ends, dtype, lambda: enough(ends.gradient_evaluations)
     )
     modes = modes_among(target, log_evidence, places, dtype)
     cost = (
-        ends.iterations + places.iterations,
-        ends.gradient_evaluations + places.gradient_evaluations,
+        ends.iterations + places.iterations + bool(len(modes)),
+        ends.gradient_evaluations + places.gradient_evaluations + len(modes),
     )
     cut = enough(cost[1])
     found = (
@@ -179,17 +182,39 @@ def _scan(
     return z, log_p, seen
 
 
-def _choose(z: Tensor, log_p: Tensor, loc: Tensor, tril: Tensor, starts: int) -> Tensor:
-    """Indices of the draws of highest log p among those at like distance from the guide."""
+def _choose(
+    guide: AnyGuide, log_z: float, z: Tensor, log_p: Tensor, around: list[Tensor], starts: int
+) -> Tensor:
+    """Indices of the draws that ascents start from, among those at like distance from the guide.
+
+    Up to half are those of highest log p where the guide has almost no mass: of many modes of equal
+    height, those that it knows would take all starts. The others are of highest log p anywhere.
+    """
+    pool = _highest(around, log_p, POOL * starts)
+    missed = pool[log_p[pool] - log_q_at(guide, z[pool]) - log_z > THIN]
+    there = torch.full_like(log_p, -torch.inf)
+    there[missed] = log_p[missed]
+    first = _highest(around, there, starts // 2)
+    elsewhere = log_p.clone()
+    elsewhere[first] = -torch.inf
+    return torch.cat([first, _highest(around, elsewhere, starts - len(first))])
+
+
+def _rings(z: Tensor, loc: Tensor, tril: Tensor) -> list[Tensor]:
+    """Indices of draws in groups of like distance from a Gaussian."""
     white = (z - loc).T
     scaled = white / tril.unsqueeze(1) if tril.dim() == 1 else _solve(tril, white)
-    order = scaled.square().sum(0).argsort()
+    return list(scaled.square().sum(0).argsort().tensor_split(BINS))
+
+
+def _highest(groups: list[Tensor], log_p: Tensor, count: int) -> Tensor:
+    """Indices of so many draws of the highest finite log p, as many from each group."""
+    each, more = divmod(count, len(groups))
     best = []
-    for part in order.tensor_split(BINS):
-        count = min(starts // BINS or starts, len(part))
-        top = log_p[part].topk(count)
+    for k, part in enumerate(groups):
+        top = log_p[part].topk(min(each + (k < more), len(part)))
         best.append(part[top.indices[top.values > -torch.inf]])
-    return torch.cat(best)[: starts or 0]
+    return torch.cat(best)
 
 
 def _solve(tril: Tensor, columns: Tensor) -> Tensor:
