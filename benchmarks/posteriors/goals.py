@@ -89,6 +89,7 @@ def goals(rows: Iterable[Row], formula: str = "auto") -> list[Goal]:
         *_accuracy([row for row in fits if row["target"] in POSTERIORS]),
         *_khat(fits),
         *_failures(fits),
+        *_search(fits),
         *(_gap(fits, name, limit) for name, limit in GAPS.items()),
         *_mixture([row for row in fits if row["target"] == "mixture_10d"]),
         _evaluations(fits, nuts),
@@ -159,6 +160,29 @@ def _failures(rows: list[Row]) -> list[Goal]:
         reached = False if bad else (True if enough else None)
         made.append(Goal(f"10 seeds × all models: {what}", "0", f"{bad} of {len(rows)}", reached))
     return made
+
+
+def _search(rows: list[Row]) -> list[Goal]:
+    """What the search for missed mass says of these, which miss none, and what it costs."""
+    known = [row for row in rows if row["status"] == "ok" and row.get("search_clean") is not None]
+    false = sum(not row["search_clean"] for row in known)
+    enough = all(_fits_of(known, name) >= SEEDS for name in NAMES)
+    alarms = Goal(
+        "10 seeds × all models: false alarms of the search for missed mass",
+        "0",
+        f"{false} of {len(known)}" if known else "–",
+        False if false else (True if enough else None),
+    )
+    there = [row for row in known if row["target"] in POSTERIORS]
+    share = [row["search_cpu_time"] / row["cpu_time"] for row in there]
+    whole = {row["target"] for row in there} >= set(POSTERIORS)
+    cost = Goal(
+        "posteriordb: share of the CPU time that the search takes, median",
+        "≤ 15%",
+        f"{median(share):.0%}" if share else "–",
+        median(share) <= 0.15 if whole else None,
+    )
+    return [alarms, cost]
 
 
 def _whole(rows: list[Row]) -> bool:

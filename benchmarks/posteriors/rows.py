@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -12,6 +16,7 @@ from benchmarks.posteriors.accuracy import first_for_good
 from benchmarks.posteriors.cases import Case, modes_found
 from benchmarks.posteriors.store import Row
 from nfvi import NFVI, Fit
+from nfvi.auto.missed import cover_missed_mass
 from nfvi.errors import FitError
 from nfvi.fit import KHAT_LIMIT, WeightedDraws, diagnose, draw_weighted
 from nfvi.guides import AnyGuide, parts
@@ -41,7 +46,10 @@ def fit_row(case: Case, formula: str, seed: int) -> Row:
     Raises:
         KeyboardInterrupt: the fit was interrupted.
     """
-    fit = NFVI(formula, seed=seed).fit(case.target, progress=False)
+    cpu = time.process_time()
+    with timed_search() as searched:
+        fit = NFVI(formula, seed=seed).fit(case.target, progress=False)
+    cpu = time.process_time() - cpu
     check_complete(fit)
     final = guide_quality(case, fit.guide, DRAWS, seed)
     path = [_rung_row(case, rung, seed) for rung in getattr(fit, "path", None) or ()]
@@ -59,9 +67,37 @@ def fit_row(case: Case, formula: str, seed: int) -> Row:
         "gradient_evaluations": fit.gradient_evaluations,
         "batched_evaluations": getattr(fit, "batched_evaluations", fit.steps),
         "wall_time": fit.wall_time,
+        "cpu_time": cpu,
+        "search_cpu_time": searched.seconds,
+        "search_clean": None if fit.missed is None else fit.missed.clean,
+        "missed_share": None if fit.missed is None else fit.missed.share,
+        "verdict": fit.verdict.word,
         "path": path,
     }
     return {**row, **_to_accuracy(row), **_verified(fit)}
+
+
+@dataclass
+class SearchTime:
+    """CPU seconds that fits have spent on mass that no start found."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def timed_search() -> Iterator[SearchTime]:
+    """Count what ``NFVI("auto")`` spends on the search for missed mass."""
+    spent = SearchTime()
+
+    def timed(*args: Any) -> None:
+        started = time.process_time()
+        try:
+            cover_missed_mass(*args)
+        finally:
+            spent.seconds += time.process_time() - started
+
+    with patch("nfvi.auto.climb.cover_missed_mass", timed):
+        yield spent
 
 
 def check_complete(fit: Fit) -> None:

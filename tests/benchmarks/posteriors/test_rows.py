@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,9 @@ from benchmarks.posteriors import rows
 from benchmarks.posteriors.cases import Case, modes_found
 from benchmarks.posteriors.metrics import exact_reference
 from benchmarks.posteriors.nuts import nuts_row
-from benchmarks.posteriors.rows import check_complete, guide_quality
+from benchmarks.posteriors.rows import check_complete, guide_quality, timed_search
 from models.gaussian import Gaussian
+from nfvi import NFVI
 from nfvi.guides.guide import Guide
 
 
@@ -129,3 +131,11 @@ def test_modes_are_counted_by_their_share() -> None:
     few = torch.cat([means[:7].repeat(100, 1), means[7:]])
     assert modes_found(target, few) == (7, 8)
     assert modes_found(models.pot1, torch.zeros(1, 2)) is None
+
+
+def test_the_time_of_a_search_is_part_of_that_of_the_fit() -> None:
+    started = time.process_time()
+    with timed_search() as searched:
+        assert searched.seconds == 0
+        NFVI("auto", seed=1).fit(Gaussian(torch.zeros(2), torch.eye(2)), progress=False)
+    assert 0 < searched.seconds < time.process_time() - started

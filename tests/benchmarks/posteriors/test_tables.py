@@ -149,6 +149,30 @@ def test_what_is_not_trusted_must_say_so() -> None:
     assert goal(rows, what)[2:] == ("1 and 0 of 1", False)
 
 
+SEARCHED = {"search_clean": True, "search_cpu_time": 1.0, "cpu_time": 10.0}
+
+
+def test_false_alarms_are_open_until_ten_seeds_are_searched() -> None:
+    """Rows of before there was a search do not count."""
+    rows = [fit(name, seed=seed) for name in NAMES for seed in range(1, 11)]
+    assert goal(rows, "false alarms").reached is None
+    rows = [{**row, **SEARCHED} for row in rows]
+    assert goal(rows, "false alarms").reached
+    rows[3]["search_clean"] = False
+    found = goal(rows, "false alarms")
+    assert found.reached is False and found.found == f"1 of {len(rows)}"
+
+
+def test_what_the_search_costs_is_a_median_over_posteriordb() -> None:
+    rows = [fit(name, **SEARCHED) for name in NAMES]
+    for row in rows:
+        row["search_cpu_time"] = 1.0 if row["target"] in POSTERIORS else 9.0
+    found = goal(rows, "share of the CPU time")
+    assert found.found == "10%" and found.reached
+    some = [row for row in rows if row["target"] != next(iter(POSTERIORS))]
+    assert goal(some, "share of the CPU time").reached is None
+
+
 def test_a_gap_is_that_of_the_worst_seed() -> None:
     rows = [fit("pot1", seed=seed, gap=gap) for seed, gap in enumerate((0.001, 0.009, 0.002))]
     assert goal(rows[:1], "pot1").reached is True
