@@ -138,6 +138,8 @@ def compare_evidence(
                 " finite log-density under the target"
             )
     rows = _rows(fits, shares)
+    for fit in fits.values():
+        fit.warn_of(fit.verdict)
     return EvidenceComparison(tuple(sorted(rows, key=lambda row: -row.log_evidence)))
 
 

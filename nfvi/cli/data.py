@@ -105,7 +105,8 @@ def fit_data(
             lr=lr,
             progress=progress,
         )
-        typer.echo(str(fit))
+        said = fit.describe(shell=True)
+        typer.echo(said)
         folder.density(fit, rows, given)
-        folder.end(str(fit), out)
+        folder.end(said, out)
     raise typer.Exit(exit_code(fit.stopped == "interrupted"))

@@ -73,18 +73,20 @@ class Folder:
                 np.savez(file, allow_pickle=False, **arrays)
             self._note(name)
 
-    def fit(self, fit: Fit, start: NFVI | None, draws: int) -> None:
+    def fit(self, fit: Fit, start: NFVI | None, draws: int, *, weighted: bool = False) -> None:
         """Write the fit, draws of it, and its pictures.
 
         Args:
             fit: with its target.
             start: what was fitted, for the picture of the start; ``None`` leaves it out.
             draws: how many draws.
+            weighted: whether to resample them by their importance weights.
         """
         if self.path is None:
             return
         self._save(self.path, fit)
-        sample = fit.sample(draws, seed=fit.seed)
+        draw = fit.importance_resample if weighted else fit.sample
+        sample = draw(draws, seed=fit.seed)
         self.draws("draws.npz", sample if isinstance(sample, dict) else {"z": sample})
         if self.figures:
             self._fit_figures(fit, start)

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from nfvi.assess import compare
+from nfvi.auto import AUTO
 from nfvi.cli.failures import exit_code
 from nfvi.cli.files import Folder
 from nfvi.cli.folders import results_folder
@@ -26,6 +27,8 @@ from nfvi.utils import check_whole
 __all__ = ["Request", "run"]
 
 ROWS_SHOWN = 30
+CHOSEN = ("base", "jitter", "init", "steps", "n_mc", "restarts", "anneal", "gradient", "lr")
+"""What the formula auto chooses by itself."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Request:
     """The arguments of ``nfvi fit``, as they were given; ``None`` where they were not."""
 
     target: str
-    formula: str
+    formula: str | None
     dim: int | None
     base: str | None
     jitter: float | None
@@ -54,6 +57,7 @@ class Request:
     draws: int
     warmup: int
     chains: int
+    weighted: bool
     out: Path | None
     progress: bool | None
 
@@ -70,10 +74,11 @@ def run(request: Request) -> int:
         _refuse_without_dim(request, target)
         folder = Folder(out)
         fit = start.fit(target, **arguments)
-        said = [str(fit), *_sites(fit, request)]
+        said = [fit.describe(shell=True), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
         verdict = f"Verdict: {fit.verdict.word}."
-        folder.fit(fit, None if request.resume else start, request.draws)
+        start_shown = None if request.resume else start
+        folder.fit(fit, start_shown, request.draws, weighted=request.weighted)
         code = exit_code(fit.stopped == "interrupted")
         if request.nuts and code == 0:
             code = _beside(fit, request, folder, said)
@@ -99,7 +104,7 @@ def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
         typer.echo("nfvi: NUTS was interrupted before it had draws; the fit is kept", err=True)
         return exit_code(interrupted=True)
     comparison = compare(fit, chains, seed=fit.seed)
-    new = [str(chains), str(comparison)]
+    new = [chains.describe(shell=True), str(comparison)]
     said += new
     typer.echo("\n" + "\n\n".join(new))
     folder.comparison(chains, comparison)
@@ -109,13 +114,13 @@ def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
 def _start(request: Request) -> NFVI:
     if request.resume and request.checkpoint is not None:
         resumed = NFVI.resume(request.checkpoint, device=device_of(request.device))
-        if resumed.formula != Formula.parse(request.formula):
+        if request.formula and resumed.formula != Formula.parse(request.formula):
             raise ValueError(
                 f"the checkpoint is of {str(resumed.formula)!r}, not {request.formula!r}"
             )
         return resumed
     return start_of(
-        request.formula,
+        request.formula or AUTO,
         base=request.base,
         jitter=request.jitter,
         seed=request.seed,
@@ -146,7 +151,7 @@ def _check(request: Request) -> None:
     if request.resume:
         if request.checkpoint is None:
             raise ValueError("--resume needs --checkpoint PATH, the file to go on from")
-        if is_auto(request.formula):
+        if request.formula and is_auto(request.formula):
             raise ValueError("--resume goes on with a formula; auto keeps no checkpoint")
         fixed = ("base", "jitter", "seed", "dtype", "gradient")
         if given := [name for name in fixed if getattr(request, name) is not None]:
@@ -156,10 +161,24 @@ def _check(request: Request) -> None:
         raise ValueError(f"--budget takes seconds over 0, got {request.budget:g}")
     for name, least in (("draws", 8), ("warmup", 0), ("chains", 1)):
         check_whole(name, getattr(request, name), least)
-    if not is_auto(request.formula):
-        if request.budget is not None:
-            raise ValueError("--budget is for the formula auto; use --steps with a formula")
+    if request.weighted and request.out is None:
+        raise ValueError("--weighted is of the draws that are written; it needs --out DIR")
+    if request.formula and not is_auto(request.formula):
         Formula.parse(request.formula)
+    elif not request.resume:
+        _check_auto(request)
+        return
+    if request.budget is not None:
+        raise ValueError("--budget is for the formula auto; use --steps with a formula")
+
+
+def _check_auto(request: Request) -> None:
+    """Refuse what the formula auto chooses by itself."""
+    if given := [name for name in CHOSEN if getattr(request, name) is not None]:
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--{option} is chosen by auto: leave it out, or name a formula")
+    if request.checkpoint is not None:
+        raise ValueError("auto makes several fits and keeps no checkpoint: leave --checkpoint out")
 
 
 def _refuse_without_dim(request: Request, target: Any) -> None:

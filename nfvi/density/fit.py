@@ -217,7 +217,16 @@ class DensityFit(Density):
         # Optimiser and data stay behind, as in a file.
         return {**super().__getstate__(), "_running": None}
 
-    def _report(self) -> DensityReport:
+    def describe(self, *, shell: bool = False) -> str:
+        """What ``print(fit)`` shows.
+
+        Args:
+            shell: whether advice names options of the command line in place of methods and
+                arguments.
+        """
+        return describe(self._report(shell))
+
+    def _report(self, shell: bool = False) -> DensityReport:
         return DensityReport(
             formula=str(self.formula),
             base=str(self.guide.base),
@@ -231,10 +240,11 @@ class DensityFit(Density):
             quality=self.quality,
             validation=self.validation,
             notes=tuple(self.settings.get("notes", ())),
+            shell=shell,
         )
 
     def __str__(self) -> str:
-        return describe(self._report())
+        return self.describe()
 
     def __repr__(self) -> str:
         return f"<DensityFit {str(self.formula)!r}, dim={self.dim}, steps={self.steps}>"

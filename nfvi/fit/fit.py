@@ -177,6 +177,7 @@ class Fit(Approximation):
         self.guide = guide.requires_grad_(False).eval()
         self.wall_time += time.perf_counter() - started
         self._diagnostics = self._missed = self._verified = None
+        self._warned = False
         return self
 
     def nuts(
@@ -325,7 +326,16 @@ class Fit(Approximation):
     def _attributes(self) -> dict[str, Any]:
         return {**super()._attributes(), "steps": self.steps, "sampling_time": self.wall_time}
 
-    def _report(self) -> FitReport:
+    def describe(self, *, shell: bool = False) -> str:
+        """What ``print(fit)`` shows.
+
+        Args:
+            shell: whether advice names options of the command line in place of methods and
+                arguments.
+        """
+        return describe(self._report(shell))
+
+    def _report(self, shell: bool = False) -> FitReport:
         last = int(self.history.n_mc[-1]) if self.steps else 0
         return FitReport(
             formula=str(self.formula),
@@ -344,10 +354,11 @@ class Fit(Approximation):
             rising=still_rises(self.history, self.restarts),
             path=self.path,
             findings=self.findings() if self.has_verdict else None,
+            shell=shell,
         )
 
     def __str__(self) -> str:
-        return describe(self._report())
+        return self.describe()
 
     def __repr__(self) -> str:
         name = "no target" if self.target is None else self.target.name

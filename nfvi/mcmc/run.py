@@ -124,8 +124,16 @@ class MCMCRun:
         """What ``print(run)`` shows: how the run went, a table per scalar, and advice."""
         return summary_text(self._report())
 
+    def describe(self, *, shell: bool = False) -> str:
+        """What ``print(run)`` shows: how the run went, a table per scalar, and advice.
+
+        Args:
+            shell: whether advice names options of the command line in place of arguments.
+        """
+        return summary_text(self._report(shell))
+
     def __str__(self) -> str:
-        return self.summary()
+        return self.describe()
 
     def __repr__(self) -> str:
         chains, draws, dim = self.draws.shape
@@ -156,7 +164,7 @@ class MCMCRun:
         }
         return to_inference_data(self._sites, stats, attrs)
 
-    def _report(self) -> RunReport:
+    def _report(self, shell: bool = False) -> RunReport:
         chains, draws, _ = self.draws.shape
         return RunReport(
             kernel=self.kernel,
@@ -176,6 +184,7 @@ class MCMCRun:
             max_gradients=self.max_gradients,
             interrupted=self.interrupted,
             table=self.table,
+            shell=shell,
         )
 
     @cached_property

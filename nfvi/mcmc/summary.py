@@ -58,6 +58,7 @@ class RunReport:
         max_gradients: most gradient evaluations of a draw.
         interrupted: whether there are fewer draws than were asked for.
         table: a row for every scalar.
+        shell: whether advice names options of the command line in place of arguments.
     """
 
     kernel: str
@@ -77,6 +78,7 @@ class RunReport:
     max_gradients: int
     interrupted: bool
     table: tuple[ScalarSummary, ...]
+    shell: bool = False
 
 
 def scalar_table(
@@ -137,21 +139,24 @@ def _table(run: RunReport) -> str:
         for r in run.table[:ROWS_SHOWN]
     ]
     more = len(run.table) - len(rows)
-    return align(header, rows) + (f"\n... and {more} more in .table" if more else "")
+    where = "" if run.shell else " in .table"
+    return align(header, rows) + (f"\n... and {more} more{where}" if more else "")
 
 
 def _advice(run: RunReport) -> list[str]:
     """What the diagnostics say and what to do next, a line each."""
     words = ["Interrupted: these are the draws finished until then."] if run.interrupted else []
+    smaller = "A longer --warmup" if run.shell else "Raise target_accept towards 0.99"
     if run.diverged:
         words.append(
             f"{run.diverged} draws diverged: near them the step is too long, and the draws may miss"
-            " a region. Raise target_accept towards 0.99, or reparametrise (non-centred)."
+            f" a region. {smaller}, or reparametrise (non-centred)."
         )
+    dense = "" if run.shell else " mass='dense',"
     if run.cut:
         words.append(
             f"{run.cut} draws were cut at {run.max_gradients} gradients: the step is small beside "
-            "the width of the posterior. Longer warm-up, mass='dense', or reparametrise."
+            f"the width of the posterior. Longer warm-up,{dense} or reparametrise."
         )
     worst = max(run.table, key=lambda r: _or(r.rhat, 0.0), default=None)
     if run.chains == 1:

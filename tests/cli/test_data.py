@@ -59,7 +59,7 @@ def test_a_fit_is_that_of_the_api_and_writes_nothing(cli, tmp_path):
     code, out, err = cli("named.csv", "scale-loc", *FEW)
     fit = NFVI("scale-loc", seed=4).fit_data(ROWS, epochs=3)
     assert (code, err) == (0, "")
-    assert without_seconds(out) == without_seconds(str(fit))
+    assert without_seconds(out) == without_seconds(fit.describe(shell=True))
     assert sorted(tmp_path.rglob("*")) == before
 
 

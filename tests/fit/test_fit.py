@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from nfvi import NFVI, Fit, FitError, LogDensity, PyroTarget, TargetError
+from nfvi import NFVI, Fit, FitError, FitWarning, LogDensity, PyroTarget, TargetError
 from nfvi.utils import plus_minus
 from tests.damage import edited
 
@@ -549,6 +549,57 @@ class TestVerdict:
         fit._missed = None
         assert fit.findings(search=False).missed is None and fit._missed is None
         assert fit.findings().misses_mass
+
+
+USES = {
+    "summary": lambda fit: fit.summary(100),
+    "importance_resample": lambda fit: fit.importance_resample(5, seed=1),
+    "expectation": lambda fit: fit.expectation(lambda z: z, seed=1),
+    "to_arviz": lambda fit: fit.to_arviz(20),
+}
+
+
+class TestWarning:
+    """What is taken from a fit that is not to be trusted."""
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_once_for_each_fit(self, fit: Fit, use: Any) -> None:
+        narrow = widened(fit, 0.2)
+        said = r"the fit of 'scale-loc' to log_p is not to be trusted\. k-hat is \d"
+        with pytest.warns(FitWarning, match=said) as caught:
+            use(narrow)
+        assert [Path(one.filename) for one in caught] == [Path(__file__)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            use(narrow)
+        narrow.refine(2)
+        assert not narrow._warned
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_none_of_a_fit_that_is_usable(self, fit: Fit, use: Any) -> None:
+        assert fit.verdict.word != "not to be trusted"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            use(fit)
+
+    def test_it_can_be_turned_off(self, fit: Fit) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", FitWarning)
+            widened(fit, 0.2).summary(100)
+
+    def test_weighted_draws_cost_nothing_more_for_it(self, fit: Fit) -> None:
+        narrow = widened(fit, 0.2)
+        narrow._missed = None
+        with pytest.warns(FitWarning):
+            narrow.expectation(lambda z: z, 20_000)
+        assert narrow._diagnostics is narrow._missed is None
+
+    def test_a_few_draws_say_nothing_of_the_fit(self, fit: Fit) -> None:
+        narrow = widened(fit, 0.2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            narrow.expectation(lambda z: z, 20)
 
 
 class TestWrongInput:
