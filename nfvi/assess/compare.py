@@ -9,7 +9,12 @@ import torch
 
 from nfvi.assess.compare_numbers import Distances, Row, distances_between, rows_of
 from nfvi.assess.compare_sides import Side, exact_side, side_of
-from nfvi.assess.compare_text import ComparisonFacts, SideFacts, comparison_text
+from nfvi.assess.compare_text import (
+    ComparisonFacts,
+    SideFacts,
+    comparison_html,
+    comparison_text,
+)
 from nfvi.mcmc import MCMCRun
 from nfvi.utils import Posterior, check_whole
 
@@ -44,17 +49,21 @@ class Comparison:
     distances: Distances
     seed: int
 
-    def __str__(self) -> str:
-        return comparison_text(
-            ComparisonFacts(
-                target=self.left.target.name,
-                left=_facts(self.left),
-                right=_facts(self.right),
-                table=self.table,
-                against_exact=self.against_exact,
-                distances=self.distances,
-            )
+    def _facts(self) -> ComparisonFacts:
+        return ComparisonFacts(
+            target=self.left.target.name,
+            left=_facts(self.left),
+            right=_facts(self.right),
+            table=self.table,
+            against_exact=self.against_exact,
+            distances=self.distances,
         )
+
+    def __str__(self) -> str:
+        return comparison_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self._facts())
 
     def __repr__(self) -> str:
         return f"Comparison({self.left.label!r}, {self.right.label!r}, {self.left.target.name!r})"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from nfvi.assess.compare_numbers import Distances, Row
 from nfvi.assess.compare_sides import Moments
-from nfvi.utils import align, short, to_sd
+from nfvi.utils import align, card, folded, html_table, preformatted, short, to_sd
 
-__all__ = ["ComparisonFacts", "SideFacts", "comparison_text"]
+__all__ = ["ComparisonFacts", "SideFacts", "comparison_html", "comparison_text"]
 
 ROWS_SHOWN = 30
 # Looser than the 1.01 of a run's own text: a comparison goes on, with a word on what it rests on.
@@ -76,6 +76,26 @@ def comparison_text(comparison: ComparisonFacts) -> str:
         "\n".join(_words(comparison)),
     ]
     return "\n\n".join(parts)
+
+
+def comparison_html(comparison: ComparisonFacts) -> str:
+    """What a notebook shows: what stands out, a row for each scalar, and the rest folded."""
+    left, right = comparison.left, comparison.right
+    title = f"{left.label} against {right.label}, on {comparison.target}"
+    if left.verdict:
+        title += f"; verdict on {left.label}: {left.verdict}"
+    header = ["", f"{left.label}: mean", "sd", f"{right.label}: mean", "sd", "gap / sd", "sd ratio"]
+    rows = [
+        [
+            row.name,
+            *to_sd((row.left.mean, row.left.sd, row.right.mean, row.right.sd), row.right.sd),
+            _with_error(row.mean_difference, row.mean_difference_se),
+            _with_error(row.sd_ratio, row.sd_ratio_se),
+        ]
+        for row in comparison.table[:ROWS_SHOWN]
+    ]
+    whole = folded("all of print(...)", preformatted(comparison_text(comparison)))
+    return card(title, " ".join(_words(comparison)), html_table(header, rows), whole)
 
 
 def _price(side: SideFacts) -> str:

@@ -16,7 +16,7 @@ from nfvi.cli.files import Folder
 from nfvi.cli.folders import results_folder
 from nfvi.cli.target import load_target
 from nfvi.cli.values import check_word, device_of, fractions, number_or_auto, start_of
-from nfvi.fit import Fit
+from nfvi.fit import Fit, summary_lines
 from nfvi.formula import Formula
 from nfvi.inference import NFVI, WORDS, is_auto
 from nfvi.mcmc import nuts
@@ -195,6 +195,4 @@ def _sites(fit: Fit, request: Request) -> list[str]:
     """The table of a model's sites, where no comparison will show it."""
     if request.nuts or fit.target is None or not fit.target.named:
         return []
-    lines = fit.summary_table().splitlines()
-    more = len(lines) - 1 - ROWS_SHOWN
-    return ["\n".join(lines[: ROWS_SHOWN + 1]) + (f"\n... and {more} more" if more > 0 else "")]
+    return [summary_lines(fit.summary(), ROWS_SHOWN)]

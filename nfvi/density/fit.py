@@ -14,6 +14,7 @@ import torch
 from nfvi.density.data_setup import total_steps
 from nfvi.density.density import Density
 from nfvi.density.file import DensityRecord, load_density, save_density
+from nfvi.density.html import density_html
 from nfvi.density.quality import Quality, Scored, evaluate_fit
 from nfvi.density.run import Running
 from nfvi.density.standardization import Standardization
@@ -245,6 +246,9 @@ class DensityFit(Density):
 
     def __str__(self) -> str:
         return self.describe()
+
+    def _repr_html_(self) -> str:
+        return density_html(self._report(), self.history.log_likelihood[:, 0].tolist())
 
     def __repr__(self) -> str:
         return f"<DensityFit {str(self.formula)!r}, dim={self.dim}, steps={self.steps}>"

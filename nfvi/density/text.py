@@ -9,7 +9,7 @@ from nfvi.density.quality import Likelihood, Quality
 from nfvi.density.validation import ValidationRecord
 from nfvi.utils import plus_minus, wrapped
 
-__all__ = ["DensityReport", "describe"]
+__all__ = ["DensityReport", "describe", "number_rows"]
 
 # Nats a row between training and held-out rows that are worth a word, if they are no accident.
 GAP = 0.05
@@ -87,11 +87,16 @@ def _header(fit: DensityReport) -> list[str]:
     return lines
 
 
-def _numbers(quality: Quality) -> list[str]:
+def number_rows(quality: Quality) -> list[tuple[str, str, str, str]]:
+    """Which rows, their log-likelihood, that under a Gaussian, and how many they are."""
     found = [("training", quality.train)]
     if quality.held_out is not None:
         found.append(("held out", quality.held_out))
-    rows = [(name, *_cells(one), f"{one.rows:,}") for name, one in found]
+    return [(name, *_cells(one), f"{one.rows:,}") for name, one in found]
+
+
+def _numbers(quality: Quality) -> list[str]:
+    rows = number_rows(quality)
     widths = [max(len(row[i]) for row in rows) for i in (1, 2)]
     lines = ["  log-likelihood in nats a row, and that of a Gaussian with full covariance:"]
     return lines + [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,10 @@ from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target
-from nfvi.utils import check_whole, held, to_inference_data, wrapped
+from nfvi.utils import check_whole, held, to_inference_data
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Approximation"]
 
@@ -178,22 +181,21 @@ class Approximation(FittedGuide):
         self._judge_by(draws)
         return self._sites(z)
 
-    def summary(self, n: int = 10_000) -> str:
-        """A table of mean, sd and quantiles of every scalar, from n draws of the guide.
+    def summary(self, n: int = 10_000) -> pd.DataFrame:
+        """Mean, sd, quantiles and Monte-Carlo errors of every scalar, from n draws of the guide.
 
-        The verdict on the fit stands below it, where it can be given.
+        Returns:
+            A row for each scalar, with columns ``mean``, ``sd``, ``5%``, ``50%``, ``95%``,
+            ``mcse_mean`` and ``mcse_sd``. The word of the verdict on the fit is in
+            ``.attrs["verdict"]``, where it can be given.
         """
-        table = self.summary_table(n)
-        if not self.has_verdict:
-            return table
-        verdict = self.verdict
-        self.warn_of(verdict)
-        return "\n".join([table, "", *wrapped(str(verdict))])
-
-    def summary_table(self, n: int = 10_000) -> str:
-        """The table of :meth:`summary` alone."""
         draws = self.sample(n, seed=0)
-        return summarize(draws if isinstance(draws, dict) else {"z": draws})
+        table = summarize(draws if isinstance(draws, dict) else {"z": draws})
+        if self.has_verdict:
+            verdict = self.verdict
+            self.warn_of(verdict)
+            table.attrs["verdict"] = verdict.word
+        return table
 
     def to_arviz(self, n: int = 1_000, *, seed: int | None = None) -> Any:
         """n draws as one chain for ArviZ, with log p and log q in ``sample_stats``.

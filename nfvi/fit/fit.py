@@ -14,6 +14,7 @@ from nfvi.fit.approximation import Approximation
 from nfvi.fit.combine import outcome
 from nfvi.fit.diagnostics import Diagnostics
 from nfvi.fit.file import FitRecord, load_fit, save_fit, target_for
+from nfvi.fit.html import fit_html
 from nfvi.fit.neutra import nuts_in_base_space, single_flow
 from nfvi.fit.path import ClimbPath
 from nfvi.fit.restarts import Restart, kept, still_rises
@@ -359,6 +360,11 @@ class Fit(Approximation):
 
     def __str__(self) -> str:
         return self.describe()
+
+    def _repr_html_(self) -> str:
+        best = next((r.index for r in self.restarts if r.best), 0)
+        elbo = self.history.elbo[:, best].tolist() if self.steps else []
+        return fit_html(self._report(), elbo)
 
     def __repr__(self) -> str:
         name = "no target" if self.target is None else self.target.name

@@ -14,7 +14,7 @@ from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import Base, Normal, StudentT
 from nfvi.utils import plus_minus, wrapped
 
-__all__ = ["FitReport", "describe"]
+__all__ = ["FitReport", "describe", "number_rows"]
 
 # Of the efficiency: above it most draws weigh alike, and a high k-hat is that of a few in tails.
 CLOSE = 0.5
@@ -116,10 +116,11 @@ def _draws(fit: FitReport) -> str:
     return f"{first:,} to {last:,}" if last > first else f"{first:,}"
 
 
-def _numbers(findings: Findings) -> list[str]:
+def number_rows(findings: Findings) -> list[tuple[str, str, str]]:
+    """What is known of a fit in numbers: name, value, and what that means."""
     d = findings.diagnostics
     outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
-    rows = [
+    return [
         ("ELBO", plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
         *_kl(d, findings.log_normalizer),
         ("k-hat", *_khat(d.khat)),
@@ -134,6 +135,10 @@ def _numbers(findings: Findings) -> list[str]:
             "log Z by importance sampling" + ("" if d.khat < KHAT_LIMIT else "; not reliable here"),
         ),
     ]
+
+
+def _numbers(findings: Findings) -> list[str]:
+    d, rows = findings.diagnostics, number_rows(findings)
     width = max(len(value) for _, value, _ in rows)
     lines = [f"  {name:<13}  {value:<{width}}  {meaning}" for name, value, meaning in rows]
     if d.not_finite:

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nfvi.mcmc.chain_stats import mean_sd_quantiles
-from nfvi.utils import align, scalar_names, short, to_sd
+from nfvi.utils import (
+    align,
+    card,
+    folded,
+    html_table,
+    preformatted,
+    scalar_names,
+    short,
+    to_sd,
+)
 
-__all__ = ["RunReport", "ScalarSummary", "scalar_table", "summary_text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    *("RunReport", "ScalarSummary", "run_html", "scalar_table", "summary_frame"),
+    "summary_text",
+]
 
 # Recommended by Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021: 400 effective draws of four
 # chains are what estimates of R-hat and of Monte Carlo errors need.
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
 ROWS_SHOWN = 30
+HEADER = ["", "mean", "sd", "5%", "50%", "95%", "R-hat", "ESS bulk", "ESS tail"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,26 @@ def scalar_table(
     return tuple(rows)
 
 
+def run_html(run: RunReport) -> str:
+    """What a notebook shows: advice on top, a row per scalar, and how the run went folded below."""
+    title = f"{run.kernel} on {run.target}: {run.chains} × {run.draws} draws, {run.wall_time:.1f} s"
+    whole = folded("all of print(run)", preformatted(summary_text(run)))
+    return card(title, " ".join(_advice(run)), html_table(HEADER, _rows(run)), whole)
+
+
+def summary_frame(rows: Mapping[str, Sequence[float]], checks: Sequence[str]) -> pd.DataFrame:
+    """A table for users, by the names that ArviZ has.
+
+    Args:
+        rows: of each scalar mean, sd, 5, 50 and 95 % quantiles, and what ``checks`` names.
+        checks: the last columns.
+    """
+    from nfvi.mcmc.frame import SummaryFrame
+
+    columns = ["mean", "sd", "5%", "50%", "95%", *checks]
+    return SummaryFrame(list(rows.values()), index=list(rows), columns=columns)
+
+
 def summary_text(run: RunReport) -> str:
     """How the run went, a table per scalar, and advice."""
     return "\n".join([*_head(run), "", _table(run), "", *_advice(run)])
@@ -132,15 +169,18 @@ def _numbers(values: list[float]) -> str:
 
 
 def _table(run: RunReport) -> str:
-    header = ["", "mean", "sd", "5%", "50%", "95%", "R-hat", "ESS bulk", "ESS tail"]
-    rows = [
+    rows = _rows(run)
+    more = len(run.table) - len(rows)
+    where = "" if run.shell else " in .table"
+    return align(HEADER, rows) + (f"\n... and {more} more{where}" if more else "")
+
+
+def _rows(run: RunReport) -> list[list[str]]:
+    return [
         [r.name, *to_sd((r.mean, r.sd, r.q5, r.q50, r.q95), r.sd), short(r.rhat)]
         + ["-" if math.isnan(e) else f"{e:.0f}" for e in (r.ess_bulk, r.ess_tail)]
         for r in run.table[:ROWS_SHOWN]
     ]
-    more = len(run.table) - len(rows)
-    where = "" if run.shell else " in .table"
-    return align(header, rows) + (f"\n... and {more} more{where}" if more else "")
 
 
 def _advice(run: RunReport) -> list[str]:

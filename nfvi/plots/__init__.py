@@ -1,8 +1,9 @@
 """Every picture, as a function that takes and returns Matplotlib's Axes or Figure.
 
-Without ``ax=`` or ``fig=`` a new figure is made that pyplot does not know: save it by
-``figure.savefig`` (for axes, ``ax.figure.savefig``), or end a notebook cell with it. No style,
-backend or other setting of Matplotlib is changed. Needs the extra ``nfvi[plots]``.
+Without ``ax=`` or ``fig=`` a new figure is made that pyplot does not know. End a notebook cell with
+it, or with its axes, and it is shown, once; save it by ``figure.savefig`` (for axes,
+``ax.figure.savefig``). No style, backend or other setting of Matplotlib is changed. Needs the extra
+``nfvi[plots]``.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""What every floor may use: argument checks, files, terminal text, progress, a lock, ArviZ."""
+"""What every floor may use: argument checks, files, text, HTML, progress, a lock, ArviZ."""
 
 from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
@@ -31,6 +31,7 @@ from nfvi.utils.files import (
     whole_file,
     write_file,
 )
+from nfvi.utils.html import card, folded, html_table, preformatted, sparkline
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.masks import check_unmasked
 from nfvi.utils.memory import check_memory
@@ -66,6 +67,7 @@ __all__ = [
     "align",
     "arviz_functions",
     "at_once",
+    "card",
     "caret",
     "character",
     "check_dtype",
@@ -80,14 +82,17 @@ __all__ = [
     "complete",
     "digest_of",
     "entry",
+    "folded",
     "fresh_draws",
     "held",
+    "html_table",
     "kept_at_once",
     "label_of",
     "nearest",
     "numbers_per_row",
     "over",
     "plus_minus",
+    "preformatted",
     "process_wide",
     "progress_bar",
     "progress_wanted",
@@ -100,6 +105,7 @@ __all__ = [
     "short",
     "show_versions",
     "sizes",
+    "sparkline",
     "tail_length",
     "to_inference_data",
     "to_sd",

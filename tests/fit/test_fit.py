@@ -262,7 +262,7 @@ class TestFile:
                 act()
 
     def test_without_the_target_a_summary_still_works(self, fitted: Path) -> None:
-        assert "z[1]" in Fit.load(fitted).summary(100)
+        assert "z[1]" in Fit.load(fitted).summary(100).index
 
     def test_without_its_model(self, of_model: Path) -> None:
         fit = Fit.load(of_model)
@@ -621,20 +621,18 @@ class TestWrongInput:
 
 class TestSummary:
     def test_of_a_fit(self, fit: Fit) -> None:
-        table, _, verdict = fit.summary().partition("\n\n")
-        assert table == fit.summary_table() and table.count("\n") == 2
-        assert " ".join(verdict.split()) == str(fit.verdict)
-        assert all(len(line) < 100 for line in fit.summary().splitlines())
-        row = [float(v) for v in table.splitlines()[2].split()[1:3]]
-        assert row == pytest.approx([-2.0, 2.0], abs=0.2)
+        table = fit.summary()
+        assert list(table.columns) == ["mean", "sd", "5%", "50%", "95%", "mcse_mean", "mcse_sd"]
+        assert list(table.index) == ["z[0]", "z[1]"]
+        assert table.attrs == {"verdict": fit.verdict.word}
+        assert table.loc["z[1]", ["mean", "sd"]].tolist() == pytest.approx([-2.0, 2.0], abs=0.2)
+        lines = str(table).splitlines()
+        assert len(lines) == 5 and lines[-1] == f"Verdict: {fit.verdict.word}."
+        assert len(lines[1].split()) == 8 and len(str(table.loc[:, :"sd"]).splitlines()[1]) < 30
 
     def test_of_a_model(self, of_model: Path) -> None:
-        table = Fit.load(of_model, target=PyroTarget(model, DATA)).summary_table(100)
-        assert [line.split()[0] for line in table.splitlines()[1:]] == [
-            "mean[0]",
-            "mean[1]",
-            "scale",
-        ]
+        table = Fit.load(of_model, target=PyroTarget(model, DATA)).summary(100)
+        assert list(table.index) == ["mean[0]", "mean[1]", "scale"]
 
 
 def test_a_model_written_for_a_file_needs_its_arguments(of_model: Path) -> None:

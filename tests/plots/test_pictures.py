@@ -83,6 +83,18 @@ def by_label(ax):
     return dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
 
 
+def test_a_picture_of_its_own_can_show_itself(tracked):
+    fit, _ = tracked
+    for shown in (plots.history(fit), plots.fitted(fit)):
+        assert shown._repr_png_()[:4] == b"\x89PNG"
+    given = plt.figure()
+    try:
+        ax = plots.history(fit, ax=given.subplots())
+        assert not hasattr(ax, "_repr_png_")
+    finally:
+        plt.close(given)
+
+
 # history
 
 
