@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from nfvi.assess.compare_html import comparison_html, comparison_report
 from nfvi.assess.compare_numbers import Distances, Row, distances_between, rows_of
 from nfvi.assess.compare_sides import Side, exact_side, side_of
-from nfvi.assess.compare_text import (
-    ComparisonFacts,
-    SideFacts,
-    comparison_html,
-    comparison_text,
-)
+from nfvi.assess.compare_text import ComparisonFacts, SideFacts, comparison_text
 from nfvi.mcmc import MCMCRun
-from nfvi.utils import Posterior, check_whole
+from nfvi.utils import Posterior, check_whole, write_report
 
 __all__ = ["Comparison", "compare"]
 
@@ -67,6 +64,18 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison({self.left.label!r}, {self.right.label!r}, {self.left.target.name!r})"
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write the comparison to one HTML file, which loads nothing from elsewhere.
+
+        Args:
+            path: the file; its folder must exist.
+
+        Raises:
+            ImportError: the extra ``nfvi[plots]`` is missing.
+            OSError: the file cannot be written.
+        """
+        write_report(path, comparison_report(self._facts(), self.plot))
 
     def plot(self) -> Any:
         """The picture side by side; see :func:`nfvi.plots.comparison`."""

@@ -79,7 +79,8 @@ def fit_data(
     out: Annotated[
         Path | None,
         out_option(
-            help="Leave the fit, the score of each row and figures here. Default: only print."
+            help="Leave the fit, the score of each row, figures and a report here. Default: only "
+            "print."
         ),
     ] = None,
     progress: Progress = None,
@@ -108,5 +109,6 @@ def fit_data(
         said = fit.describe(shell=True)
         typer.echo(said)
         folder.density(fit, rows, given)
+        folder.report(partial(fit.report, x=rows if given is None else None))
         folder.end(said, out)
     raise typer.Exit(exit_code(fit.stopped == "interrupted"))

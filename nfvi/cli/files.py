@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,21 @@ class Folder:
         if self.figures:
             self._figure("comparison.png", comparison.plot())
 
+    def report(self, write: Callable[[Path], None]) -> None:
+        """Have one HTML file written with all of it, where pictures can be drawn.
+
+        Args:
+            write: to a path, such as ``fit.report``.
+        """
+        if self.path is None or not self.figures:
+            return
+        try:
+            write(self.path / "report.html")
+        except ImportError as error:
+            typer.echo(f"nfvi: no report, since {error}", err=True)
+            return
+        self._note("report.html")
+
     def density(self, fit: DensityFit, x: Any, context: Any) -> None:
         """Write a fit to data, log q of each row, and its pictures.
 
@@ -153,6 +169,6 @@ def _can_draw() -> bool:
     try:
         import nfvi.plots  # noqa: F401
     except ImportError as error:
-        typer.echo(f"nfvi: no figures, since {error}", err=True)
+        typer.echo(f"nfvi: no figures and no report, since {error}", err=True)
         return False
     return True

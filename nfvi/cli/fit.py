@@ -147,7 +147,8 @@ def fit(
     out: Annotated[
         Path | None,
         out_option(
-            help="Leave the fit, its draws, summary, tables and figures here. Default: only print."
+            help="Leave the fit, its draws, summary, tables, figures and a report here. Default: "
+            "only print."
         ),
     ] = None,
     progress: Progress = None,

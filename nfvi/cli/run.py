@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from nfvi.assess import compare
+from nfvi.assess import Comparison, compare
 from nfvi.auto import AUTO
 from nfvi.cli.failures import exit_code
 from nfvi.cli.files import Folder
@@ -79,16 +80,19 @@ def run(request: Request) -> int:
         verdict = f"Verdict: {fit.verdict.word}."
         start_shown = None if request.resume else start
         folder.fit(fit, start_shown, request.draws, weighted=request.weighted)
-        code = exit_code(fit.stopped == "interrupted")
+        code, comparison = exit_code(fit.stopped == "interrupted"), None
         if request.nuts and code == 0:
-            code = _beside(fit, request, folder, said)
+            code, comparison = _beside(fit, request, folder, said)
+        folder.report(partial(fit.report, compare=comparison))
         folder.end("\n\n".join(said), request.out)
     typer.echo(f"\n{verdict}")
     return code
 
 
-def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
-    """NUTS on the target of the fit, and the comparison."""
+def _beside(
+    fit: Fit, request: Request, folder: Folder, said: list[str]
+) -> tuple[int, Comparison | None]:
+    """NUTS on the target of the fit, and the comparison; with the exit code."""
     try:
         chains = nuts(
             fit.target,
@@ -102,13 +106,13 @@ def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
         )
     except KeyboardInterrupt:
         typer.echo("nfvi: NUTS was interrupted before it had draws; the fit is kept", err=True)
-        return exit_code(interrupted=True)
+        return exit_code(interrupted=True), None
     comparison = compare(fit, chains, seed=fit.seed)
     new = [chains.describe(shell=True), str(comparison)]
     said += new
     typer.echo("\n" + "\n\n".join(new))
     folder.comparison(chains, comparison)
-    return exit_code(chains.interrupted)
+    return exit_code(chains.interrupted), comparison
 
 
 def _start(request: Request) -> NFVI:

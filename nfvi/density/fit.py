@@ -16,6 +16,7 @@ from nfvi.density.density import Density
 from nfvi.density.file import DensityRecord, load_density, save_density
 from nfvi.density.html import density_html
 from nfvi.density.quality import Quality, Scored, evaluate_fit
+from nfvi.density.report import density_report
 from nfvi.density.run import Running
 from nfvi.density.standardization import Standardization
 from nfvi.density.text import DensityReport, describe
@@ -23,7 +24,7 @@ from nfvi.density.validation import ValidationRecord
 from nfvi.errors import FitError
 from nfvi.guides import Guide
 from nfvi.training import CallbackLike, History
-from nfvi.utils import check_whole, to_inference_data
+from nfvi.utils import check_whole, to_inference_data, write_report
 
 __all__ = ["DensityFit"]
 
@@ -173,6 +174,24 @@ class DensityFit(Density):
             {"lp": log_q.unsqueeze(0)},
             attrs,
         )
+
+    def report(self, path: str | os.PathLike[str], x: Any = None, *, context: Any = None) -> None:
+        """Write all that is known of the fit to one HTML file, which loads nothing from elsewhere.
+
+        Args:
+            path: the file; its folder must exist.
+            x: rows to draw beside the density, for one or two columns; default none.
+            context: one context (c), where the fit has one; density and summary are at it, and are
+                left out without it.
+
+        Raises:
+            ImportError: the extra ``nfvi[plots]`` is missing.
+            TypeError, ValueError: x or context cannot be of this fit.
+            OSError: the file cannot be written.
+        """
+        if x is not None:
+            self.rows(x)
+        write_report(path, density_report(self, self._report(), x, context))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write density, history and quality to a safetensors file; the data are not kept."""

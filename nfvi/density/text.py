@@ -9,7 +9,7 @@ from nfvi.density.quality import Likelihood, Quality
 from nfvi.density.validation import ValidationRecord
 from nfvi.utils import plus_minus, wrapped
 
-__all__ = ["DensityReport", "describe", "number_rows"]
+__all__ = ["DensityReport", "advice", "describe", "number_rows"]
 
 # Nats a row between training and held-out rows that are worth a word, if they are no accident.
 GAP = 0.05
@@ -58,11 +58,15 @@ class DensityReport:
 
 def describe(fit: DensityReport) -> str:
     """The text of a fit to data, in lines of less than 100 columns."""
+    lines = [line for text in advice(fit) for line in wrapped(text)]
+    return "\n".join([*_header(fit), "", *_numbers(fit.quality), "", *lines])
+
+
+def advice(fit: DensityReport) -> list[str]:
+    """What there is to beware of in the rows and in the fit: a text each."""
     notes = [f"{note[:1].upper()}{note[1:]}." for note in fit.notes]
     beside = "" if fit.shell else " Set draws beside the data, fit.sample(n)."
-    texts = (*notes, *_verdict(fit), CAVEAT + beside)
-    advice = [line for text in texts for line in wrapped(text)]
-    return "\n".join([*_header(fit), "", *_numbers(fit.quality), "", *advice])
+    return [*notes, *_verdict(fit), CAVEAT + beside]
 
 
 def _header(fit: DensityReport) -> list[str]:

@@ -14,7 +14,7 @@ from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import Base, Normal, StudentT
 from nfvi.utils import plus_minus, wrapped
 
-__all__ = ["FitReport", "describe", "number_rows"]
+__all__ = ["FitReport", "advice", "describe", "number_rows"]
 
 # Of the efficiency: above it most draws weigh alike, and a high k-hat is that of a few in tails.
 CLOSE = 0.5
@@ -174,11 +174,16 @@ def _khat(khat: float) -> tuple[str, str]:
     return f"{khat:.2f}", "over 1: the guide misses a part, or its tails are too light"
 
 
-def _advice(fit: FitReport, found: Findings) -> list[str]:
+def advice(fit: FitReport, found: Findings) -> list[str]:
+    """The verdict, what to try next, and what was searched for missed mass: a text each."""
     verdict = judge(found, shell=fit.shell)
     missed = _not_searched(fit) if found.missed is None else found.missed.describe()
     texts = str(verdict), _next(fit, found, verdict), *spread(fit.restarts, shell=fit.shell), missed
-    return [line for text in texts if text for line in wrapped(text)]
+    return list(filter(None, texts))
+
+
+def _advice(fit: FitReport, found: Findings) -> list[str]:
+    return [line for text in advice(fit, found) for line in wrapped(text)]
 
 
 def _not_searched(fit: FitReport) -> str:

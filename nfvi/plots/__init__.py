@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("pictures need Matplotlib: pip install 'nfvi[plots]'") from error
 
+from nfvi.plots.climbs import path
 from nfvi.plots.compared import comparison, fitted
 from nfvi.plots.data_density import density
 from nfvi.plots.densities import guide, target
@@ -19,6 +20,8 @@ from nfvi.plots.loss_curves import history
 from nfvi.plots.marginals import pairs
 from nfvi.plots.rank_plots import ranks
 from nfvi.plots.start import starting
+from nfvi.plots.verified import verification
+from nfvi.plots.weight_tails import weights
 
 __all__ = [
     "comparison",
@@ -28,7 +31,10 @@ __all__ = [
     "guide",
     "history",
     "pairs",
+    "path",
     "ranks",
     "starting",
     "target",
+    "verification",
+    "weights",
 ]

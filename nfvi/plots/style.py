@@ -68,7 +68,7 @@ class PictureAxes(Axes):
 def png(figure: Figure) -> bytes:
     """A figure as a file in PNG."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", bbox_inches="tight")
     return buffer.getvalue()
 
 

@@ -49,6 +49,16 @@ from nfvi.utils.pieces import (
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.process_wide import process_wide
 from nfvi.utils.progress import progress_bar, progress_wanted
+from nfvi.utils.report import (
+    Report,
+    Section,
+    facts,
+    frame,
+    picture,
+    scrolled,
+    words,
+    write_report,
+)
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
 from nfvi.utils.workers import set_up_worker
@@ -62,6 +72,8 @@ __all__ = [
     "Numbers",
     "Positive",
     "Posterior",
+    "Report",
+    "Section",
     "Seed",
     "Within",
     "align",
@@ -82,7 +94,9 @@ __all__ = [
     "complete",
     "digest_of",
     "entry",
+    "facts",
     "folded",
+    "frame",
     "fresh_draws",
     "held",
     "html_table",
@@ -91,6 +105,7 @@ __all__ = [
     "nearest",
     "numbers_per_row",
     "over",
+    "picture",
     "plus_minus",
     "preformatted",
     "process_wide",
@@ -101,6 +116,7 @@ __all__ = [
     "read_file",
     "record_of",
     "scalar_names",
+    "scrolled",
     "set_up_worker",
     "short",
     "show_versions",
@@ -112,6 +128,8 @@ __all__ = [
     "under",
     "usable_device",
     "whole_file",
+    "words",
     "wrapped",
     "write_file",
+    "write_report",
 ]

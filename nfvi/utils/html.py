@@ -49,9 +49,10 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int =
 
 
 def _cells(tag: str, cells: Sequence[str], left: int) -> str:
-    sides = ["left" if i < left else "right" for i in range(len(cells))]
+    """Cells, of which numbers stay in one line."""
+    sides = ["left" if i < left else "right;white-space:nowrap" for i in range(len(cells))]
     return "".join(
-        f'<{tag} style="{CELL}:{side}">{escape(cell)}</{tag}>'
+        f'<{tag} style="{CELL}:{side}">{escape(cell).replace(" ± ", "&#160;±&#160;")}</{tag}>'
         for cell, side in zip(cells, sides, strict=True)
     )
 

@@ -114,7 +114,8 @@ def test_a_formula_is_found(cli, tmp_path):
     assert str(loaded.formula) in ("scale-loc", "tril") and loaded.path.reason in out
     # No optimiser steps, and no guide before the fit.
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"fit.safetensors", "draws.npz", "summary.txt", "target.png"}
+    files = {"fit.safetensors", "draws.npz", "summary.txt", "target.png", "report.html"}
+    assert names == files
 
 
 @pytest.mark.parametrize(
@@ -210,13 +211,14 @@ def test_out_holds_the_fit_its_draws_and_its_pictures(cli, tmp_path):
     folder = tmp_path / "a" / "b"
     assert code == 0
     files = {"fit.safetensors", "draws.npz", "summary.txt", "history.png", "starting.png",
-             "target.png"}  # fmt: skip
+             "target.png", "report.html"}  # fmt: skip
     assert {path.name for path in folder.iterdir()} == files
     assert all(f"a/b/{name}" in out for name in files)
     assert all((folder / f).read_bytes()[:4] == b"\x89PNG" for f in files if f.endswith(".png"))
     fit = Fit.load(folder / "fit.safetensors")
     with np.load(folder / "draws.npz") as draws:
         np.testing.assert_array_equal(draws["z"], fit.sample(30, seed=4))
+    assert "<h1>loc on normal</h1>" in (folder / "report.html").read_text(encoding="utf-8")
     assert out.startswith((folder / "summary.txt").read_text())
 
 
@@ -246,6 +248,15 @@ def test_nuts_beside_the_fit(cli, tmp_path):
     written = (tmp_path / "o" / "table.txt").read_text()
     assert written.split("sliced Wasserstein")[1] == table.split("sliced Wasserstein")[1] + "\n"
     assert written.strip() in out
+    assert "<h2>Beside NUTS</h2>" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_jinja_there_is_no_report(cli, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, out, err = cli("fit", "targets.py:normal", "loc", *FEW, "--out", "o")
+    assert code == 0 and "nfvi: no report, since reports need Jinja2" in err
+    assert (tmp_path / "o" / "target.png").exists() and "report.html" not in out
+    assert not (tmp_path / "o" / "report.html").exists()
 
 
 def test_a_model_comes_back_by_site(cli):
@@ -354,7 +365,7 @@ def test_without_matplotlib_the_rest_is_written(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, err = cli("fit", "targets.py:normal", "loc", *FEW, "--out", "o")
     assert code == 0
-    assert "no figures" in err
+    assert "no figures and no report" in err
     assert "nfvi[plots]" in err
     assert {p.name for p in (tmp_path / "o").iterdir()} == {
         "fit.safetensors", "draws.npz", "summary.txt",

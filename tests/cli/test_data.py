@@ -83,7 +83,7 @@ def test_out_holds_the_fit_the_scores_and_the_pictures(cli, tmp_path, context):
     named = ("--columns", "a,b", *(("--context", "2") if context else ()))
     code, out, _ = cli("named.csv", "tril", *FEW, *named, "--out", "a/b")
     folder = tmp_path / "a" / "b"
-    files = {"fit.safetensors", "scores.csv", "summary.txt", "history.png"}
+    files = {"fit.safetensors", "scores.csv", "summary.txt", "history.png", "report.html"}
     files |= set() if context else {"density.png"}
     assert code == 0
     assert {path.name for path in folder.iterdir()} == files
