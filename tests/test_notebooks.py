@@ -75,7 +75,9 @@ class TestNotebook:
 
     def test_a_summary_is_a_table(self, outputs: dict[str, list[Any]]) -> None:
         (shown,) = outputs["table"]
-        assert "<table" in shown["data"]["text/html"] and "Verdict" in shown["data"]["text/plain"]
+        table = shown["data"]["text/html"]
+        assert "<table" in table and "<p>Verdict: good.</p>" in table
+        assert "Verdict: good." in shown["data"]["text/plain"]
 
     def test_a_fit_has_its_bar(self, outputs: dict[str, list[Any]]) -> None:
         """A widget where ipywidgets is there, and else a line."""

@@ -109,6 +109,6 @@ def fit_data(
         said = fit.describe(shell=True)
         typer.echo(said)
         folder.density(fit, rows, given)
-        folder.report(partial(fit.report, x=rows if given is None else None))
+        folder.report(partial(fit.report, x=rows if given is None else None, shell=True))
         folder.end(said, out)
     raise typer.Exit(exit_code(fit.stopped == "interrupted"))

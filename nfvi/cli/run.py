@@ -83,7 +83,7 @@ def run(request: Request) -> int:
         code, comparison = exit_code(fit.stopped == "interrupted"), None
         if request.nuts and code == 0:
             code, comparison = _beside(fit, request, folder, said)
-        folder.report(partial(fit.report, compare=comparison))
+        folder.report(partial(fit.report, compare=comparison, shell=True))
         folder.end("\n\n".join(said), request.out)
     typer.echo(f"\n{verdict}")
     return code

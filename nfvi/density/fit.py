@@ -175,7 +175,14 @@ class DensityFit(Density):
             attrs,
         )
 
-    def report(self, path: str | os.PathLike[str], x: Any = None, *, context: Any = None) -> None:
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        x: Any = None,
+        *,
+        context: Any = None,
+        shell: bool = False,
+    ) -> None:
         """Write all that is known of the fit to one HTML file, which loads nothing from elsewhere.
 
         Args:
@@ -183,6 +190,7 @@ class DensityFit(Density):
             x: rows to draw beside the density, for one or two columns; default none.
             context: one context (c), where the fit has one; density and summary are at it, and are
                 left out without it.
+            shell: as for :meth:`describe`.
 
         Raises:
             ImportError: the extra ``nfvi[plots]`` is missing.
@@ -191,7 +199,7 @@ class DensityFit(Density):
         """
         if x is not None:
             self.rows(x)
-        write_report(path, density_report(self, self._report(), x, context))
+        write_report(path, density_report(self, self._report(shell), x, context))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write density, history and quality to a safetensors file; the data are not kept."""

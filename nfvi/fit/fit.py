@@ -289,6 +289,7 @@ class Fit(Approximation):
         *,
         compare: MCMCRun | ComparedLike | None = None,
         tracker: GradientTracker | None = None,
+        shell: bool = False,
     ) -> None:
         """Write all that is known of the fit to one HTML file.
 
@@ -301,6 +302,7 @@ class Fit(Approximation):
             compare: chains of the same target, as :func:`nfvi.nuts` or :meth:`nuts` return them, or
                 what :func:`nfvi.compare` made of this fit and them.
             tracker: of the gradients, as it was among ``callbacks=``.
+            shell: as for :meth:`describe`.
 
         Raises:
             ImportError: the extra ``nfvi[plots]`` is missing.
@@ -310,7 +312,7 @@ class Fit(Approximation):
         compared = self._beside(compare) if isinstance(compare, MCMCRun) else compare
         warned, self._warned = self._warned, True  # the verdict stands on top of the report
         try:
-            write_report(path, fit_report(self, self._report(), compared, tracker))
+            write_report(path, fit_report(self, self._report(shell), compared, tracker))
         finally:
             self._warned = warned
 

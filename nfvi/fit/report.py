@@ -36,6 +36,8 @@ __all__ = ["ComparedLike", "fit_report"]
 
 ROWS_SHOWN = 200
 DRAWS = 10_000
+MOST_NUMBERS = 20_000_000
+"""Of draws that are held, all coordinates together."""
 
 
 class ComparedLike(Protocol):
@@ -115,7 +117,7 @@ def fit_report(
     title = f"{facts_of_fit.formula} on {facts_of_fit.target}"
     sections = [
         Section("Verdict", tuple(_verdict(facts_of_fit))),
-        Section("Summary", (frame(fit.summary()),)) if _has_sites(fit) else None,
+        Section("Summary", (frame(fit.summary(_fewer(DRAWS, fit))),)) if _has_sites(fit) else None,
         Section("Posterior", tuple(_posterior(fit))) if fit.target is not None else None,
         Section("Course of the fit", tuple(_course(fit))),
         _climb(fit.path),
@@ -129,9 +131,14 @@ def fit_report(
     kept = tuple(section for section in sections if section is not None and section.parts)
     if found is None:
         return Report(title, "No diagnostics: load the fit with target= to compute them.", (), kept)
-    verdict = judge(found)
+    verdict = judge(found, shell=facts_of_fit.shell)
     lead = f"Verdict: {verdict.word}."
     return Report(title, lead, verdict.reasons, kept, verdict.word)
+
+
+def _fewer(draws: int, fit: Reported) -> int:
+    """So many draws, or as many as can be held at once."""
+    return min(draws, max(100, MOST_NUMBERS // fit.dim))
 
 
 def _has_sites(fit: Reported) -> bool:
@@ -153,7 +160,9 @@ def _posterior(fit: Reported) -> Iterator[str]:
     """Marginals and pairs, and in two dimensions the densities."""
     from nfvi import plots
 
-    yield picture(lambda: plots.pairs(fit), "marginals and pairs of scalars")
+    yield picture(
+        lambda: plots.pairs(fit, draws=_fewer(4_000, fit)), "marginals and pairs of scalars"
+    )
     if fit.dim == 2:
         yield picture(lambda: plots.fitted(fit), "the density of the target and that of the fit")
 
@@ -203,7 +212,7 @@ def _weights(fit: Reported, n: int) -> Section | None:
 
     if fit.target is None:
         return None
-    draws = fit.weighted_draws(n, seed=fit.seed + 1)  # those of the diagnostics
+    draws = fit.weighted_draws(_fewer(n, fit), seed=fit.seed + 1)  # those of the diagnostics
     seen = picture(lambda: plots.weights(draws), "the tail of the importance weights")
     return Section("Importance weights", (seen,))
 

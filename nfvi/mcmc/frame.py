@@ -23,4 +23,12 @@ class SummaryFrame(pd.DataFrame):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         table: str = self.to_string(float_format=short, max_rows=ROWS_SHOWN)
-        return f"{table}\n\nVerdict: {self.attrs['verdict']}." if self.attrs else table
+        return f"{table}\n\n{verdict}" if (verdict := self._verdict()) else table
+
+    def _repr_html_(self) -> str:
+        table: str = super()._repr_html_() or ""
+        return f"{table}<p>{verdict}</p>" if (verdict := self._verdict()) else table
+
+    def _verdict(self) -> str:
+        """The verdict in a sentence; empty where none is known."""
+        return f"Verdict: {self.attrs['verdict']}." if "verdict" in self.attrs else ""

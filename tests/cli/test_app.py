@@ -147,7 +147,10 @@ def test_advice_is_in_the_words_of_a_shell(cli):
     said = " ".join(out.partition("written:")[0].split())
     assert code == 0 and err == "" and "Verdict: not to be trusted." in said
     assert "Try the formula auto, more layers" in said and '(--base "studentt(df=5)"' in said
-    assert not [word for word in ("NFVI(", "fit.", "base=") if word in said]
+    report = Path("o/report.html").read_text(encoding="utf-8")
+    assert "Try the formula auto" in report
+    for text in (said, report):
+        assert not [word for word in ("NFVI(", "fit.refine", "fit.sam", "base=") if word in text]
     fit = Fit.load("o/fit.safetensors", target=LogDensity(log_p, 9))
     drawn = fit.importance_resample(9, seed=4)
     np.testing.assert_array_equal(np.load("o/draws.npz")["z"], drawn)

@@ -628,6 +628,8 @@ class TestSummary:
         assert table.loc["z[1]", ["mean", "sd"]].tolist() == pytest.approx([-2.0, 2.0], abs=0.2)
         lines = str(table).splitlines()
         assert len(lines) == 5 and lines[-1] == f"Verdict: {fit.verdict.word}."
+        table.attrs = {"source": "mine"}
+        assert "Verdict" not in str(table) + table._repr_html_()
         assert len(lines[1].split()) == 8 and len(str(table.loc[:, :"sd"]).splitlines()[1]) < 30
 
     def test_of_a_model(self, of_model: Path) -> None:
