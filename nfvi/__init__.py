@@ -13,7 +13,7 @@ from nfvi.assess import (
 )
 from nfvi.auto import Budget
 from nfvi.density import DensityFit
-from nfvi.errors import FitError, FormulaError, TargetError
+from nfvi.errors import FitError, FitWarning, FormulaError, TargetError
 from nfvi.fit import Fit, Verdict
 from nfvi.formula import Formula
 from nfvi.guides import AutoFlow, Guide, MixtureGuide
@@ -52,6 +52,7 @@ __all__ = [
     "EvidenceComparison",
     "Fit",
     "FitError",
+    "FitWarning",
     "FlowDensity",
     "Formula",
     "FormulaError",

@@ -1,10 +1,10 @@
-"""The exceptions of nfvi, each a subclass of the built-in that a caller would expect."""
+"""The exceptions and the warning of nfvi, each of the built-in kind that a caller would expect."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["FitError", "FormulaError", "TargetError"]
+__all__ = ["FitError", "FitWarning", "FormulaError", "TargetError"]
 
 
 class FormulaError(ValueError):
@@ -38,3 +38,11 @@ class FitError(RuntimeError):
     def __init__(self, message: str, guide: Any = None) -> None:
         super().__init__(message)
         self.guide = guide
+
+
+class FitWarning(UserWarning):
+    """A result is taken from a fit whose verdict is "not to be trusted".
+
+    It is given once for each fit, and again after ``refine``. To turn it off:
+    ``warnings.simplefilter("ignore", nfvi.FitWarning)``.
+    """

@@ -120,5 +120,7 @@ def test_wheel_holds_the_package_alone(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {"nfvi/py.typed", "nfvi/utils/report.html"} <= set(names)
     assert tops == {"nfvi", f"nfvi-{PROJECT['version']}.dist-info"}

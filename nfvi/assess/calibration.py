@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nfvi.assess.calibration_run import outcomes, processes_for
 from nfvi.assess.calibration_task import Outcome, Task
-from nfvi.assess.calibration_text import CalibrationFacts, calibration_text
+from nfvi.assess.calibration_text import CalibrationFacts, calibration_html, calibration_text
 from nfvi.assess.rank_checks import LEVEL, RankCheck, check_ranks, rank_columns
 from nfvi.assess.uniformity import Counts, band, bin_band
 from nfvi.errors import FitError, FormulaError, TargetError
@@ -97,22 +97,26 @@ class Calibration:
         """Whether no departure from uniform ranks is proven, and no fit failed."""
         return not self.failures and all(check.passed for check in self.checks)
 
-    def __str__(self) -> str:
-        return calibration_text(
-            CalibrationFacts(
-                formula=self.formula,
-                name=self.name,
-                simulations=self.simulations,
-                done=len(self.indices),
-                failures=self.failures,
-                verdicts=self.verdicts,
-                draws=self.draws,
-                weighted=self.weighted,
-                checks=self.checks,
-                seed=self.seed,
-                wall_time=self.wall_time,
-            )
+    def _facts(self) -> CalibrationFacts:
+        return CalibrationFacts(
+            formula=self.formula,
+            name=self.name,
+            simulations=self.simulations,
+            done=len(self.indices),
+            failures=self.failures,
+            verdicts=self.verdicts,
+            draws=self.draws,
+            weighted=self.weighted,
+            checks=self.checks,
+            seed=self.seed,
+            wall_time=self.wall_time,
         )
+
+    def __str__(self) -> str:
+        return calibration_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return calibration_html(self._facts())
 
     def __repr__(self) -> str:
         done = f"{len(self.indices)} of {self.simulations} simulations"

@@ -10,11 +10,12 @@ import numpy as np
 from nfvi.assess.rank_checks import LEVEL, RankCheck
 from nfvi.assess.uniformity import band
 from nfvi.fit import VerdictWord
-from nfvi.utils import align, wrapped
+from nfvi.utils import align, card, folded, html_table, preformatted, wrapped
 
-__all__ = ["CalibrationFacts", "calibration_text"]
+__all__ = ["CalibrationFacts", "calibration_html", "calibration_text"]
 
 ROWS_SHOWN = 20
+HEADER = ["", "mean rank", "spread", "p", "p of all", "the fit's draws are"]
 FAILURES_SHOWN = 3
 CAVEAT = (
     "Ranks are averages over data sets that the prior makes likely: a fit to one data set, yours"
@@ -80,12 +81,22 @@ def _head(found: CalibrationFacts) -> list[str]:
     return lines
 
 
+def calibration_html(found: CalibrationFacts) -> str:
+    """What a notebook shows: what it means on top, a row for each scalar, and the rest folded."""
+    title = f"{found.formula!r} on {found.name}: {found.done:,} simulations"
+    whole = folded("all of print(...)", preformatted(calibration_text(found)))
+    return card(title, _verdict(found), html_table(HEADER, _rows(found)), whole)
+
+
 def _table(found: CalibrationFacts) -> str:
-    header = ["", "mean rank", "spread", "p", "p of all", "the fit's draws are"]
+    rows = _rows(found)
+    more = len(found.checks) - len(rows)
+    return align(HEADER, rows) + (f"\n... and {more} more in .checks" if more else "")
+
+
+def _rows(found: CalibrationFacts) -> list[list[str]]:
     order = sorted(found.checks, key=lambda check: check.p_value)
-    rows = [_row(check) for check in order[:ROWS_SHOWN]]
-    more = len(order) - len(rows)
-    return align(header, rows) + (f"\n... and {more} more in .checks" if more else "")
+    return [_row(check) for check in order[:ROWS_SHOWN]]
 
 
 def _row(check: RankCheck) -> list[str]:

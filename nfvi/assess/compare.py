@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from nfvi.assess.compare_html import comparison_html, comparison_report
 from nfvi.assess.compare_numbers import Distances, Row, distances_between, rows_of
 from nfvi.assess.compare_sides import Side, exact_side, side_of
 from nfvi.assess.compare_text import ComparisonFacts, SideFacts, comparison_text
 from nfvi.mcmc import MCMCRun
-from nfvi.utils import Posterior, check_whole
+from nfvi.utils import Posterior, check_whole, write_report
 
 __all__ = ["Comparison", "compare"]
 
@@ -44,20 +46,36 @@ class Comparison:
     distances: Distances
     seed: int
 
-    def __str__(self) -> str:
-        return comparison_text(
-            ComparisonFacts(
-                target=self.left.target.name,
-                left=_facts(self.left),
-                right=_facts(self.right),
-                table=self.table,
-                against_exact=self.against_exact,
-                distances=self.distances,
-            )
+    def _facts(self) -> ComparisonFacts:
+        return ComparisonFacts(
+            target=self.left.target.name,
+            left=_facts(self.left),
+            right=_facts(self.right),
+            table=self.table,
+            against_exact=self.against_exact,
+            distances=self.distances,
         )
+
+    def __str__(self) -> str:
+        return comparison_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self._facts())
 
     def __repr__(self) -> str:
         return f"Comparison({self.left.label!r}, {self.right.label!r}, {self.left.target.name!r})"
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write the comparison to one HTML file, which loads nothing from elsewhere.
+
+        Args:
+            path: the file; its folder must exist.
+
+        Raises:
+            ImportError: the extra ``nfvi[plots]`` is missing.
+            OSError: the file cannot be written.
+        """
+        write_report(path, comparison_report(self._facts(), self.plot))
 
     def plot(self) -> Any:
         """The picture side by side; see :func:`nfvi.plots.comparison`."""

@@ -10,7 +10,10 @@ from nfvi.assess.compare_numbers import Distances, Row
 from nfvi.assess.compare_sides import Moments
 from nfvi.utils import align, short, to_sd
 
-__all__ = ["ComparisonFacts", "SideFacts", "comparison_text"]
+__all__ = [
+    *("ROWS_SHOWN", "ComparisonFacts", "SideFacts", "comparison_text", "price", "stands_out"),
+    "with_error",
+]
 
 ROWS_SHOWN = 30
 # Looser than the 1.01 of a run's own text: a comparison goes on, with a word on what it rests on.
@@ -70,15 +73,16 @@ def comparison_text(comparison: ComparisonFacts) -> str:
     left, right = comparison.left, comparison.right
     parts = [
         f"{left.label} against {right.label}, on {comparison.target}",
-        "\n".join(map(_price, (left, right))),
+        "\n".join(map(price, (left, right))),
         _table(comparison),
         _distances(comparison),
-        "\n".join(_words(comparison)),
+        "\n".join(stands_out(comparison)),
     ]
     return "\n\n".join(parts)
 
 
-def _price(side: SideFacts) -> str:
+def price(side: SideFacts) -> str:
+    """What the draws of a side are, what they cost, and the verdict on a fit."""
     kind = "independent draws" if side.independent else f"draws in {side.chains} chains"
     text = f"{side.label}: {side.draws} {kind}"
     if not math.isnan(side.seconds):
@@ -98,8 +102,8 @@ def _table(comparison: ComparisonFacts) -> str:
     exact = {row.name: row.right for row in (comparison.against_exact or [()])[0]}
     for row in comparison.table[:ROWS_SHOWN]:
         sd = row.right.sd
-        gap = _with_error(row.mean_difference, row.mean_difference_se)
-        ratio = _with_error(row.sd_ratio, row.sd_ratio_se)
+        gap = with_error(row.mean_difference, row.mean_difference_se)
+        ratio = with_error(row.sd_ratio, row.sd_ratio_se)
         speeds = [short(speed, 3) for speed in row.ess_per_second]
         lines += [
             [row.name, comparison.left.label, *_values(row.left, sd), speeds[0], gap, ratio],
@@ -115,7 +119,7 @@ def _values(m: Moments, sd: float) -> list[str]:
     return to_sd((m.mean, m.sd, m.q5, m.q50, m.q95), sd)
 
 
-def _with_error(value: float, error: float) -> str:
+def with_error(value: float, error: float) -> str:
     """A value with its standard error, both to the error's second digit at most."""
     if not (math.isfinite(value) and math.isfinite(error)):
         return "-"
@@ -140,7 +144,7 @@ def _distances(comparison: ComparisonFacts) -> str:
     return align([title, ""], rows)
 
 
-def _words(comparison: ComparisonFacts) -> list[str]:
+def stands_out(comparison: ComparisonFacts) -> list[str]:
     """What stands out."""
     left, right = comparison.left, comparison.right
     words = [_apart(comparison.table, f"{left.label} and {right.label}")]

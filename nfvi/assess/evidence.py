@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nfvi.fit import NOT_TRUSTED, Approximation, Verdict, VerdictWord
 from nfvi.targets import NamedDensity, PyroTarget, observed_sites, unnormalised_terms
-from nfvi.utils import align, plus_minus, wrapped
+from nfvi.utils import align, card, folded, html_table, plus_minus, wrapped
 
 __all__ = ["EvidenceComparison", "EvidenceRow", "compare_evidence"]
 
@@ -88,10 +88,25 @@ class EvidenceComparison:
 
     def __str__(self) -> str:
         table = align(HEADER, [_cells(row) for row in self.rows])
-        notes = [f"{row.name}: {warning}." for row in self.rows for warning in row.warnings]
-        return "\n".join(
-            [table, "", *(line for text in (*notes, CAVEAT) for line in wrapped(text))]
+        texts = (*self._notes(), CAVEAT)
+        return "\n".join([table, "", *(line for text in texts for line in wrapped(text))])
+
+    def _repr_html_(self) -> str:
+        best = self.rows[0]
+        chance = plus_minus(best.probability, best.probability_se)
+        lead = f"Most evidence: {best.name}, with a probability of {chance}."
+        table = html_table(HEADER, [_cells(row) for row in self.rows])
+        notes = [[note] for note in self._notes()]
+        return card(
+            "models by their evidence",
+            lead,
+            table,
+            html_table([], notes),
+            folded("what it means", CAVEAT),
         )
+
+    def _notes(self) -> list[str]:
+        return [f"{row.name}: {warning}." for row in self.rows for warning in row.warnings]
 
 
 def compare_evidence(
@@ -138,6 +153,8 @@ def compare_evidence(
                 " finite log-density under the target"
             )
     rows = _rows(fits, shares)
+    for fit in fits.values():
+        fit.warn_of(fit.verdict)
     return EvidenceComparison(tuple(sorted(rows, key=lambda row: -row.log_evidence)))
 
 

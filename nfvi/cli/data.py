@@ -79,7 +79,8 @@ def fit_data(
     out: Annotated[
         Path | None,
         out_option(
-            help="Leave the fit, the score of each row and figures here. Default: only print."
+            help="Leave the fit, the score of each row, figures and a report here. Default: only "
+            "print."
         ),
     ] = None,
     progress: Progress = None,
@@ -105,7 +106,9 @@ def fit_data(
             lr=lr,
             progress=progress,
         )
-        typer.echo(str(fit))
+        said = fit.describe(shell=True)
+        typer.echo(said)
         folder.density(fit, rows, given)
-        folder.end(str(fit), out)
+        folder.report(partial(fit.report, x=rows if given is None else None, shell=True))
+        folder.end(said, out)
     raise typer.Exit(exit_code(fit.stopped == "interrupted"))

@@ -9,7 +9,7 @@ from typing import NoReturn, TextIO
 
 import typer
 
-from nfvi.errors import FitError
+from nfvi.errors import FitError, FitWarning
 
 __all__ = ["exit_code", "failures_in_words"]
 
@@ -26,10 +26,12 @@ def failures_in_words() -> Iterator[None]:
     """Turn the errors that nfvi raises on purpose into a line on stderr and an exit code.
 
     2 for what was asked (formula, target, numbers, files that are not there), 1 for what went wrong
-    after that. Warnings become lines on stderr as well.
+    after that. Warnings become lines on stderr as well, but for those of a fit that is not to be
+    trusted: the verdict is printed anyway.
     """
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        warnings.simplefilter("ignore", FitWarning)
         try:
             yield
         except (ValueError, ImportError, FileNotFoundError) as error:

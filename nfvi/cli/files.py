@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +74,20 @@ class Folder:
                 np.savez(file, allow_pickle=False, **arrays)
             self._note(name)
 
-    def fit(self, fit: Fit, start: NFVI | None, draws: int) -> None:
+    def fit(self, fit: Fit, start: NFVI | None, draws: int, *, weighted: bool = False) -> None:
         """Write the fit, draws of it, and its pictures.
 
         Args:
             fit: with its target.
             start: what was fitted, for the picture of the start; ``None`` leaves it out.
             draws: how many draws.
+            weighted: whether to resample them by their importance weights.
         """
         if self.path is None:
             return
         self._save(self.path, fit)
-        sample = fit.sample(draws, seed=fit.seed)
+        draw = fit.importance_resample if weighted else fit.sample
+        sample = draw(draws, seed=fit.seed)
         self.draws("draws.npz", sample if isinstance(sample, dict) else {"z": sample})
         if self.figures:
             self._fit_figures(fit, start)
@@ -97,6 +100,21 @@ class Folder:
         self.text("table.txt", str(comparison))
         if self.figures:
             self._figure("comparison.png", comparison.plot())
+
+    def report(self, write: Callable[[Path], None]) -> None:
+        """Have one HTML file written with all of it, where pictures can be drawn.
+
+        Args:
+            write: to a path, such as ``fit.report``.
+        """
+        if self.path is None or not self.figures:
+            return
+        try:
+            write(self.path / "report.html")
+        except ImportError as error:
+            typer.echo(f"nfvi: no report, since {error}", err=True)
+            return
+        self._note("report.html")
 
     def density(self, fit: DensityFit, x: Any, context: Any) -> None:
         """Write a fit to data, log q of each row, and its pictures.
@@ -151,6 +169,6 @@ def _can_draw() -> bool:
     try:
         import nfvi.plots  # noqa: F401
     except ImportError as error:
-        typer.echo(f"nfvi: no figures, since {error}", err=True)
+        typer.echo(f"nfvi: no figures and no report, since {error}", err=True)
         return False
     return True

@@ -40,12 +40,13 @@ def fit(
         ),
     ],
     formula: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="FORMULA",
             help="The flows, first one next to the base: planar*8. auto finds one.",
+            show_default="auto",
         ),
-    ] = "scale-loc",
+    ] = None,
     *,
     dim: Annotated[
         int | None,
@@ -135,10 +136,19 @@ def fit(
         int,
         result_option(help="Draws of the fit to write, and draws of each chain."),
     ] = 1000,
+    weighted: Annotated[
+        bool,
+        result_option(
+            "--weighted",
+            help="Resample the draws to write by their importance weights, where the verdict "
+            "is usable.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         out_option(
-            help="Leave the fit, its draws, summary, tables and figures here. Default: only print."
+            help="Leave the fit, its draws, summary, tables, figures and a report here. Default: "
+            "only print."
         ),
     ] = None,
     progress: Progress = None,
@@ -151,8 +161,8 @@ def fit(
         target=target, formula=formula, dim=dim, base=base, jitter=jitter, seed=seed,
         dtype=dtype, device=device, init=init, steps=steps, n_mc=n_mc, restarts=restarts,
         anneal=anneal, gradient=gradient, lr=lr, budget=budget, checkpoint=checkpoint,
-        resume=resume, nuts=nuts, draws=draws, warmup=warmup, chains=chains, out=out,
-        progress=progress,
+        resume=resume, nuts=nuts, draws=draws, warmup=warmup, chains=chains, weighted=weighted,
+        out=out, progress=progress,
     )  # fmt: skip
     with failures_in_words():
         code = run(request)

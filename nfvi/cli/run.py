@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from nfvi.assess import compare
+from nfvi.assess import Comparison, compare
+from nfvi.auto import AUTO
 from nfvi.cli.failures import exit_code
 from nfvi.cli.files import Folder
 from nfvi.cli.folders import results_folder
 from nfvi.cli.target import load_target
 from nfvi.cli.values import check_word, device_of, fractions, number_or_auto, start_of
-from nfvi.fit import Fit
+from nfvi.fit import Fit, summary_lines
 from nfvi.formula import Formula
 from nfvi.inference import NFVI, WORDS, is_auto
 from nfvi.mcmc import nuts
@@ -26,6 +28,8 @@ from nfvi.utils import check_whole
 __all__ = ["Request", "run"]
 
 ROWS_SHOWN = 30
+CHOSEN = ("base", "jitter", "init", "steps", "n_mc", "restarts", "anneal", "gradient", "lr")
+"""What the formula auto chooses by itself."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Request:
     """The arguments of ``nfvi fit``, as they were given; ``None`` where they were not."""
 
     target: str
-    formula: str
+    formula: str | None
     dim: int | None
     base: str | None
     jitter: float | None
@@ -54,6 +58,7 @@ class Request:
     draws: int
     warmup: int
     chains: int
+    weighted: bool
     out: Path | None
     progress: bool | None
 
@@ -70,20 +75,24 @@ def run(request: Request) -> int:
         _refuse_without_dim(request, target)
         folder = Folder(out)
         fit = start.fit(target, **arguments)
-        said = [str(fit), *_sites(fit, request)]
+        said = [fit.describe(shell=True), *_sites(fit, request)]
         typer.echo("\n\n".join(said))
         verdict = f"Verdict: {fit.verdict.word}."
-        folder.fit(fit, None if request.resume else start, request.draws)
-        code = exit_code(fit.stopped == "interrupted")
+        start_shown = None if request.resume else start
+        folder.fit(fit, start_shown, request.draws, weighted=request.weighted)
+        code, comparison = exit_code(fit.stopped == "interrupted"), None
         if request.nuts and code == 0:
-            code = _beside(fit, request, folder, said)
+            code, comparison = _beside(fit, request, folder, said)
+        folder.report(partial(fit.report, compare=comparison, shell=True))
         folder.end("\n\n".join(said), request.out)
     typer.echo(f"\n{verdict}")
     return code
 
 
-def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
-    """NUTS on the target of the fit, and the comparison."""
+def _beside(
+    fit: Fit, request: Request, folder: Folder, said: list[str]
+) -> tuple[int, Comparison | None]:
+    """NUTS on the target of the fit, and the comparison; with the exit code."""
     try:
         chains = nuts(
             fit.target,
@@ -97,25 +106,25 @@ def _beside(fit: Fit, request: Request, folder: Folder, said: list[str]) -> int:
         )
     except KeyboardInterrupt:
         typer.echo("nfvi: NUTS was interrupted before it had draws; the fit is kept", err=True)
-        return exit_code(interrupted=True)
+        return exit_code(interrupted=True), None
     comparison = compare(fit, chains, seed=fit.seed)
-    new = [str(chains), str(comparison)]
+    new = [chains.describe(shell=True), str(comparison)]
     said += new
     typer.echo("\n" + "\n\n".join(new))
     folder.comparison(chains, comparison)
-    return exit_code(chains.interrupted)
+    return exit_code(chains.interrupted), comparison
 
 
 def _start(request: Request) -> NFVI:
     if request.resume and request.checkpoint is not None:
         resumed = NFVI.resume(request.checkpoint, device=device_of(request.device))
-        if resumed.formula != Formula.parse(request.formula):
+        if request.formula and resumed.formula != Formula.parse(request.formula):
             raise ValueError(
                 f"the checkpoint is of {str(resumed.formula)!r}, not {request.formula!r}"
             )
         return resumed
     return start_of(
-        request.formula,
+        request.formula or AUTO,
         base=request.base,
         jitter=request.jitter,
         seed=request.seed,
@@ -146,7 +155,7 @@ def _check(request: Request) -> None:
     if request.resume:
         if request.checkpoint is None:
             raise ValueError("--resume needs --checkpoint PATH, the file to go on from")
-        if is_auto(request.formula):
+        if request.formula and is_auto(request.formula):
             raise ValueError("--resume goes on with a formula; auto keeps no checkpoint")
         fixed = ("base", "jitter", "seed", "dtype", "gradient")
         if given := [name for name in fixed if getattr(request, name) is not None]:
@@ -156,10 +165,24 @@ def _check(request: Request) -> None:
         raise ValueError(f"--budget takes seconds over 0, got {request.budget:g}")
     for name, least in (("draws", 8), ("warmup", 0), ("chains", 1)):
         check_whole(name, getattr(request, name), least)
-    if not is_auto(request.formula):
-        if request.budget is not None:
-            raise ValueError("--budget is for the formula auto; use --steps with a formula")
+    if request.weighted and request.out is None:
+        raise ValueError("--weighted is of the draws that are written; it needs --out DIR")
+    if request.formula and not is_auto(request.formula):
         Formula.parse(request.formula)
+    elif not request.resume:
+        _check_auto(request)
+        return
+    if request.budget is not None:
+        raise ValueError("--budget is for the formula auto; use --steps with a formula")
+
+
+def _check_auto(request: Request) -> None:
+    """Refuse what the formula auto chooses by itself."""
+    if given := [name for name in CHOSEN if getattr(request, name) is not None]:
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--{option} is chosen by auto: leave it out, or name a formula")
+    if request.checkpoint is not None:
+        raise ValueError("auto makes several fits and keeps no checkpoint: leave --checkpoint out")
 
 
 def _refuse_without_dim(request: Request, target: Any) -> None:
@@ -176,6 +199,4 @@ def _sites(fit: Fit, request: Request) -> list[str]:
     """The table of a model's sites, where no comparison will show it."""
     if request.nuts or fit.target is None or not fit.target.named:
         return []
-    lines = fit.summary_table().splitlines()
-    more = len(lines) - 1 - ROWS_SHOWN
-    return ["\n".join(lines[: ROWS_SHOWN + 1]) + (f"\n... and {more} more" if more > 0 else "")]
+    return [summary_lines(fit.summary(), ROWS_SHOWN)]

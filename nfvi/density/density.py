@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from nfvi.density.standardization import Standardization
 from nfvi.fit import FittedGuide, summarize
 from nfvi.guides import Guide, draws_at_once, guide_from_header
 from nfvi.utils import check_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Density", "guide_of"]
 
@@ -124,8 +127,12 @@ class Density(FittedGuide):
         z = self.guide.sample(n, context=given, generator=stream)
         return self.standardization.to_data(z).to(getattr(torch, self.settings["draws"]))
 
-    def summary(self, n: int = 10_000, context: Any = None) -> str:
-        """A table of mean, sd and quantiles of every column, from n draws."""
+    def summary(self, n: int = 10_000, context: Any = None) -> pd.DataFrame:
+        """Mean, sd, quantiles and Monte-Carlo errors of every column, from n draws.
+
+        A row for each column, with ``mean``, ``sd``, ``5%``, ``50%``, ``95%``, ``mcse_mean`` and
+        ``mcse_sd``.
+        """
         return summarize(self._sites(self.sample(n, context, seed=0)))
 
     def _score(self, points: Points, context: Tensor | None) -> Tensor:

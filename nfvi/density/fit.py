@@ -14,7 +14,9 @@ import torch
 from nfvi.density.data_setup import total_steps
 from nfvi.density.density import Density
 from nfvi.density.file import DensityRecord, load_density, save_density
+from nfvi.density.html import density_html
 from nfvi.density.quality import Quality, Scored, evaluate_fit
+from nfvi.density.report import density_report
 from nfvi.density.run import Running
 from nfvi.density.standardization import Standardization
 from nfvi.density.text import DensityReport, describe
@@ -22,7 +24,7 @@ from nfvi.density.validation import ValidationRecord
 from nfvi.errors import FitError
 from nfvi.guides import Guide
 from nfvi.training import CallbackLike, History
-from nfvi.utils import check_whole, to_inference_data
+from nfvi.utils import check_whole, to_inference_data, write_report
 
 __all__ = ["DensityFit"]
 
@@ -173,6 +175,32 @@ class DensityFit(Density):
             attrs,
         )
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        x: Any = None,
+        *,
+        context: Any = None,
+        shell: bool = False,
+    ) -> None:
+        """Write all that is known of the fit to one HTML file, which loads nothing from elsewhere.
+
+        Args:
+            path: the file; its folder must exist.
+            x: rows to draw beside the density, for one or two columns; default none.
+            context: one context (c), where the fit has one; density and summary are at it, and are
+                left out without it.
+            shell: as for :meth:`describe`.
+
+        Raises:
+            ImportError: the extra ``nfvi[plots]`` is missing.
+            TypeError, ValueError: x or context cannot be of this fit.
+            OSError: the file cannot be written.
+        """
+        if x is not None:
+            self.rows(x)
+        write_report(path, density_report(self, self._report(shell), x, context))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write density, history and quality to a safetensors file; the data are not kept."""
         record = DensityRecord(
@@ -217,7 +245,16 @@ class DensityFit(Density):
         # Optimiser and data stay behind, as in a file.
         return {**super().__getstate__(), "_running": None}
 
-    def _report(self) -> DensityReport:
+    def describe(self, *, shell: bool = False) -> str:
+        """What ``print(fit)`` shows.
+
+        Args:
+            shell: whether advice names options of the command line in place of methods and
+                arguments.
+        """
+        return describe(self._report(shell))
+
+    def _report(self, shell: bool = False) -> DensityReport:
         return DensityReport(
             formula=str(self.formula),
             base=str(self.guide.base),
@@ -231,10 +268,14 @@ class DensityFit(Density):
             quality=self.quality,
             validation=self.validation,
             notes=tuple(self.settings.get("notes", ())),
+            shell=shell,
         )
 
     def __str__(self) -> str:
-        return describe(self._report())
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return density_html(self._report(), self.history.log_likelihood[:, 0].tolist())
 
     def __repr__(self) -> str:
         return f"<DensityFit {str(self.formula)!r}, dim={self.dim}, steps={self.steps}>"

@@ -9,7 +9,7 @@ from nfvi.density.quality import Likelihood, Quality
 from nfvi.density.validation import ValidationRecord
 from nfvi.utils import plus_minus, wrapped
 
-__all__ = ["DensityReport", "describe"]
+__all__ = ["DensityReport", "advice", "describe", "number_rows"]
 
 # Nats a row between training and held-out rows that are worth a word, if they are no accident.
 GAP = 0.05
@@ -17,7 +17,7 @@ GAP = 0.05
 SURE = 2.0
 CAVEAT = (
     "A likelihood is a mean over rows like these: it says little about the tails, or about places"
-    " where no rows are. Set draws beside the data, fit.sample(n)."
+    " where no rows are."
 )
 
 
@@ -38,6 +38,7 @@ class DensityReport:
         quality: log-likelihood of the training and of the held-out rows.
         validation: the looks at the held-out rows, or ``None``.
         notes: what was said of the rows, see :func:`nfvi.density.notes.notes_on`.
+        shell: whether advice names options of the command line in place of methods and arguments.
     """
 
     formula: str
@@ -52,17 +53,25 @@ class DensityReport:
     quality: Quality
     validation: ValidationRecord | None
     notes: tuple[str, ...] = ()
+    shell: bool = False
 
 
 def describe(fit: DensityReport) -> str:
     """The text of a fit to data, in lines of less than 100 columns."""
+    lines = [line for text in advice(fit) for line in wrapped(text)]
+    return "\n".join([*_header(fit), "", *_numbers(fit.quality), "", *lines])
+
+
+def advice(fit: DensityReport) -> list[str]:
+    """What there is to beware of in the rows and in the fit: a text each."""
     notes = [f"{note[:1].upper()}{note[1:]}." for note in fit.notes]
-    advice = [line for text in (*notes, *_verdict(fit), CAVEAT) for line in wrapped(text)]
-    return "\n".join([*_header(fit), "", *_numbers(fit.quality), "", *advice])
+    beside = "" if fit.shell else " Set draws beside the data, fit.sample(n)."
+    return [*notes, *_verdict(fit), CAVEAT + beside]
 
 
 def _header(fit: DensityReport) -> list[str]:
-    how = {"steps": "all steps done", "interrupted": "interrupted; refine() goes on"}
+    later = "" if fit.shell else "; refine() goes on"
+    how = {"steps": "all steps done", "interrupted": f"interrupted{later}"}
     rows = fit.quality.train.rows
     given = f", context of {fit.context_dim}" if fit.context_dim else ""
     epochs = fit.steps * fit.batch_size / rows
@@ -82,11 +91,16 @@ def _header(fit: DensityReport) -> list[str]:
     return lines
 
 
-def _numbers(quality: Quality) -> list[str]:
+def number_rows(quality: Quality) -> list[tuple[str, str, str, str]]:
+    """Which rows, their log-likelihood, that under a Gaussian, and how many they are."""
     found = [("training", quality.train)]
     if quality.held_out is not None:
         found.append(("held out", quality.held_out))
-    rows = [(name, *_cells(one), f"{one.rows:,}") for name, one in found]
+    return [(name, *_cells(one), f"{one.rows:,}") for name, one in found]
+
+
+def _numbers(quality: Quality) -> list[str]:
+    rows = number_rows(quality)
     widths = [max(len(row[i]) for row in rows) for i in (1, 2)]
     lines = ["  log-likelihood in nats a row, and that of a Gaussian with full covariance:"]
     return lines + [
@@ -105,16 +119,18 @@ def _verdict(fit: DensityReport) -> list[str]:
     if held_out is None:
         return [
             "No rows were held out, so nothing here can show overfitting: the training likelihood"
-            " rises with every layer. validation=0.1 holds out a tenth."
+            f" rises with every layer. {_option(fit, 'validation=0.1')} holds out a tenth."
         ]
     said = []
     gap = train.mean - held_out.mean
     error = math.hypot(train.se, held_out.se)
+    decay = "" if fit.shell else " weight decay (optimizer=torch.optim.AdamW)"
     if not gap <= max(GAP, SURE * error):
         said.append(
             f"Training rows are {gap:.2g} nats likelier than held-out ones: it overfits. Fewer or"
-            " smaller layers, weight decay (optimizer=torch.optim.AdamW) or more rows would help."
+            f" smaller layers,{decay} or more rows would help."
         )
+    fair = "" if fit.shell else ", fit.score(x)"
     ahead = held_out.mean - held_out.gaussian
     if ahead <= 0:
         said.append(
@@ -123,13 +139,19 @@ def _verdict(fit: DensityReport) -> list[str]:
         )
     said.append(
         "The state that did best on the held-out rows was kept, so their number is a little too"
-        " high; rows that the fit never saw give a fair one, fit.score(x)."
+        f" high; rows that the fit never saw give a fair one{fair}."
     )
-    return said + _still_rising(fit.validation)
+    return said + _still_rising(fit)
 
 
-def _still_rising(looks: ValidationRecord | None) -> list[str]:
+def _option(fit: DensityReport, argument: str) -> str:
+    """An argument, or the option of the command line that is called like it."""
+    return f"--{argument.replace('=', ' ')}" if fit.shell else argument
+
+
+def _still_rising(fit: DensityReport) -> list[str]:
     """The advice to go on, where the best of many looks is the last one and still better."""
+    looks = fit.validation
     if looks is None or len(looks.steps) < 10 or looks.best < len(looks.steps) - 1:
         return []
     before = float(looks.log_likelihood[-1 - len(looks.steps) // 5])
@@ -138,5 +160,5 @@ def _still_rising(looks: ValidationRecord | None) -> list[str]:
         return []
     return [
         f"The held-out likelihood rose by {gain:.2g} nats in the last fifth: more epochs,"
-        " fit.refine(epochs), will help."
+        f" {'--epochs' if fit.shell else 'fit.refine(epochs)'}, will help."
     ]

@@ -16,7 +16,7 @@ from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.fit.restarts import Restart
-from nfvi.fit.scalars import summarize
+from nfvi.fit.scalars import summarize, summary_lines
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, VerdictWord, judge
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "mixture_weights",
     "outcome",
     "summarize",
+    "summary_lines",
 ]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from nfvi.errors import FitError
+from nfvi.errors import FitError, FitWarning
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
 from nfvi.fit.expectation import Expectation, expectation_of
 from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.resampling import resample
 from nfvi.fit.scalars import summarize
-from nfvi.fit.verdict import Findings, Verdict, judge
+from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target
-from nfvi.utils import check_whole, held, to_inference_data, wrapped
+from nfvi.utils import check_whole, held, to_inference_data
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Approximation"]
 
@@ -55,6 +59,7 @@ class Approximation(FittedGuide):
         self.target = target
         self._diagnostics, self._missed, self._verified = diagnostics, missed, verified
         self._log_normalizer = log_normalizer
+        self._warned = False
 
     @property
     def diagnostics(self) -> Diagnostics:
@@ -151,6 +156,7 @@ class Approximation(FittedGuide):
                 f"function must take the draws, as in lambda z: z.square(), got {function!r}"
             )
         draws = self.weighted_draws(n, seed=seed)
+        self._judge_by(draws)
         return expectation_of(function, self._sites(draws.z), draws)
 
     def importance_resample(self, n: int, *, seed: int | None = None) -> Any:
@@ -171,22 +177,25 @@ class Approximation(FittedGuide):
             perspective, 1992.
         """
         check_whole("n", n, 1)
-        return self._sites(resample(self.guide, self._known_target(), n, self._stream(seed)))
+        z, draws = resample(self.guide, self._known_target(), n, self._stream(seed))
+        self._judge_by(draws)
+        return self._sites(z)
 
-    def summary(self, n: int = 10_000) -> str:
-        """A table of mean, sd and quantiles of every scalar, from n draws of the guide.
+    def summary(self, n: int = 10_000) -> pd.DataFrame:
+        """Mean, sd, quantiles and Monte-Carlo errors of every scalar, from n draws of the guide.
 
-        The verdict on the fit stands below it, where it can be given.
+        Returns:
+            A row for each scalar, with columns ``mean``, ``sd``, ``5%``, ``50%``, ``95%``,
+            ``mcse_mean`` and ``mcse_sd``. The word of the verdict on the fit is in
+            ``.attrs["verdict"]``, where it can be given.
         """
-        table = self.summary_table(n)
-        if not self.has_verdict:
-            return table
-        return "\n".join([table, "", *wrapped(str(self.verdict))])
-
-    def summary_table(self, n: int = 10_000) -> str:
-        """The table of :meth:`summary` alone."""
         draws = self.sample(n, seed=0)
-        return summarize(draws if isinstance(draws, dict) else {"z": draws})
+        table = summarize(draws if isinstance(draws, dict) else {"z": draws})
+        if self.has_verdict:
+            verdict = self.verdict
+            self.warn_of(verdict)
+            table.attrs["verdict"] = verdict.word
+        return table
 
     def to_arviz(self, n: int = 1_000, *, seed: int | None = None) -> Any:
         """n draws as one chain for ArviZ, with log p and log q in ``sample_stats``.
@@ -196,6 +205,7 @@ class Approximation(FittedGuide):
         """
         draws = self.weighted_draws(n, seed=seed)
         posterior = self._known_target().constrain(draws.z)
+        self.warn_of(self.verdict)
         attrs = {
             "inference_library": "nfvi",
             "verdict": self.verdict.word,
@@ -271,6 +281,28 @@ class Approximation(FittedGuide):
         """
         missed = self.missed if search else self._missed
         return Findings(self.diagnostics, self.log_normalizer, missed, self._verified)
+
+    def warn_of(self, verdict: Verdict, *, stacklevel: int = 3) -> None:
+        """Give a :class:`~nfvi.FitWarning`, once for this fit, if it is not to be trusted.
+
+        Args:
+            verdict: on this fit.
+            stacklevel: whose line is named; default that of the caller's caller.
+        """
+        if verdict.word == NOT_TRUSTED and not self._warned:
+            self._warned = True
+            message = f"the fit of {str(self.formula)!r} to {self.settings['target']} is"
+            reasons = " ".join(verdict.reasons)
+            warnings.warn(f"{message} {verdict.word}. {reasons}", FitWarning, stacklevel=stacklevel)
+
+    def _judge_by(self, draws: WeightedDraws) -> None:
+        """Warn of a fit by what is known of it: its diagnostics, or else as many draws as those."""
+        known = self._diagnostics
+        if known is None and len(draws.log_p) >= DIAGNOSTIC_DRAWS:
+            known = diagnose(draws)
+        if known is not None:
+            found = Findings(known, self.log_normalizer, self._missed, self._verified)
+            self.warn_of(judge(found), stacklevel=4)
 
     @property
     def log_normalizer(self) -> float | None:

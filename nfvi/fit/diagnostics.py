@@ -162,6 +162,8 @@ def diagnose(draws: WeightedDraws) -> Diagnostics:
 def _widest(z: Tensor) -> float:
     """The largest distance between the 5 and 95 % quantiles of a column (n, d)."""
     n = len(z)
+    if not n:  # none were kept
+        return 0.0
     low, high = max(n // 20, 1), max(n - n // 20, 1)
     widest = -math.inf
     for columns in z.split(at_once(SORTED * n, z.shape[1], z.device), 1):

@@ -11,28 +11,32 @@ from typing import Any
 import torch
 
 from nfvi.fit.approximation import Approximation
+from nfvi.fit.beside import Beside, beside
 from nfvi.fit.combine import outcome
 from nfvi.fit.diagnostics import Diagnostics
 from nfvi.fit.file import FitRecord, load_fit, save_fit, target_for
+from nfvi.fit.html import fit_html
 from nfvi.fit.neutra import nuts_in_base_space, single_flow
 from nfvi.fit.path import ClimbPath
+from nfvi.fit.report import ComparedLike, fit_report
 from nfvi.fit.restarts import Restart, kept, still_rises
 from nfvi.fit.text import FitReport, describe
 from nfvi.fit.verification import Verification
 from nfvi.fit.verification_run import verify_guide
-from nfvi.guides import AnyGuide
+from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.mcmc import MCMCRun
 from nfvi.search import MissedMass
 from nfvi.targets import Target
 from nfvi.training import (
     CallbackLike,
+    GradientTracker,
     History,
     Trainer,
     late_errors,
     trainer_of_guide,
     with_progress,
 )
-from nfvi.utils import check_positive, check_whole
+from nfvi.utils import check_positive, check_whole, write_report
 
 __all__ = ["Fit"]
 
@@ -61,6 +65,7 @@ class Fit(Approximation):
             a formula that was named. The history is that of the rung that was kept, empty for a
             Gaussian; evaluations and wall time are those of all rungs.
         missed: of the search for mass that the guide misses.
+        verification: what :meth:`verify` found last, if it was run; a file does not keep it.
         verdict: one word for all of this, and why.
     """
 
@@ -97,6 +102,7 @@ class Fit(Approximation):
         self.stopped, self.wall_time = stopped, wall_time
         self._gradient_evaluations, self._trainer = gradient_evaluations, trainer
         self._batched_evaluations = batched_evaluations
+        self.verification: Verification | None = None
 
     @classmethod
     def from_trainer(
@@ -177,6 +183,7 @@ class Fit(Approximation):
         self.guide = guide.requires_grad_(False).eval()
         self.wall_time += time.perf_counter() - started
         self._diagnostics = self._missed = self._verified = None
+        self._warned, self.verification = False, None
         return self
 
     def nuts(
@@ -273,8 +280,45 @@ class Fit(Approximation):
             self.khat,
             lambda: time.perf_counter() > end,
         )
-        self._verified = found.passed
+        self._verified, self.verification = found.passed, found
         return found
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compare: MCMCRun | ComparedLike | None = None,
+        tracker: GradientTracker | None = None,
+        shell: bool = False,
+    ) -> None:
+        """Write all that is known of the fit to one HTML file.
+
+        The file loads nothing from elsewhere. It has the verdict and what that rests on, a summary,
+        marginals, the course of the fit, weights, the search for missed mass, settings and
+        versions; and the rungs of a climb, ``verify()``, gradients and chains where there are any.
+
+        Args:
+            path: the file; its folder must exist.
+            compare: chains of the same target, as :func:`nfvi.nuts` or :meth:`nuts` return them, or
+                what :func:`nfvi.compare` made of this fit and them.
+            tracker: of the gradients, as it was among ``callbacks=``.
+            shell: as for :meth:`describe`.
+
+        Raises:
+            ImportError: the extra ``nfvi[plots]`` is missing.
+            TargetError: the run in ``compare`` is of another dimension.
+            OSError: the file cannot be written.
+        """
+        compared = self._beside(compare) if isinstance(compare, MCMCRun) else compare
+        warned, self._warned = self._warned, True  # the verdict stands on top of the report
+        try:
+            write_report(path, fit_report(self, self._report(shell), compared, tracker))
+        finally:
+            self._warned = warned
+
+    def _beside(self, run: MCMCRun) -> Beside:
+        draws = sample_in_pieces(self.guide, run.diverging.numel(), self._stream(self.seed))
+        return beside(str(self.formula), draws, run)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write guide, history and quality to a safetensors file; the target is not kept.
@@ -325,7 +369,16 @@ class Fit(Approximation):
     def _attributes(self) -> dict[str, Any]:
         return {**super()._attributes(), "steps": self.steps, "sampling_time": self.wall_time}
 
-    def _report(self) -> FitReport:
+    def describe(self, *, shell: bool = False) -> str:
+        """What ``print(fit)`` shows.
+
+        Args:
+            shell: whether advice names options of the command line in place of methods and
+                arguments.
+        """
+        return describe(self._report(shell))
+
+    def _report(self, shell: bool = False) -> FitReport:
         last = int(self.history.n_mc[-1]) if self.steps else 0
         return FitReport(
             formula=str(self.formula),
@@ -344,10 +397,16 @@ class Fit(Approximation):
             rising=still_rises(self.history, self.restarts),
             path=self.path,
             findings=self.findings() if self.has_verdict else None,
+            shell=shell,
         )
 
     def __str__(self) -> str:
-        return describe(self._report())
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        best = next((r.index for r in self.restarts if r.best), 0)
+        elbo = self.history.elbo[:, best].tolist() if self.steps else []
+        return fit_html(self._report(), elbo)
 
     def __repr__(self) -> str:
         name = "no target" if self.target is None else self.target.name

@@ -8,10 +8,21 @@ from typing import Any, overload
 
 from nfvi.fit.diagnostics import KHAT_LIMIT
 from nfvi.guides import AnyGuide
-from nfvi.utils import Amount, Count, Positive, align, check_entries, record_of
+from nfvi.utils import (
+    Amount,
+    Count,
+    Positive,
+    align,
+    card,
+    check_entries,
+    html_table,
+    record_of,
+    sparkline,
+)
 
 __all__ = ["ClimbPath", "Rung"]
 
+HEADER = ["", "ELBO", "k-hat", "IS eff.", "steps", "batches", "gradients", "seconds", ""]
 ENTRIES = {"rungs": tuple[Any, ...], "best": Count, "reason": str}
 
 
@@ -133,9 +144,16 @@ class ClimbPath(Sequence[Rung]):
 
     def table(self) -> str:
         """A row for each rung."""
-        header = ["", "ELBO", "k-hat", "IS eff.", "steps", "batches", "gradients", "seconds", ""]
-        rows = [_row(rung, i == self.best) for i, rung in enumerate(self.rungs)]
-        return align(header, rows)
+        return align(HEADER, self._rows())
+
+    def _rows(self) -> list[list[str]]:
+        return [_row(rung, i == self.best) for i, rung in enumerate(self.rungs)]
+
+    def _repr_html_(self) -> str:
+        kept = self.rungs[self.best]
+        lead = f"Kept: {kept}, rung {self.best + 1} of {len(self)}. Ended: {self.reason}."
+        curve = sparkline([rung.elbo for rung in self.rungs], "ELBO of each rung")
+        return card('NFVI("auto")', lead, html_table(HEADER, self._rows()), curve)
 
 
 def _row(rung: Rung, kept: bool) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import FitError
-from nfvi.fit.diagnostics import draw_weighted
+from nfvi.fit.diagnostics import WeightedDraws, draw_weighted
 from nfvi.fit.evaluation import drawn
 from nfvi.guides import AnyGuide
 from nfvi.targets import Target
@@ -19,8 +19,10 @@ DRAWS = 10
 FEWEST = 10_000
 
 
-def resample(guide: AnyGuide, target: Target, n: int, generator: torch.Generator) -> Tensor:
-    """n of 10 n draws, at least 10 000, chosen with replacement by their weights: (n, d).
+def resample(
+    guide: AnyGuide, target: Target, n: int, generator: torch.Generator
+) -> tuple[Tensor, WeightedDraws]:
+    """n of 10 n draws, at least 10 000, chosen with replacement by their weights (n, d); and all.
 
     Where so many do not fit into memory, the weights are found first, and the draws that are chosen
     are then made anew.
@@ -39,7 +41,7 @@ def resample(guide: AnyGuide, target: Target, n: int, generator: torch.Generator
     total = draws.log_weights.exp().cumsum(0)
     uniform = torch.rand(n, generator=generator, dtype=total.dtype, device=total.device)
     index = torch.searchsorted(total, uniform * total[-1]).clamp_max(len(total) - 1)
-    return draws.z[index] if whole else _redrawn(guide, count, before, index)
+    return (draws.z[index] if whole else _redrawn(guide, count, before, index)), draws
 
 
 def _redrawn(guide: AnyGuide, n: int, generator: torch.Generator, index: Tensor) -> Tensor:

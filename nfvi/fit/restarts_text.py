@@ -33,8 +33,13 @@ def _words(restart: Restart, mixed: bool) -> str:
     return elbo + (f" ({', '.join(notes)})" if notes else "")
 
 
-def spread(restarts: Sequence[Restart]) -> list[str]:
-    """Whether the restarts agree on the ELBO; those of a mixture need not."""
+def spread(restarts: Sequence[Restart], *, shell: bool = False) -> list[str]:
+    """Whether the restarts agree on the ELBO; those of a mixture need not.
+
+    Args:
+        restarts: all of them.
+        shell: whether to name options of the command line in place of arguments.
+    """
     alive = [r for r in restarts if _ended(r)]
     if len(alive) < 2 or any(r.weight is not None for r in alive):
         return []
@@ -44,10 +49,11 @@ def spread(restarts: Sequence[Restart]) -> list[str]:
     if reached == len(alive):
         return []
     if reached == 1:
+        longer, more = ("--anneal 0.8", "--restarts") if shell else ("anneal=0.8", "restarts")
         return [
             f"Only the kept one of {len(alive)} restarts came so far, the next ended"
             f" {best.elbo - sorted(r.elbo for r in alive)[-2]:.2f} nats lower, as when a mode is"
-            " lost: temper for longer (anneal=0.8) or use more restarts."
+            f" lost: temper for longer ({longer}) or use more {more}."
         ]
     return [
         f"{reached} of {len(alive)} restarts agree to {limit:.1f} nats; the others ended lower, as"

@@ -1,15 +1,20 @@
-"""The scalars of the sites of a model, by name, and the table that sums them up."""
+"""The scalars of the sites of a model, by name, and the tables that sum them up."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from nfvi.mcmc import mean_sd_quantiles
-from nfvi.utils import align, scalar_names, short
+from nfvi.mcmc import mean_sd_quantiles, summary_frame
+from nfvi.utils import scalar_names, short
 
-__all__ = ["scalars", "summarize"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["scalars", "summarize", "summary_lines"]
 
 
 def scalars(sites: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -20,11 +25,28 @@ def scalars(sites: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield site + place.replace(" ", ""), column
 
 
-def summarize(sites: Mapping[str, Tensor]) -> str:
-    """A table with a row for each scalar of sites (n, \\*event)."""
+def summarize(sites: Mapping[str, Tensor]) -> pd.DataFrame:
+    """A row for each scalar of sites (n, \\*event) of independent draws.
+
+    The columns are ``mean``, ``sd``, the quantiles ``5%``, ``50%`` and ``95%``, and the Monte-Carlo
+    standard errors of mean and sd by ArviZ's names, ``mcse_mean`` and ``mcse_sd``.
+    """
     numbers = {site: x.detach().double().cpu() for site, x in sites.items()}
-    rows = [
-        [name, *(short(value) for value in mean_sd_quantiles(draws))]
-        for name, draws in scalars(numbers)
-    ]
-    return align(["", "mean", "sd", "5%", "50%", "95%"], rows)
+    rows = {name: [*mean_sd_quantiles(x), *_errors(x)] for name, x in scalars(numbers)}
+    return summary_frame(rows, ("mcse_mean", "mcse_sd"))
+
+
+def summary_lines(frame: pd.DataFrame, most: int) -> str:
+    """A summary for a terminal in short numbers, with the first rows alone if there are many."""
+    text: str = frame.head(most).to_string(float_format=short)
+    more = len(frame) - most
+    return text + (f"\n... and {more} more" if more > 0 else "")
+
+
+def _errors(x: Tensor) -> tuple[float, float]:
+    """Standard errors of the mean and the sd of draws (n): sd/√n and sd √((κ − 1)/4n)."""
+    n, sd = len(x), float(x.std(correction=0))
+    if n < 2 or sd == 0:
+        return (0.0, 0.0) if n > 1 else (math.nan, math.nan)
+    kurtosis = float(((x - x.mean()) / sd).pow(4).mean())
+    return float(x.std()) / math.sqrt(n), sd * math.sqrt((kurtosis - 1) / (4 * n))

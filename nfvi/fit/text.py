@@ -14,13 +14,13 @@ from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import Base, Normal, StudentT
 from nfvi.utils import plus_minus, wrapped
 
-__all__ = ["FitReport", "describe"]
+__all__ = ["FitReport", "advice", "describe", "number_rows"]
 
 # Of the efficiency: above it most draws weigh alike, and a high k-hat is that of a few in tails.
 CLOSE = 0.5
 NOT_SEARCHED = (
     "No search was made for mass that the guide misses, and none of these numbers can see a mode"
-    " that it misses: fit.search() looks for it."
+    " that it misses"
 )
 
 
@@ -45,6 +45,7 @@ class FitReport:
         rising: whether the ELBO still rose at the end.
         path: the rungs of a climb, or ``None``.
         findings: how good the guide is; ``None`` where that is not known.
+        shell: whether advice names options of the command line in place of methods and arguments.
     """
 
     formula: str
@@ -63,6 +64,7 @@ class FitReport:
     rising: bool
     path: ClimbPath | None
     findings: Findings | None
+    shell: bool = False
 
 
 def describe(fit: FitReport) -> str:
@@ -88,7 +90,7 @@ def _header(fit: FitReport) -> list[str]:
     how = {
         "steps": "all steps done",
         "converged": "converged: the ELBO had stopped rising",
-        "interrupted": "interrupted; refine() goes on",
+        "interrupted": "interrupted" if fit.shell else "interrupted; refine() goes on",
         "auto": "the formula was found by the climb below",
     }
     return [
@@ -114,10 +116,11 @@ def _draws(fit: FitReport) -> str:
     return f"{first:,} to {last:,}" if last > first else f"{first:,}"
 
 
-def _numbers(findings: Findings) -> list[str]:
+def number_rows(findings: Findings) -> list[tuple[str, str, str]]:
+    """What is known of a fit in numbers: name, value, and what that means."""
     d = findings.diagnostics
     outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
-    rows = [
+    return [
         ("ELBO", plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
         *_kl(d, findings.log_normalizer),
         ("k-hat", *_khat(d.khat)),
@@ -132,6 +135,10 @@ def _numbers(findings: Findings) -> list[str]:
             "log Z by importance sampling" + ("" if d.khat < KHAT_LIMIT else "; not reliable here"),
         ),
     ]
+
+
+def _numbers(findings: Findings) -> list[str]:
+    d, rows = findings.diagnostics, number_rows(findings)
     width = max(len(value) for _, value, _ in rows)
     lines = [f"  {name:<13}  {value:<{width}}  {meaning}" for name, value, meaning in rows]
     if d.not_finite:
@@ -167,11 +174,20 @@ def _khat(khat: float) -> tuple[str, str]:
     return f"{khat:.2f}", "over 1: the guide misses a part, or its tails are too light"
 
 
+def advice(fit: FitReport, found: Findings) -> list[str]:
+    """The verdict, what to try next, and what was searched for missed mass: a text each."""
+    verdict = judge(found, shell=fit.shell)
+    missed = _not_searched(fit) if found.missed is None else found.missed.describe()
+    texts = str(verdict), _next(fit, found, verdict), *spread(fit.restarts, shell=fit.shell), missed
+    return list(filter(None, texts))
+
+
 def _advice(fit: FitReport, found: Findings) -> list[str]:
-    verdict = judge(found)
-    missed = NOT_SEARCHED if found.missed is None else found.missed.describe()
-    texts = str(verdict), _next(fit, found, verdict), *spread(fit.restarts), missed
-    return [line for text in texts if text for line in wrapped(text)]
+    return [line for text in advice(fit, found) for line in wrapped(text)]
+
+
+def _not_searched(fit: FitReport) -> str:
+    return f"{NOT_SEARCHED}." if fit.shell else f"{NOT_SEARCHED}: fit.search() looks for it."
 
 
 def _next(fit: FitReport, found: Findings, verdict: Verdict) -> str:
@@ -185,26 +201,41 @@ def _next(fit: FitReport, found: Findings, verdict: Verdict) -> str:
         return (
             "Most draws weigh alike and a few far more: the tails of the guide are lighter than the"
             " target's. Means and sds of the guide may be good all the same. Try"
-            f" {_other_base(fit)}, or more layers."
+            f" {_first(fit)}{_other_base(fit)}, or more layers."
         )
     if verdict.word == NOT_TRUSTED:
-        return f"Try {_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
+        return f"Try {_first(fit)}{_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
     return f"{_richer(fit).capitalize()} would bring it closer.{_more_steps(fit)}"
+
+
+def _auto(fit: FitReport) -> str:
+    return "the formula auto" if fit.shell else 'NFVI("auto")'
+
+
+def _first(fit: FitReport) -> str:
+    """What to try before all else; nothing after a climb."""
+    return f"{_auto(fit)}, " if fit.path is None else ""
+
+
+def _larger_budget(fit: FitReport) -> str:
+    return "a larger --budget" if fit.shell else "a larger budget"
 
 
 def _other_start(fit: FitReport) -> str:
     """What finds mass that is missed."""
     if fit.path is None:
-        return 'NFVI("auto"), which takes what a search finds into a mixture'
+        return f"{_auto(fit)}, which takes what a search finds into a mixture"
     if fit.stopped.startswith("the budget"):
-        return "a larger budget"
+        return _larger_budget(fit)
+    if fit.shell:
+        return "another --seed, or --nuts beside it"
     return "another seed, or nuts(target) from several starting points beside it"
 
 
 def _richer(fit: FitReport) -> str:
     """What to try next, which after a climb that was cut off is to let it go on."""
     if fit.path is not None and fit.stopped.startswith("the budget"):
-        return "a larger budget"
+        return _larger_budget(fit)
     return "more layers or a richer formula"
 
 
@@ -212,9 +243,9 @@ def _more_steps(fit: FitReport) -> str:
     """The advice to go on, where the ELBO still rose."""
     if not fit.rising:
         return ""
-    return (
-        f" The ELBO still rises: more steps, fit.refine({max(fit.steps // 2, 1)}), will help too."
-    )
+    more = max(fit.steps // 2, 1)
+    how = f"--steps {fit.steps + more}" if fit.shell else f"fit.refine({more})"
+    return f" The ELBO still rises: more steps, {how}, will help too."
 
 
 def _other_base(fit: FitReport) -> str:
@@ -223,7 +254,12 @@ def _other_base(fit: FitReport) -> str:
         # "auto" takes no base.
         again = "" if isinstance(base, Normal) else "another seed, or "
         df = 3 if isinstance(base, StudentT) and base.df <= 5 else 5
+        if fit.shell:
+            again = again.replace("seed", "--seed")
+            return f'{again}heavier tails, as in "{fit.formula}" --base "studentt(df={df})"'
         return f'{again}heavier tails, as in NFVI(str(fit.formula), base="studentt(df={df})")'
+    if isinstance(base, Normal) and fit.shell:
+        return 'a base with heavier tails (--base "studentt(df=5)" or --base laplace)'
     if isinstance(base, Normal):
         return 'a base with heavier tails (base="studentt(df=5)" or "laplace")'
     return "another base (normal, laplace, studentt)"

@@ -76,14 +76,20 @@ class Verdict:
         return " ".join([f"Verdict: {self.word}.", *self.reasons])
 
 
-def judge(found: Findings) -> Verdict:
-    """The verdict on a fit; docs/diagnostics.md has its limits in a table, with their reasons."""
+def judge(found: Findings, *, shell: bool = False) -> Verdict:
+    """The verdict on a fit; docs/diagnostics.md has its limits in a table, with their reasons.
+
+    Args:
+        found: what is known of the fit.
+        shell: whether to name options of the command line in place of methods.
+    """
     against = _against_trust(found)
     if against:
         return Verdict(NOT_TRUSTED, tuple(against))
     flaws = _flaws(found)
     if flaws:
-        return Verdict(USABLE, (*flaws, "Use weighted draws: fit.importance_resample(n)."))
+        how = "--weighted --out DIR" if shell else "fit.importance_resample(n)"
+        return Verdict(USABLE, (*flaws, f"Use weighted draws: {how}."))
     off = math.sqrt(2 * found.kl)
     return Verdict(
         GOOD, (f"KL(q ‖ p) is {found.kl:.4f} nats: a mean is off by about {off:.2f} sd at most.",)

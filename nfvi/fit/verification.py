@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nfvi.fit.diagnostics import KHAT_LIMIT
-from nfvi.utils import align, short, wrapped
+from nfvi.utils import align, card, folded, html_table, preformatted, short, wrapped
 
 __all__ = ["ScalarCheck", "Verification"]
 
@@ -15,6 +15,7 @@ MEAN_LIMIT = 0.1
 SD_LIMIT = 0.1
 TAIL_LIMIT = 2.0
 ROWS_SHOWN = 20
+HEADER = ["", "mean", "moved to", "error ≥, sds", "sd", "moved to", "error ≥", "tail ≥", ""]
 CAVEAT = (
     "Short chains move within the modes that the guide has found: a mode that it misses stays"
     " unseen here too."
@@ -91,13 +92,20 @@ class Verification:
             f"{self.chains:,} chains of {self.iterations} HMC iterations from draws of the guide,"
             f" {self.gradient_evaluations:,} gradients, acceptance {self.accept:.2f}"
         )
-        header = ["", "mean", "moved to", "error ≥, sds", "sd", "moved to", "error ≥", "tail ≥", ""]
-        order = sorted(self.checks, key=_severity, reverse=True)
-        rows = [_row(check) for check in order[:ROWS_SHOWN]]
-        more = len(order) - len(rows)
-        table = align(header, rows) + (f"\n... and {more} more in .checks" if more else "")
+        rows = self._rows()
+        more = len(self.checks) - len(rows)
+        table = align(HEADER, rows) + (f"\n... and {more} more in .checks" if more else "")
         words = [line for text in (self._verdict(), CAVEAT) for line in wrapped(text)]
         return "\n".join([*wrapped(head), "", table, "", *words])
+
+    def _repr_html_(self) -> str:
+        title = f"verify(): {self.chains:,} chains of {self.iterations} HMC iterations"
+        whole = folded("all of print(...)", preformatted(str(self)))
+        return card(title, self._verdict(), html_table(HEADER, self._rows()), whole)
+
+    def _rows(self) -> list[list[str]]:
+        """The worst scalars first, not more than 20."""
+        return [_row(c) for c in sorted(self.checks, key=_severity, reverse=True)[:ROWS_SHOWN]]
 
     def _verdict(self) -> str:
         wrong = sum(not check.passed for check in self.checks)

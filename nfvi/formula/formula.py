@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import torch
@@ -13,12 +14,13 @@ from lark import Token, Tree
 from nfvi.flows import Call, Flow, Option, Value, lookup, names
 from nfvi.formula.grammar import COUNT, MAX_LENGTH, Node, place, read, read_call
 from nfvi.formula.size import LARGE_DIM, estimated_size
-from nfvi.utils import caret, check_memory, nearest, quote
+from nfvi.utils import card, caret, check_memory, folded, html_table, nearest, quote
 
 __all__ = ["MAX_FLOWS", "Formula", "Part", "parse_call"]
 
 MAX_FLOWS = 10_000
 """Flows in a formula, groups and counts multiplied out."""
+RUNS_SHOWN = 30
 
 _Known: TypeAlias = Mapping[str, Mapping[str, Option]]
 _KINDS = {
@@ -177,6 +179,13 @@ class Formula:
 
     def __repr__(self) -> str:
         return f"Formula.parse({str(self)!r})"
+
+    def _repr_html_(self) -> str:
+        runs = [(call, len(list(same))) for call, same in groupby(self)]
+        rows = [[str(n), str(call), lookup(call.name).help] for call, n in runs[:RUNS_SHOWN]]
+        more = f"... and {len(runs) - len(rows)} more" if len(runs) > len(rows) else ""
+        title = f"{len(self):,} flows; the first is applied to the base first. {more}"
+        return card(title, str(self), folded("flows", html_table([], rows, left=3)))
 
     # By text and not by value, for which the options 1, 1.0 and true would be equal.
     def __eq__(self, other: object) -> bool:

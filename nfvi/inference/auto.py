@@ -43,10 +43,12 @@ def refuse_guide_options(spec: GuideSpec) -> None:
     if str(spec.base) != "normal":
         raise ValueError(
             f'base={str(spec.base)!r}: NFVI("auto") chooses it, and starts from Gaussians; leave'
-            " base= out"
+            f' base= out, or name a formula, as in NFVI("planar*8", base={str(spec.base)!r})'
         )
     if spec.jitter is not None:
-        raise ValueError(f'jitter={spec.jitter!r}: NFVI("auto") chooses it; leave jitter= out')
+        raise ValueError(
+            f'jitter={spec.jitter!r}: NFVI("auto") chooses it; leave jitter= out, or name a formula'
+        )
 
 
 def auto_fit(

@@ -34,7 +34,8 @@ class NFVI:
 
     Args:
         formula: the flows, first one next to the base: ``"scale-loc"``, ``"planar*8"``,
-            ``"(planar*2-radial)*3"``. ``"auto"`` finds one that suits the target, see :meth:`fit`.
+            ``"(planar*2-radial)*3"``. ``"auto"``, the default, finds one that suits the target, see
+            :meth:`fit`.
         base: ``"normal"``, ``"laplace"``, ``"studentt(df=5)"`` or a :class:`~nfvi.guides.Base`.
         jitter: standard deviation of the random start around the identity; ``None`` leaves each
             flow its own default.
@@ -55,7 +56,7 @@ class NFVI:
 
     def __init__(
         self,
-        formula: str | Formula = "scale-loc",
+        formula: str | Formula = "auto",
         *,
         base: str | Base = "normal",
         jitter: float | None = None,

@@ -4,6 +4,7 @@ from nfvi.mcmc.chain_stats import ess, mean_sd_quantiles, rhat
 from nfvi.mcmc.parallel_hmc import ParallelHMC
 from nfvi.mcmc.run import MCMCRun
 from nfvi.mcmc.samplers import hmc, nuts
+from nfvi.mcmc.summary import summary_frame
 
 __all__ = [
     "MCMCRun",
@@ -13,4 +14,5 @@ __all__ = [
     "mean_sd_quantiles",
     "nuts",
     "rhat",
+    "summary_frame",
 ]

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from nfvi.mcmc.chain_stats import ess, rhat
-from nfvi.mcmc.summary import RunReport, ScalarSummary, scalar_table, summary_text
+from nfvi.mcmc.summary import (
+    RunReport,
+    ScalarSummary,
+    run_html,
+    scalar_table,
+    summary_frame,
+    summary_text,
+)
 from nfvi.targets import Target
 from nfvi.utils import check_whole, to_inference_data
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["MCMCRun"]
 
@@ -120,12 +130,31 @@ class MCMCRun:
         """One row for every scalar of every site that is not constant."""
         return scalar_table(self._sites, self.rhat, self.ess_bulk, self.ess_tail)
 
-    def summary(self) -> str:
-        """What ``print(run)`` shows: how the run went, a table per scalar, and advice."""
-        return summary_text(self._report())
+    def summary(self) -> pd.DataFrame:
+        """A row for every scalar that varies, with the columns that ArviZ's summary has.
+
+        They are ``mean``, ``sd``, the quantiles ``5%``, ``50%`` and ``95%``, ``ess_bulk``,
+        ``ess_tail`` and ``r_hat``.
+        """
+        rows = {
+            r.name: (r.mean, r.sd, r.q5, r.q50, r.q95, r.ess_bulk, r.ess_tail, r.rhat)
+            for r in self.table
+        }
+        return summary_frame(rows, ("ess_bulk", "ess_tail", "r_hat"))
+
+    def describe(self, *, shell: bool = False) -> str:
+        """What ``print(run)`` shows: how the run went, a table per scalar, and advice.
+
+        Args:
+            shell: whether advice names options of the command line in place of arguments.
+        """
+        return summary_text(self._report(shell))
 
     def __str__(self) -> str:
-        return self.summary()
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return run_html(self._report())
 
     def __repr__(self) -> str:
         chains, draws, dim = self.draws.shape
@@ -156,7 +185,7 @@ class MCMCRun:
         }
         return to_inference_data(self._sites, stats, attrs)
 
-    def _report(self) -> RunReport:
+    def _report(self, shell: bool = False) -> RunReport:
         chains, draws, _ = self.draws.shape
         return RunReport(
             kernel=self.kernel,
@@ -176,6 +205,7 @@ class MCMCRun:
             max_gradients=self.max_gradients,
             interrupted=self.interrupted,
             table=self.table,
+            shell=shell,
         )
 
     @cached_property

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nfvi.mcmc.chain_stats import mean_sd_quantiles
-from nfvi.utils import align, scalar_names, short, to_sd
+from nfvi.utils import (
+    align,
+    card,
+    folded,
+    html_table,
+    preformatted,
+    scalar_names,
+    short,
+    to_sd,
+)
 
-__all__ = ["RunReport", "ScalarSummary", "scalar_table", "summary_text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    *("RunReport", "ScalarSummary", "run_html", "scalar_table", "summary_frame"),
+    "summary_text",
+]
 
 # Recommended by Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021: 400 effective draws of four
 # chains are what estimates of R-hat and of Monte Carlo errors need.
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
 ROWS_SHOWN = 30
+HEADER = ["", "mean", "sd", "5%", "50%", "95%", "R-hat", "ESS bulk", "ESS tail"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ class RunReport:
         max_gradients: most gradient evaluations of a draw.
         interrupted: whether there are fewer draws than were asked for.
         table: a row for every scalar.
+        shell: whether advice names options of the command line in place of arguments.
     """
 
     kernel: str
@@ -77,6 +95,7 @@ class RunReport:
     max_gradients: int
     interrupted: bool
     table: tuple[ScalarSummary, ...]
+    shell: bool = False
 
 
 def scalar_table(
@@ -105,6 +124,26 @@ def scalar_table(
     return tuple(rows)
 
 
+def run_html(run: RunReport) -> str:
+    """What a notebook shows: advice on top, a row per scalar, and how the run went folded below."""
+    title = f"{run.kernel} on {run.target}: {run.chains} × {run.draws} draws, {run.wall_time:.1f} s"
+    whole = folded("all of print(run)", preformatted(summary_text(run)))
+    return card(title, " ".join(_advice(run)), html_table(HEADER, _rows(run)), whole)
+
+
+def summary_frame(rows: Mapping[str, Sequence[float]], checks: Sequence[str]) -> pd.DataFrame:
+    """A table for users, by the names that ArviZ has.
+
+    Args:
+        rows: of each scalar mean, sd, 5, 50 and 95 % quantiles, and what ``checks`` names.
+        checks: the last columns.
+    """
+    from nfvi.mcmc.frame import SummaryFrame
+
+    columns = ["mean", "sd", "5%", "50%", "95%", *checks]
+    return SummaryFrame(list(rows.values()), index=list(rows), columns=columns)
+
+
 def summary_text(run: RunReport) -> str:
     """How the run went, a table per scalar, and advice."""
     return "\n".join([*_head(run), "", _table(run), "", *_advice(run)])
@@ -130,28 +169,34 @@ def _numbers(values: list[float]) -> str:
 
 
 def _table(run: RunReport) -> str:
-    header = ["", "mean", "sd", "5%", "50%", "95%", "R-hat", "ESS bulk", "ESS tail"]
-    rows = [
+    rows = _rows(run)
+    more = len(run.table) - len(rows)
+    where = "" if run.shell else " in .table"
+    return align(HEADER, rows) + (f"\n... and {more} more{where}" if more else "")
+
+
+def _rows(run: RunReport) -> list[list[str]]:
+    return [
         [r.name, *to_sd((r.mean, r.sd, r.q5, r.q50, r.q95), r.sd), short(r.rhat)]
         + ["-" if math.isnan(e) else f"{e:.0f}" for e in (r.ess_bulk, r.ess_tail)]
         for r in run.table[:ROWS_SHOWN]
     ]
-    more = len(run.table) - len(rows)
-    return align(header, rows) + (f"\n... and {more} more in .table" if more else "")
 
 
 def _advice(run: RunReport) -> list[str]:
     """What the diagnostics say and what to do next, a line each."""
     words = ["Interrupted: these are the draws finished until then."] if run.interrupted else []
+    smaller = "A longer --warmup" if run.shell else "Raise target_accept towards 0.99"
     if run.diverged:
         words.append(
             f"{run.diverged} draws diverged: near them the step is too long, and the draws may miss"
-            " a region. Raise target_accept towards 0.99, or reparametrise (non-centred)."
+            f" a region. {smaller}, or reparametrise (non-centred)."
         )
+    dense = "" if run.shell else " mass='dense',"
     if run.cut:
         words.append(
             f"{run.cut} draws were cut at {run.max_gradients} gradients: the step is small beside "
-            "the width of the posterior. Longer warm-up, mass='dense', or reparametrise."
+            f"the width of the posterior. Longer warm-up,{dense} or reparametrise."
         )
     worst = max(run.table, key=lambda r: _or(r.rhat, 0.0), default=None)
     if run.chains == 1:

@@ -1,8 +1,9 @@
 """Every picture, as a function that takes and returns Matplotlib's Axes or Figure.
 
-Without ``ax=`` or ``fig=`` a new figure is made that pyplot does not know: save it by
-``figure.savefig`` (for axes, ``ax.figure.savefig``), or end a notebook cell with it. No style,
-backend or other setting of Matplotlib is changed. Needs the extra ``nfvi[plots]``.
+Without ``ax=`` or ``fig=`` a new figure is made that pyplot does not know. End a notebook cell with
+it, or with its axes, and it is shown, once; save it by ``figure.savefig`` (for axes,
+``ax.figure.savefig``). No style, backend or other setting of Matplotlib is changed. Needs the extra
+``nfvi[plots]``.
 """
 
 try:
@@ -10,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("pictures need Matplotlib: pip install 'nfvi[plots]'") from error
 
+from nfvi.plots.climbs import path
 from nfvi.plots.compared import comparison, fitted
 from nfvi.plots.data_density import density
 from nfvi.plots.densities import guide, target
@@ -18,6 +20,8 @@ from nfvi.plots.loss_curves import history
 from nfvi.plots.marginals import pairs
 from nfvi.plots.rank_plots import ranks
 from nfvi.plots.start import starting
+from nfvi.plots.verified import verification
+from nfvi.plots.weight_tails import weights
 
 __all__ = [
     "comparison",
@@ -27,7 +31,10 @@ __all__ = [
     "guide",
     "history",
     "pairs",
+    "path",
     "ranks",
     "starting",
     "target",
+    "verification",
+    "weights",
 ]

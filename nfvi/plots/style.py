@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +17,8 @@ __all__ = [
     "COLORS",
     "AnyFigure",
     "Array",
+    "Picture",
+    "PictureAxes",
     "Window",
     "array",
     "figure_of",
@@ -49,22 +51,37 @@ Reference:
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def new_figure(figure: AnyFigure | None, size: tuple[float, float]) -> AnyFigure:
-    """The given figure, or a new one of a size in inches that pyplot does not keep.
+class Picture(Figure):
+    """A figure that pyplot does not keep, and that a notebook shows all the same, once."""
 
-    In a notebook pyplot is loaded all the same, since this is what makes a figure that ends a cell
-    appear there.
-    """
-    if figure is not None:
-        return figure
-    if "ipykernel" in sys.modules:
-        import matplotlib.pyplot  # noqa: F401
-    return Figure(figsize=size, dpi=100, layout="constrained")
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+class PictureAxes(Axes):
+    """The only axes of such a figure, which show all of it."""
+
+    def _repr_png_(self) -> bytes:
+        return png(figure_of(self))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a file in PNG."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def new_figure(figure: AnyFigure | None, size: tuple[float, float]) -> AnyFigure:
+    """The given figure, or a new one of a size in inches that pyplot does not keep."""
+    return figure if figure is not None else Picture(figsize=size, dpi=100, layout="constrained")
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (8.0, 4.5)) -> Axes:
     """The given axes, or the only ones of a new figure."""
-    return ax if ax is not None else new_figure(None, size).subplots()
+    if ax is not None:
+        return ax
+    return new_figure(None, size).subplots(subplot_kw={"axes_class": PictureAxes})
 
 
 def figure_of(ax: Axes) -> Figure:

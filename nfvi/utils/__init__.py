@@ -1,4 +1,4 @@
-"""What every floor may use: argument checks, files, terminal text, progress, a lock, ArviZ."""
+"""What every floor may use: argument checks, files, text, HTML, progress, a lock, ArviZ."""
 
 from nfvi.utils import arviz_functions
 from nfvi.utils.arviz_export import to_inference_data
@@ -31,6 +31,7 @@ from nfvi.utils.files import (
     whole_file,
     write_file,
 )
+from nfvi.utils.html import card, folded, html_table, preformatted, sparkline
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.masks import check_unmasked
 from nfvi.utils.memory import check_memory
@@ -48,6 +49,16 @@ from nfvi.utils.pieces import (
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.process_wide import process_wide
 from nfvi.utils.progress import progress_bar, progress_wanted
+from nfvi.utils.report import (
+    Report,
+    Section,
+    facts,
+    frame,
+    picture,
+    scrolled,
+    words,
+    write_report,
+)
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
 from nfvi.utils.workers import set_up_worker
@@ -61,11 +72,14 @@ __all__ = [
     "Numbers",
     "Positive",
     "Posterior",
+    "Report",
+    "Section",
     "Seed",
     "Within",
     "align",
     "arviz_functions",
     "at_once",
+    "card",
     "caret",
     "character",
     "check_dtype",
@@ -80,14 +94,20 @@ __all__ = [
     "complete",
     "digest_of",
     "entry",
+    "facts",
+    "folded",
+    "frame",
     "fresh_draws",
     "held",
+    "html_table",
     "kept_at_once",
     "label_of",
     "nearest",
     "numbers_per_row",
     "over",
+    "picture",
     "plus_minus",
+    "preformatted",
     "process_wide",
     "progress_bar",
     "progress_wanted",
@@ -96,16 +116,20 @@ __all__ = [
     "read_file",
     "record_of",
     "scalar_names",
+    "scrolled",
     "set_up_worker",
     "short",
     "show_versions",
     "sizes",
+    "sparkline",
     "tail_length",
     "to_inference_data",
     "to_sd",
     "under",
     "usable_device",
     "whole_file",
+    "words",
     "wrapped",
     "write_file",
+    "write_report",
 ]

@@ -12,9 +12,13 @@ def progress_wanted(progress: bool | None) -> bool:
     """Whether to show a bar: as told, or, for ``None``, in a terminal or a notebook only."""
     if progress is not None:
         return bool(progress)
-    if "ipykernel" in sys.modules:
-        return True
-    return sys.stderr is not None and sys.stderr.isatty()
+    return _in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def progress_bar(total: int, label: str) -> Any:

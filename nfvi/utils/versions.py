@@ -10,13 +10,24 @@ import torch
 
 from nfvi._version import __version__
 
-__all__ = ["show_versions"]
+__all__ = ["show_versions", "versions"]
 
 REQUIRED = (
     *("pyro-ppl", "arviz-base", "arviz-stats", "numpy", "scipy", "pandas", "xarray"),
     *("lark", "safetensors", "tqdm", "typer"),
 )
-EXTRAS = ("matplotlib", "arviz", "scikit-learn", "tensorboard")
+EXTRAS = ("matplotlib", "jinja2", "arviz", "scikit-learn", "tensorboard", "ipywidgets")
+
+
+def versions() -> list[tuple[str, str]]:
+    """nfvi, Python, the platform, PyTorch and the packages that nfvi works with, with versions."""
+    return [
+        ("nfvi", __version__),
+        ("Python", platform.python_version()),
+        ("platform", f"{platform.platform()}, {_count(os.cpu_count() or 0, 'core')}"),
+        ("torch", f"{torch.__version__}, {_cuda()}, {_count(torch.get_num_threads(), 'thread')}"),
+        *((name, _version(name)) for name in (*REQUIRED, *EXTRAS)),
+    ]
 
 
 def show_versions() -> None:
@@ -29,13 +40,7 @@ def show_versions() -> None:
         nfvi          ...
         Python        ...
     """
-    rows = [
-        ("nfvi", __version__),
-        ("Python", platform.python_version()),
-        ("platform", f"{platform.platform()}, {_count(os.cpu_count() or 0, 'core')}"),
-        ("torch", f"{torch.__version__}, {_cuda()}, {_count(torch.get_num_threads(), 'thread')}"),
-        *((name, _version(name)) for name in (*REQUIRED, *EXTRAS)),
-    ]
+    rows = versions()
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:{width}}  {value}" for name, value in rows))  # noqa: T201
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyro
@@ -15,7 +16,17 @@ from torch import Tensor
 import models
 from models.eight_schools import LOG_EVIDENCE, eight_schools, eight_schools_noncentered
 from models.linear_regression import diabetes, linear_regression, linear_regression_posterior
-from nfvi import NFVI, Fit, FitError, Guide, LogDensity, PyroTarget, compare_evidence, nuts
+from nfvi import (
+    NFVI,
+    Fit,
+    FitError,
+    FitWarning,
+    Guide,
+    LogDensity,
+    PyroTarget,
+    compare_evidence,
+    nuts,
+)
 from nfvi.fit.approximation import Approximation
 from nfvi.fit.diagnostics import KHAT_LIMIT
 from nfvi.search import MissedMass
@@ -206,7 +217,9 @@ def test_the_word_is_that_of_the_fit(regressions):
     """A lost mode, which k-hat does not see, is warned of as well."""
     half = scaled(0.0, 1, scale=1.0)
     half._missed = replace(CLEAN, share=0.5)
-    found = compare_evidence({"three": regressions["three"][0], "half": half})
+    with pytest.warns(FitWarning, match="found mass that it misses: 50% of all") as caught:
+        found = compare_evidence({"three": regressions["three"][0], "half": half})
+    assert [Path(one.filename) for one in caught] == [Path(__file__)]
     assert found["three"].verdict == regressions["three"][0].verdict.word != "not to be trusted"
     assert found["half"].verdict == "not to be trusted" and found["half"].khat < KHAT_LIMIT
     assert "The search found mass that it misses: 50% of all" in found["half"].warnings[0]
@@ -227,7 +240,8 @@ def test_models_whose_integral_is_no_evidence_are_named():
 
     quick = {"steps": 2, "restarts": 1}
     y = torch.tensor(0.3)
-    fits = {m.__name__: NFVI(seed=0).fit(m, y, **quick) for m in (improper, extra, prior)}
+    start = NFVI("scale-loc", seed=0)
+    fits = {m.__name__: start.fit(m, y, **quick) for m in (improper, extra, prior)}
     text = " ".join(str(compare_evidence(fits)).split())
     assert "improper: site 'mu' is an improper prior, so that Z is no evidence" in text
     assert "extra: site 'extra' is a pyro.factor term, so that Z is no evidence" in text
@@ -265,7 +279,7 @@ def test_what_has_no_evidence_is_refused(tmp_path):
 
 
 def test_a_saved_fit_keeps_its_evidence(tmp_path):
-    fit = NFVI(seed=0).fit(models.pot1, steps=2, restarts=1)
+    fit = NFVI("scale-loc", seed=0).fit(models.pot1, steps=2, restarts=1)
     fit.save(tmp_path / "fit.safetensors")
     found = compare_evidence({"before": fit, "after": Fit.load(tmp_path / "fit.safetensors")})
     assert found.rows[0].difference == found.rows[1].difference == 0

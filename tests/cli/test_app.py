@@ -53,6 +53,10 @@ def cli(capsys, tmp_path, monkeypatch):
     return run
 
 
+def log_p(z):
+    return -0.5 * z.square().sum(-1)
+
+
 PARAMETERS = """
 import pyro.distributions as dist
 
@@ -110,15 +114,18 @@ def test_a_formula_is_found(cli, tmp_path):
     assert str(loaded.formula) in ("scale-loc", "tril") and loaded.path.reason in out
     # No optimiser steps, and no guide before the fit.
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"fit.safetensors", "draws.npz", "summary.txt", "target.png"}
+    files = {"fit.safetensors", "draws.npz", "summary.txt", "target.png", "report.html"}
+    assert names == files
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["auto", "--steps", "20"], 'steps= is chosen by NFVI("auto")'),
+        (["auto", "--steps", "20"], "--steps is chosen by auto: leave it out, or name a formula"),
+        (["--n-mc", "20"], "--n-mc is chosen by auto"),
+        (["--base", "laplace"], "--base is chosen by auto"),
         (["auto", "--budget", "0"], "--budget takes seconds over 0, got 0"),
-        (["auto", "--checkpoint", "x"], "a Checkpoint holds one fit"),
+        (["auto", "--checkpoint", "x"], "leave --checkpoint out"),
         (["auto", "--checkpoint", "x", "--resume"], "auto keeps no checkpoint"),
         (["loc", "--budget", "3"], "--budget is for the formula auto"),
     ],
@@ -126,6 +133,27 @@ def test_a_formula_is_found(cli, tmp_path):
 def test_what_auto_does_not_take(cli, args, said):
     code, out, err = cli("fit", "targets.py:normal", *args)
     assert code == 2 and said in err and not out
+
+
+def test_without_a_formula_one_is_found(cli):
+    code, out, _ = cli("fit", "targets.py:normal", "--seed", "4", "--no-progress")
+    assert code == 0 and "(the formula was found by the climb below)" in out
+
+
+def test_advice_is_in_the_words_of_a_shell(cli):
+    """And the warning of a fit that is not to be trusted is left to the verdict."""
+    args = ("fit", "targets.py:log_p", "scale", "--dim", "9", "--jitter", "2", *FEW)
+    code, out, err = cli(*args, "--weighted", "--draws", "9", "--out", "o")
+    said = " ".join(out.partition("written:")[0].split())
+    assert code == 0 and err == "" and "Verdict: not to be trusted." in said
+    assert "Try the formula auto, more layers" in said and '(--base "studentt(df=5)"' in said
+    report = Path("o/report.html").read_text(encoding="utf-8")
+    assert "Try the formula auto" in report
+    for text in (said, report):
+        assert not [word for word in ("NFVI(", "fit.refine", "fit.sam", "base=") if word in text]
+    fit = Fit.load("o/fit.safetensors", target=LogDensity(log_p, 9))
+    drawn = fit.importance_resample(9, seed=4)
+    np.testing.assert_array_equal(np.load("o/draws.npz")["z"], drawn)
 
 
 def test_flows_are_those_of_the_registry(cli):
@@ -157,7 +185,8 @@ def test_a_fit_is_that_of_the_api_and_writes_nothing(cli, tmp_path):
     with load_target("targets.py:normal") as target:
         fit = NFVI("planar*2", seed=4).fit(target, steps=20, n_mc=16, restarts=2)
     assert code == 0
-    assert without_seconds(out) == [*without_seconds(str(fit)), "", f"Verdict: {fit.verdict.word}."]
+    said = fit.describe(shell=True)
+    assert without_seconds(out) == [*without_seconds(said), "", f"Verdict: {fit.verdict.word}."]
     after = [path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)]
     assert sorted(after) == before
 
@@ -185,13 +214,14 @@ def test_out_holds_the_fit_its_draws_and_its_pictures(cli, tmp_path):
     folder = tmp_path / "a" / "b"
     assert code == 0
     files = {"fit.safetensors", "draws.npz", "summary.txt", "history.png", "starting.png",
-             "target.png"}  # fmt: skip
+             "target.png", "report.html"}  # fmt: skip
     assert {path.name for path in folder.iterdir()} == files
     assert all(f"a/b/{name}" in out for name in files)
     assert all((folder / f).read_bytes()[:4] == b"\x89PNG" for f in files if f.endswith(".png"))
     fit = Fit.load(folder / "fit.safetensors")
     with np.load(folder / "draws.npz") as draws:
         np.testing.assert_array_equal(draws["z"], fit.sample(30, seed=4))
+    assert "<h1>loc on normal</h1>" in (folder / "report.html").read_text(encoding="utf-8")
     assert out.startswith((folder / "summary.txt").read_text())
 
 
@@ -221,11 +251,20 @@ def test_nuts_beside_the_fit(cli, tmp_path):
     written = (tmp_path / "o" / "table.txt").read_text()
     assert written.split("sliced Wasserstein")[1] == table.split("sliced Wasserstein")[1] + "\n"
     assert written.strip() in out
+    assert "<h2>Beside NUTS</h2>" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_jinja_there_is_no_report(cli, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, out, err = cli("fit", "targets.py:normal", "loc", *FEW, "--out", "o")
+    assert code == 0 and "nfvi: no report, since reports need Jinja2" in err
+    assert (tmp_path / "o" / "target.png").exists() and "report.html" not in out
+    assert not (tmp_path / "o" / "report.html").exists()
 
 
 def test_a_model_comes_back_by_site(cli):
     code, out, _ = cli(
-        "fit", "models:eight_schools_noncentered", *FEW, "--draws", "9", "--out", "o"
+        "fit", "models:eight_schools_noncentered", "scale-loc", *FEW, "--draws", "9", "--out", "o"
     )
     assert code == 0
     assert all(name in out for name in ("mu", "tau", "eta[7]", "theta[0]"))
@@ -247,6 +286,7 @@ def test_a_fit_goes_on_from_its_checkpoint(cli, tmp_path):
     with load_target("targets.py:normal") as target:
         fit = NFVI("planar", seed=4).fit(target, steps=20, n_mc=16, restarts=2)
     assert without_seconds(out)[:3] == without_seconds(str(fit))[:3]
+    assert cli(*args[:2], *args[3:], "--resume")[0] == 0
     assert "starting.png" not in {path.name for path in (tmp_path / "o").iterdir()}
     assert cli(*args[:2], "radial", *args[3:], "--resume")[::2] == (
         2, "nfvi: the checkpoint is of 'planar', not 'radial'\n",
@@ -281,6 +321,7 @@ def test_a_fit_goes_on_from_its_checkpoint(cli, tmp_path):
         (["targets.py:normal", "loc", "--dtype", "int8"], "--dtype takes float32 or float64"),
         (["targets.py:normal", "loc", "--device", "abacus"], "--device 'abacus' is none"),
         (["targets.py:normal", "loc", "--draws", "7"], "draws must be an integer of at least 8"),
+        (["targets.py:normal", "loc", "--weighted"], "it needs --out DIR"),
         (["targets.py:normal", "loc", "--resume"], "--resume needs --checkpoint PATH"),
         (["targets.py:normal", "--resume", "--checkpoint", "no.ckpt"], "no file 'no.ckpt'"),
         (["targets.py:normal", "--resume", "--checkpoint", "c", "--seed", "1"], "--seed is fixed"),
@@ -327,7 +368,7 @@ def test_without_matplotlib_the_rest_is_written(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, err = cli("fit", "targets.py:normal", "loc", *FEW, "--out", "o")
     assert code == 0
-    assert "no figures" in err
+    assert "no figures and no report" in err
     assert "nfvi[plots]" in err
     assert {p.name for p in (tmp_path / "o").iterdir()} == {
         "fit.safetensors", "draws.npz", "summary.txt",

@@ -59,7 +59,7 @@ def test_a_fit_is_that_of_the_api_and_writes_nothing(cli, tmp_path):
     code, out, err = cli("named.csv", "scale-loc", *FEW)
     fit = NFVI("scale-loc", seed=4).fit_data(ROWS, epochs=3)
     assert (code, err) == (0, "")
-    assert without_seconds(out) == without_seconds(str(fit))
+    assert without_seconds(out) == without_seconds(fit.describe(shell=True))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -83,7 +83,7 @@ def test_out_holds_the_fit_the_scores_and_the_pictures(cli, tmp_path, context):
     named = ("--columns", "a,b", *(("--context", "2") if context else ()))
     code, out, _ = cli("named.csv", "tril", *FEW, *named, "--out", "a/b")
     folder = tmp_path / "a" / "b"
-    files = {"fit.safetensors", "scores.csv", "summary.txt", "history.png"}
+    files = {"fit.safetensors", "scores.csv", "summary.txt", "history.png", "report.html"}
     files |= set() if context else {"density.png"}
     assert code == 0
     assert {path.name for path in folder.iterdir()} == files

@@ -137,7 +137,7 @@ def test_tables_are_told_apart_by_their_columns():
     assert np.array_equal(fit.score_samples(table), fit.score_samples(table.to_numpy()))
     with pytest.raises(ValueError, match=r"columns of x are b, a.*pass x\[\['a', 'b'\]\]"):
         fit.score_samples(table[["b", "a"]])
-    assert fit.summary(100).splitlines()[1].startswith("a ")
+    assert fit.summary(100).index[0] == "a"
     assert set(fit.to_arviz(10).posterior.data_vars) == {"a", "b"}
 
 
@@ -157,7 +157,7 @@ def test_shapes_of_contexts(conditional):
     assert conditional.sample(4, c[0]).shape == conditional.sample(4, [c[0]]).shape == (4, 2)
     assert conditional.sample(4, c).shape == conditional.sample(4, c[:, None]).shape == (4, 6, 2)
     assert conditional.to_arviz(7, c[0]).posterior["x"].shape == (1, 7, 2)
-    assert conditional.summary(50, c[0]).count("\n") == 2
+    assert len(conditional.summary(50, c[0])) == 2
 
 
 def test_contexts_that_cannot_be_used(conditional, fit):
@@ -320,4 +320,4 @@ def test_arviz_has_draws_and_their_densities(fit):
     draws = torch.from_numpy(np.asarray(made.posterior["x"])[0])
     np.testing.assert_allclose(made.sample_stats["lp"][0], fit.log_prob(draws), rtol=1e-6)
     assert made.posterior.attrs["log_likelihood"] == fit.quality.train.mean
-    assert fit.summary(100).splitlines()[1].startswith("x[0]")
+    assert fit.summary(100).index[0] == "x[0]"

@@ -89,3 +89,17 @@ def test_words(changes: dict[str, Any], words: str) -> None:
 def test_few_looks_or_an_earlier_best_say_nothing_of_a_rise() -> None:
     assert "last fifth" not in text(validation=looks(*(-4.0 + 0.1 * i for i in range(9))))
     assert "last fifth" not in text(validation=looks(*(-4.0 + 0.1 * i for i in range(10)), -4.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stopped": "interrupted"}, "(interrupted)"),
+        ({"quality": Quality(TRAIN, None)}, "--validation 0.1 holds out a tenth"),
+        ({"quality": Quality(TRAIN, replace(HELD_OUT, mean=-2.4))}, "smaller layers, or more rows"),
+        ({"validation": looks(*(-4.0 + 0.1 * i for i in range(10)))}, "more epochs, --epochs,"),
+    ],
+)
+def test_advice_in_the_words_of_a_shell(changes: dict[str, Any], said: str) -> None:
+    found = text(shell=True, **changes)
+    assert said in found and "fit." not in found and "optimizer=" not in found

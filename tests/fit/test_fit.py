@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from nfvi import NFVI, Fit, FitError, LogDensity, PyroTarget, TargetError
+from nfvi import NFVI, Fit, FitError, FitWarning, LogDensity, PyroTarget, TargetError
 from nfvi.utils import plus_minus
 from tests.damage import edited
 
@@ -262,7 +262,7 @@ class TestFile:
                 act()
 
     def test_without_the_target_a_summary_still_works(self, fitted: Path) -> None:
-        assert "z[1]" in Fit.load(fitted).summary(100)
+        assert "z[1]" in Fit.load(fitted).summary(100).index
 
     def test_without_its_model(self, of_model: Path) -> None:
         fit = Fit.load(of_model)
@@ -551,6 +551,57 @@ class TestVerdict:
         assert fit.findings().misses_mass
 
 
+USES = {
+    "summary": lambda fit: fit.summary(100),
+    "importance_resample": lambda fit: fit.importance_resample(5, seed=1),
+    "expectation": lambda fit: fit.expectation(lambda z: z, seed=1),
+    "to_arviz": lambda fit: fit.to_arviz(20),
+}
+
+
+class TestWarning:
+    """What is taken from a fit that is not to be trusted."""
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_once_for_each_fit(self, fit: Fit, use: Any) -> None:
+        narrow = widened(fit, 0.2)
+        said = r"the fit of 'scale-loc' to log_p is not to be trusted\. k-hat is \d"
+        with pytest.warns(FitWarning, match=said) as caught:
+            use(narrow)
+        assert [Path(one.filename) for one in caught] == [Path(__file__)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            use(narrow)
+        narrow.refine(2)
+        assert not narrow._warned
+
+    @pytest.mark.parametrize("use", USES.values(), ids=USES)
+    def test_none_of_a_fit_that_is_usable(self, fit: Fit, use: Any) -> None:
+        assert fit.verdict.word != "not to be trusted"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            use(fit)
+
+    def test_it_can_be_turned_off(self, fit: Fit) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", FitWarning)
+            widened(fit, 0.2).summary(100)
+
+    def test_weighted_draws_cost_nothing_more_for_it(self, fit: Fit) -> None:
+        narrow = widened(fit, 0.2)
+        narrow._missed = None
+        with pytest.warns(FitWarning):
+            narrow.expectation(lambda z: z, 20_000)
+        assert narrow._diagnostics is narrow._missed is None
+
+    def test_a_few_draws_say_nothing_of_the_fit(self, fit: Fit) -> None:
+        narrow = widened(fit, 0.2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            narrow.expectation(lambda z: z, 20)
+
+
 class TestWrongInput:
     def test_seed_of_draws(self) -> None:
         made = quick()
@@ -570,20 +621,20 @@ class TestWrongInput:
 
 class TestSummary:
     def test_of_a_fit(self, fit: Fit) -> None:
-        table, _, verdict = fit.summary().partition("\n\n")
-        assert table == fit.summary_table() and table.count("\n") == 2
-        assert " ".join(verdict.split()) == str(fit.verdict)
-        assert all(len(line) < 100 for line in fit.summary().splitlines())
-        row = [float(v) for v in table.splitlines()[2].split()[1:3]]
-        assert row == pytest.approx([-2.0, 2.0], abs=0.2)
+        table = fit.summary()
+        assert list(table.columns) == ["mean", "sd", "5%", "50%", "95%", "mcse_mean", "mcse_sd"]
+        assert list(table.index) == ["z[0]", "z[1]"]
+        assert table.attrs == {"verdict": fit.verdict.word}
+        assert table.loc["z[1]", ["mean", "sd"]].tolist() == pytest.approx([-2.0, 2.0], abs=0.2)
+        lines = str(table).splitlines()
+        assert len(lines) == 5 and lines[-1] == f"Verdict: {fit.verdict.word}."
+        table.attrs = {"source": "mine"}
+        assert "Verdict" not in str(table) + table._repr_html_()
+        assert len(lines[1].split()) == 8 and len(str(table.loc[:, :"sd"]).splitlines()[1]) < 30
 
     def test_of_a_model(self, of_model: Path) -> None:
-        table = Fit.load(of_model, target=PyroTarget(model, DATA)).summary_table(100)
-        assert [line.split()[0] for line in table.splitlines()[1:]] == [
-            "mean[0]",
-            "mean[1]",
-            "scale",
-        ]
+        table = Fit.load(of_model, target=PyroTarget(model, DATA)).summary(100)
+        assert list(table.index) == ["mean[0]", "mean[1]", "scale"]
 
 
 def test_a_model_written_for_a_file_needs_its_arguments(of_model: Path) -> None:

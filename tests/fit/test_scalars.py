@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nfvi.fit.scalars import scalars, summarize
+from nfvi.fit.scalars import scalars, summarize, summary_lines
 
 
 def test_every_scalar_has_a_name_and_its_draws():
@@ -18,14 +18,30 @@ def test_every_scalar_has_a_name_and_its_draws():
 def test_the_table_has_moments_and_quantiles():
     x = torch.linspace(0, 1, 101, dtype=torch.float64)
     table = summarize({"a": x, "m": torch.stack([x, 2 * x, 3 * x, 4 * x], 1).reshape(-1, 2, 2)})
-    lines = [line.split() for line in table.splitlines()]
-    assert lines[0] == ["mean", "sd", "5%", "50%", "95%"]
-    assert [line[0] for line in lines[1:]] == ["a", "m[0,0]", "m[0,1]", "m[1,0]", "m[1,1]"]
-    assert [float(v) for v in lines[1][1:]] == pytest.approx([0.5, 0.2930, 0.05, 0.5, 0.95])
-    assert [float(v) for v in lines[5][1:]] == pytest.approx([2.0, 1.172, 0.2, 2.0, 3.8], rel=1e-3)
+    assert list(table.columns) == ["mean", "sd", "5%", "50%", "95%", "mcse_mean", "mcse_sd"]
+    assert list(table.index) == ["a", "m[0,0]", "m[0,1]", "m[1,0]", "m[1,1]"]
+    moments = table.loc[:, :"95%"]
+    assert list(moments.loc["a"]) == pytest.approx([0.5, 0.2930, 0.05, 0.5, 0.95], rel=1e-3)
+    assert list(moments.loc["m[1,1]"]) == pytest.approx([2.0, 1.172, 0.2, 2.0, 3.8], rel=1e-3)
+
+
+def test_errors_are_those_of_independent_draws():
+    """Of a normal the mean has sd/√n, and the sd has sd/√(2n)."""
+    x = 3 * torch.randn(40_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    row = summarize({"a": x}).loc["a"]
+    assert row["mcse_mean"] == pytest.approx(3 / 200, rel=0.02)
+    assert row["mcse_sd"] == pytest.approx(3 / 200 / 2**0.5, rel=0.05)
+    assert summarize({"a": torch.ones(5)}).loc["a", "mcse_sd"] == 0
 
 
 def test_a_single_draw_has_no_sd():
-    assert summarize({"a": torch.tensor([2.0])}).splitlines()[1].split() == [
-        "a", "2.000", "-", "2.000", "2.000", "2.000",
+    lines = str(summarize({"a": torch.tensor([2.0])})).splitlines()
+    assert lines[1].split() == ["a", "2.000", "NaN", "2.000", "2.000", "2.000", "NaN", "NaN"]
+
+
+def test_a_terminal_gets_the_first_rows():
+    table = summarize({"a": torch.randn(10, 5)})
+    assert [line.split()[0] for line in summary_lines(table, 2).splitlines()[1:]] == [
+        "a[0]", "a[1]", "...",
     ]  # fmt: skip
+    assert len(summary_lines(table, 5).splitlines()) == 6

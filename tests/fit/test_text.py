@@ -81,7 +81,8 @@ class TestNumbers:
     def test_khat_over_the_limit_asks_for_more(self) -> None:
         found = text(khat=0.9, ess=100.0)
         assert "not reliable" in found and "Verdict: not to be trusted. k-hat is 0.90" in found
-        assert "richer formula" in found and "studentt(df=5)" in found
+        assert 'Try NFVI("auto"), more layers or a richer formula' in found
+        assert "studentt(df=5)" in found
         assert "importance_resample" not in found
 
     @pytest.mark.parametrize("ess", [100.0, 3_000.0])
@@ -229,3 +230,40 @@ def test_the_base_that_is_advised_is_not_the_one_that_is_there(base, climbed, wo
     path = ClimbPath((RUNG,), 0, "that was all", 1, 1) if climbed else None
     found = text(base=make_base(base), path=path, khat=0.9, ess=9_500.0)
     assert words in found and f'"{base}"' not in found
+
+
+class TestShell:
+    """Advice for a shell names options, and nothing of Python."""
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"khat": 0.9, "ess": 100.0}, "Try the formula auto, more layers"),
+            ({"khat": 0.9, "ess": 9_500.0}, '(--base "studentt(df=5)" or --base laplace)'),
+            ({"elbo": 1.5}, "Use weighted draws: --weighted --out DIR."),
+            ({"rising": True}, "more steps, --steps 600, will help too"),
+            ({"missed": replace(CLEAN, share=0.4)}, "Try the formula auto, which takes"),
+            ({"stopped": "interrupted"}, "(interrupted)"),
+            ({"missed": None}, "a mode that it misses."),
+            ({"findings": None}, "no diagnostics"),
+            (
+                {"restarts": (ONE, replace(ONE, index=1, elbo=0.5, best=False))},
+                "temper for longer (--anneal 0.8) or use more --restarts",
+            ),
+        ],
+    )
+    def test_options(self, changes: dict[str, Any], said: str) -> None:
+        found = text(shell=True, **changes)
+        assert said in found
+        assert not re.search(r"NFVI\(|fit\.|base=|anneal=|refine", found)
+
+    @pytest.mark.parametrize(
+        ("stopped", "said"),
+        [
+            ("auto", '--base "studentt(df=5)"'),
+            ("the budget of 3 s is spent", "a larger --budget"),
+        ],
+    )
+    def test_after_a_climb(self, stopped: str, said: str) -> None:
+        path = ClimbPath((RUNG,), 0, "all rungs tried", 1, 1)
+        assert said in text(shell=True, path=path, stopped=stopped, khat=0.9, ess=100.0)

@@ -117,9 +117,9 @@ class TestArguments:
 
     def test_arguments_for_a_log_density(self) -> None:
         with pytest.raises(TargetError):
-            NFVI().fit(normal, torch.zeros(3), dim=2)
+            NFVI("loc").fit(normal, torch.zeros(3), dim=2)
         with pytest.raises(TargetError, match="takes no model arguments"):
-            NFVI().fit(LogDensity(normal, 2), torch.zeros(3))
+            NFVI("loc").fit(LogDensity(normal, 2), torch.zeros(3))
 
     def test_a_flow_that_needs_more_dimensions(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from nfvi.flows.affine import Loc

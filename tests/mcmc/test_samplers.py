@@ -454,6 +454,15 @@ def test_the_text_is_aligned_and_says_what_was_done(run):
     assert row.q50 == pytest.approx(float(run.draws[..., 1].double().flatten().quantile(0.5)))
 
 
+def test_the_summary_is_that_of_arviz(run):
+    table = run.summary()
+    names = ["mean", "sd", "5%", "50%", "95%", "ess_bulk", "ess_tail", "r_hat"]
+    assert list(table.columns) == names and list(table.index) == ["z[0]", "z[1]"]
+    assert table.loc["z[1]", "r_hat"] == run.table[1].rhat
+    assert table.loc["z[1]", "ess_tail"] == run.table[1].ess_tail
+    assert len(str(table).splitlines()) == 3
+
+
 # ArviZ 0.23 calls a function of Matplotlib in a way that 3.11 deprecates.
 @pytest.mark.filterwarnings("ignore:Passing a dict or None as alias_mapping")
 def test_to_arviz(run):

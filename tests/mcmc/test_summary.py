@@ -93,3 +93,11 @@ def test_a_row_for_every_scalar_that_varies() -> None:
     assert (first.name, second.name, second.rhat) == ("a", "b[1]", 3.0)
     assert [first.mean, first.q5, first.q50, first.q95] == pytest.approx([0.5, 0.05, 0.5, 0.95])
     assert first.sd == pytest.approx(float(x.std())) and second.sd == pytest.approx(2 * first.sd)
+
+
+def test_advice_in_the_words_of_a_shell() -> None:
+    many = tuple(replace(ROW, name=f"z[{i}]") for i in range(33))
+    found = text(diverged=7, cut=3, table=many, shell=True)
+    assert "region. A longer --warmup, or" in found and "Longer warm-up, or repara" in found
+    assert "and 3 more" in found
+    assert not [word for word in ("target_accept", "mass=", ".table") if word in found]

@@ -17,6 +17,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from nfvi import NFVI, GradientTracker, Guide, LogDensity, compare, nuts, plots
+from nfvi.fit import ClimbPath, Rung, WeightedDraws
+from nfvi.fit.diagnostics import smoothed_weights
+from nfvi.fit.verification import ScalarCheck, Verification
 from nfvi.plots.grids import grid, window_of
 from nfvi.plots.smoothing import running
 from nfvi.plots.style import COLORS, listed
@@ -81,6 +84,91 @@ def words(figure):
 
 def by_label(ax):
     return dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+
+
+def test_a_picture_of_its_own_can_show_itself(tracked):
+    fit, _ = tracked
+    for shown in (plots.history(fit), plots.fitted(fit)):
+        assert shown._repr_png_()[:4] == b"\x89PNG"
+    given = plt.figure()
+    try:
+        ax = plots.history(fit, ax=given.subplots())
+        assert not hasattr(ax, "_repr_png_")
+    finally:
+        plt.close(given)
+
+
+# weights, rungs, verification
+
+
+def weighted(shape, n=5_000):
+    """Draws whose weights are Pareto with a given shape, and what PSIS says of them."""
+    share = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    log_ratio = -shape * share.log()
+    log_weights, khat = smoothed_weights(log_ratio)
+    zero = torch.zeros(n, dtype=torch.float64)
+    return WeightedDraws(zero.unsqueeze(1), log_ratio, zero, log_weights, khat)
+
+
+@pytest.mark.parametrize(("shape", "over"), [(0.3, False), (0.95, True)])
+def test_weights_rise_over_the_limit_where_their_tail_is_too_heavy(shape, over):
+    draws = weighted(shape)
+    ax = plots.weights(draws)
+    shown = by_label(ax)
+    limit = shown["k = 0.7, the limit"].get_ydata()
+    weights, tail = shown["weights"].get_ydata(), len(limit)
+    assert draws.khat == pytest.approx(shape, abs=0.1)
+    assert (weights[0] > limit[0]) == over
+    assert weights[tail // 2] == pytest.approx(limit[tail // 2], rel=0.05)
+    assert f"k = {draws.khat:.2f}, fitted" in shown and f"{draws.khat:.2f}" in ax.get_title()
+    # Of Pareto weights x of shape k, over their mean 1/(1 − k).
+    raw = (0.5 / 5_000) ** -shape, ((tail + 0.5) / 5_000) ** -shape
+    mean = np.mean(((np.arange(5_000) + 0.5) / 5_000) ** -shape)
+    assert weights[0] == pytest.approx((raw[0] - raw[1]) / mean)
+    assert rendered(ax) > 1000
+
+
+def test_weights_without_a_tail_or_too_few():
+    equal = weighted(0.0)
+    ax = plots.weights(equal)
+    assert "there is no tail" in ax.get_title() and len(by_label(ax)) == 1
+    with pytest.raises(ValueError, match="20 draws have a weight, and 25 are the least"):
+        plots.weights(weighted(0.3, 20))
+
+
+def rung(formula, elbo, khat, batches):
+    return Rung(formula, elbo, 0.01, khat, 0.9, -1.0, 10, batches, 100, 1.0)
+
+
+def test_rungs_stand_at_their_cost_and_the_kept_one_is_ringed():
+    rungs = rung("loc", -2.0, 0.9, 10), rung("tril", -1.5, math.inf, 10), rung("maf", -1.1, 0.3, 90)
+    figure = plots.path(ClimbPath(rungs, 2, "enough", 90, 900))
+    upper, lower = figure.axes
+    line, ring = (one.get_xydata().tolist() for one in upper.lines[:2])
+    assert line == [[10, -2.0], [10, -1.5], [90, -1.1]] and ring == [[90, -1.1]]
+    assert lower.lines[0].get_ydata().tolist() == [0.9, 3.0, 0.3]
+    assert upper.get_ylim()[0] < -2.0 and upper.get_ylim()[1] > -1.0
+    assert "1: loc   2: tril   3: maf (kept)" in words(figure)
+    assert rendered(figure) > 1000
+
+
+def test_verification_has_the_wrong_scalars_first_and_bold():
+    fine = ScalarCheck("a", 1.0, 1.0, 2.0, 2.0, 0.0, 0.0, 1.0)
+    wrong = ScalarCheck("b", 3.0, 1.0, 1.0, 2.0, 0.9, 0.4, 1.0)
+    ax = plots.verification(Verification((fine, wrong), 0.3, 100, 40, True, 0.9, 1))
+    labels = ax.get_yticklabels()
+    assert [label.get_text() for label in labels] == ["b", "a"]
+    assert [label.get_fontweight() for label in labels] == ["bold", "normal"]
+    guide, chains = (box.lines[0] for box in ax.containers)
+    assert guide.get_xdata().tolist() == [1.0, 0.0] and chains.get_xdata().tolist() == [0.0, 0.0]
+    (bars,) = ax.containers[0].lines[2]
+    assert [np.ptp(bar[:, 0]) for bar in bars.get_segments()] == [1.0, 2.0]
+    assert ax.get_title() == "1 of 2 scalars are proven wrong"
+    assert rendered(ax) > 1000
+    few = plots.verification(Verification((fine, wrong), 0.3, 100, 40, True, 0.9, 1), most=1)
+    assert few.get_title().endswith("; 1 shown")
+    with pytest.raises(ValueError, match="no scalar varies"):
+        plots.verification(Verification((), 0.3, 100, 40, True, 0.9, 1))
 
 
 # history

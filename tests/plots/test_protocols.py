@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex
 
 import nfvi.plots
 from nfvi import NFVI, GradientTracker, LogDensity, MixtureGuide, calibrate, compare, nuts, plots
+from nfvi.plots.climbs import PathLike, RungLike
 from nfvi.plots.compared import FittedLike
 from nfvi.plots.densities import HasGuide
 from nfvi.plots.gradient_traces import TrackerLike
@@ -36,6 +37,8 @@ from nfvi.plots.protocols import (
 from nfvi.plots.rank_plots import CalibrationLike, RankCheckLike
 from nfvi.plots.start import FlowLike, StartLike
 from nfvi.plots.style import COLORS
+from nfvi.plots.verified import CheckLike, VerificationLike
+from nfvi.plots.weight_tails import WeightsLike
 from nfvi.utils import KHAT_LIMIT
 
 WINDOW = ((-5.0, 5.0), (-5.0, 5.0))
@@ -67,6 +70,9 @@ def things():
         guide=fit.guide,
         mixture=MixtureGuide([fit.guide, fit.guide], [0.5, 0.5]),
         run=run,
+        draws=fit.weighted_draws(30, seed=1),
+        path=NFVI(seed=1).fit(target, budget=60, progress=False).path,
+        verification=fit.verify(chains=100),
         comparison=compare(fit, run, draws=50, seed=1),
         data_fit=start.fit_data(x, epochs=3),
         calibration=calibrate(
@@ -106,6 +112,11 @@ def members(protocol):
         (LikelihoodLike, "data_fit.quality.held_out"),
         (CalibrationLike, "calibration"),
         (RankCheckLike, "calibration.checks.0"),
+        (WeightsLike, "draws"),
+        (PathLike, "path"),
+        (RungLike, "path.0"),
+        (VerificationLike, "verification"),
+        (CheckLike, "verification.checks.0"),
     ],
 )
 def test_what_nfvi_makes_has_what_its_pictures_ask_for(things, protocol, path):

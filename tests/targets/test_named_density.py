@@ -155,7 +155,7 @@ def test_the_evidence_of_a_conjugate_model_is_exact():
         log_likelihood, parameters=priors, init="gaussian", steps=50, progress=False
     )
     assert fit.log_evidence == pytest.approx(exact, abs=0.01)
-    assert fit.target.without_prior == () and "mu" in fit.summary()
+    assert fit.target.without_prior == () and "mu" in fit.summary().index
     run = nuts(log_likelihood, parameters=priors, draws=20, warmup=20, chains=1, seed=0)
     assert list(run.sites()) == ["mu"]
 

@@ -225,7 +225,7 @@ class TestEager:
             with pytest.raises(ValueError, match='compile must be "trace" or False, got'):
                 fit(compile=wrong)
             with pytest.raises(ValueError, match='compile must be "trace" or False, got'):
-                NFVI().fit_data(np.ones((4, 2)), compile=wrong)
+                NFVI("loc").fit_data(np.ones((4, 2)), compile=wrong)
 
 
 class TestFiles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -25,15 +25,18 @@ def test_as_told():
     ("stream", "wanted"), [(Terminal(), True), (io.StringIO(), False), (None, False)]
 )
 def test_by_default_in_a_terminal(monkeypatch, stream, wanted):
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
     monkeypatch.setattr(sys, "stderr", stream)
     assert progress_wanted(None) is wanted
 
 
 def test_by_default_in_a_notebook(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    ipython = ModuleType("IPython")
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert progress_wanted(None)
+    for shell, wanted in ((SimpleNamespace(kernel=1), True), (SimpleNamespace(), False)):
+        monkeypatch.setattr(ipython, "get_ipython", lambda shell=shell: shell, raising=False)
+        assert progress_wanted(None) is wanted
 
 
 def test_the_bar_counts(capsys):
