@@ -45,6 +45,7 @@ class FitReport:
         rising: whether the ELBO still rose at the end.
         path: the rungs of a climb, or ``None``.
         findings: how good the guide is; ``None`` where that is not known.
+        rows: of data in a step, and in all; ``None`` where a step takes all there is.
     """
 
     formula: str
@@ -63,6 +64,7 @@ class FitReport:
     rising: bool
     path: ClimbPath | None
     findings: Findings | None
+    rows: tuple[int, int] | None = None
 
 
 def describe(fit: FitReport) -> str:
@@ -74,7 +76,8 @@ def describe(fit: FitReport) -> str:
     ]
     if fit.findings is None:
         return "\n".join([*lines, *wrapped("no diagnostics: load it with target= to compute them")])
-    return "\n".join([*lines, "", *_numbers(fit.findings), "", *_advice(fit, fit.findings)])
+    numbers = [*_numbers(fit.findings), *_all_rows(fit)]
+    return "\n".join([*lines, "", *numbers, "", *_advice(fit, fit.findings)])
 
 
 def _path(path: ClimbPath | None) -> list[str]:
@@ -103,7 +106,9 @@ def _header(fit: FitReport) -> list[str]:
 
 def _course(fit: FitReport) -> str:
     """Where the fit started and how long it went on; of a climb, that of the rung that was kept."""
-    steps = f"{fit.steps:,} steps of {_draws(fit)} draws" if fit.steps else "no optimiser steps"
+    rows = f" and {fit.rows[0]:,} of {fit.rows[1]:,} rows" if fit.rows else ""
+    steps = f"{fit.steps:,} steps of {_draws(fit)} draws{rows}"
+    steps = steps if fit.steps else "no optimiser steps"
     if fit.path is not None:
         return f"rung {fit.path.best + 1} of {len(fit.path)}, with {steps}; in all"
     return f"{steps}," if fit.init == "zeros" else f"init {fit.init}, {steps},"
@@ -140,6 +145,10 @@ def _numbers(findings: Findings) -> list[str]:
             " ELBO and have weight 0"
         )
     return lines
+
+
+def _all_rows(fit: FitReport) -> list[str]:
+    return wrapped(f"These numbers are of all {fit.rows[1]:,} rows.") if fit.rows else []
 
 
 def _kl(d: Diagnostics, known: float | None) -> list[tuple[str, str, str]]:

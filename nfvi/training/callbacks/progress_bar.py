@@ -16,7 +16,8 @@ LONGEST = 24
 class ProgressBar(Callback):
     """Shows formula, step, speed, and the ELBO (nats) and gradient length of the best restart.
 
-    A fit to data shows its log-likelihood a row (nats) in place of the ELBO.
+    A fit to data shows its log-likelihood a row (nats) in place of the ELBO. Where a step takes
+    rows of data, the bar says how many a second.
 
     A fit has one by default in a terminal or notebook; ``progress=`` turns it on or off. One that
     is among ``callbacks=`` is shown in any case.
@@ -42,10 +43,15 @@ class ProgressBar(Callback):
             best, quantity = state.best, state.history.quantity
             mean = float(state.history.last(quantity, self.every)[:, best].nanmean())
             norm = float(state.history.last("grad_norm", 1)[0, best])
-            shown = {quantity: f"{mean:.3f}", "gradient": f"{norm:.2g}"}
+            shown = {quantity: f"{mean:.3f}", "gradient": f"{norm:.2g}", **self._speed(state)}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
         return None
+
+    def _speed(self, state: TrainState) -> dict[str, str]:
+        """Rows a second, where a step takes rows."""
+        rate = self._bar.format_dict["rate"] if state.rows else None
+        return {} if rate is None else {"rows/s": f"{rate * state.rows:,.0f}"}
 
     def close(self, state: TrainState) -> None:
         self._bar.close()
