@@ -10,7 +10,7 @@ from nfvi.errors import FormulaError
 from nfvi.fit import Fit
 from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
-from nfvi.targets import MinibatchTarget, Target
+from nfvi.targets import Target, takes_rows
 from nfvi.training import CallbackLike, Checkpoint
 
 __all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_guide_options"]
@@ -116,7 +116,7 @@ def _refuse_rows(target: Target) -> None:
     Raises:
         ValueError: the target has many rows.
     """
-    if isinstance(target, MinibatchTarget) and target.rows > MOST_ROWS:
+    if takes_rows(target) and target.rows > MOST_ROWS:
         raise ValueError(
             f'NFVI("auto") takes gradients on all rows at some 60,000 points, and {target.name!r}'
             f' has {target.rows:,} rows: name a formula, such as NFVI("scale-loc") or'

@@ -10,7 +10,7 @@ import torch
 
 from nfvi.formula import Formula
 from nfvi.guides import Base, Guide, Placement
-from nfvi.targets import MinibatchTarget, Target
+from nfvi.targets import Target, takes_rows
 
 __all__ = ["GuideSpec"]
 
@@ -73,7 +73,7 @@ class GuideSpec:
     def target_settings(self, target: Target, init: str) -> dict[str, Any]:
         """The same of a fit to a target, with what is said of the target and of ``init=``."""
         rows = {}
-        if isinstance(target, MinibatchTarget):
+        if takes_rows(target):
             rows = {"rows": target.rows, "batch_size": target.batch_size}
         return {
             **self.settings(target.dim, self.target_dtype(target)),

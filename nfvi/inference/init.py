@@ -15,7 +15,7 @@ from nfvi.fit import Approximation, Fit
 from nfvi.guides import Guide, Placement, header_of_guide, parts
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.starts import FULL_RANK_LIMIT, STARTS, StartName, find_start
-from nfvi.targets import MinibatchTarget, Target, log_prob_and_score
+from nfvi.targets import Target, log_prob_and_score, takes_rows
 from nfvi.utils import check_unmasked
 
 __all__ = ["WORDS", "Beginning", "Init", "read_init", "resumed_init"]
@@ -102,7 +102,7 @@ def read_init(spec: GuideSpec, target: Target, init: Init) -> Beginning:
         ValueError, TargetError: it is none of what is accepted, or does not fit the target.
     """
     if init is None:
-        return _of_rows(spec, target) if isinstance(target, MinibatchTarget) else Beginning()
+        return _of_rows(spec, target) if takes_rows(target) else Beginning()
     if isinstance(init, str):
         return _of_word(spec, init)
     if isinstance(init, Approximation):

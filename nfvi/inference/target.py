@@ -13,7 +13,7 @@ from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.inference.init import Beginning, read_init, resumed_init
 from nfvi.inference.saved_run import SavedRun
-from nfvi.targets import MinibatchTarget, Target
+from nfvi.targets import MinibatchTarget, Target, takes_rows
 from nfvi.training import (
     CAP,
     FIRST,
@@ -87,7 +87,7 @@ def resumed_target_trainer(
             f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
             f" {target.name!r} has dim={target.dim}; resume with the same target"
         )
-    if isinstance(target, MinibatchTarget):
+    if takes_rows(target):
         _same_rows(target, values)
     beginning = resumed_init(target, values)
     plan = Plan.from_dict(values)
@@ -124,7 +124,7 @@ def _plan(
     """The plan of a new fit: its arguments, with defaults that suit a guide like ``trial``."""
     anneal, ends_itself = arguments.anneal, isinstance(arguments.steps, str)
     # A guide that is fitted already, or starts at the mode, is not to be flattened first.
-    placed = beginning.sources or isinstance(target, MinibatchTarget)
+    placed = beginning.sources or takes_rows(target)
     anneal = False if anneal is None and placed else anneal
     rate = default_learning_rate(trial) if arguments.optimizer is None else None
     lr = _number("lr", arguments.lr, "a positive number", rate, auto=rate)

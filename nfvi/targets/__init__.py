@@ -6,7 +6,7 @@ from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
-from nfvi.targets.minibatch import MinibatchTarget, affordable
+from nfvi.targets.minibatch import MinibatchTarget, affordable, takes_rows
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.parameters import declared_parameters
 from nfvi.targets.pyro import (
@@ -43,5 +43,6 @@ __all__ = [
     "observed_sites",
     "simulate",
     "takes_one_argument",
+    "takes_rows",
     "unnormalised_terms",
 ]

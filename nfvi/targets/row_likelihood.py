@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, agree, shape_text
+from nfvi.targets.pieced_sum import DRAWS, PIECE, Piece, pieced_sum, wide_dtype
 from nfvi.targets.row_data import RowData
 from nfvi.utils import Counter
 
@@ -26,12 +27,6 @@ __all__ = [
 
 Rows: TypeAlias = tuple[Tensor, ...]
 OfRows: TypeAlias = Callable[[Tensor, Rows], Tensor]
-# Numbers that a piece of a sum over all rows writes: 128 MB in float64. Of 10⁶ rows and 50 columns
-# at 256 points on two cores, four times as many take a tenth longer and four times the memory, and
-# a quarter as many are no faster.
-PIECE = 2**24
-# Draws of a piece: enough that its rows are read and cast for many.
-DRAWS = 1_024
 # Of the rows of a piece: as they are read, and in the dtype of the points.
 COPIES = 2
 
@@ -136,67 +131,21 @@ def like_points(rows: Rows, z: Tensor) -> Rows:
 
 
 def summed(likelihood: RowLikelihood, data: RowData, z: Tensor) -> Tensor:
-    """The log-likelihood of all rows at points z (n, d): (n,), in float64, differentiable once.
+    """The log-likelihood of all rows at points z (n, d): (n,), see :func:`pieced_sum`."""
 
-    Rows and points go in pieces. Where a gradient is wanted it is taken with the value, so that
-    no graph outlives its piece and rows are read once for both.
-    """
-    if torch.is_grad_enabled() and z.requires_grad:
-        return _Summed.apply(z, likelihood, data)  # type: ignore[no-any-return, no-untyped-call]
-    return _sum(likelihood, data, z.detach(), slopes=False)[0]
+    def of_rows(z: Tensor, rows: Rows) -> Tensor:
+        return likelihood.evaluate(z, rows).sum(1, dtype=wide_dtype(z))
 
+    def pieces() -> Iterator[Piece]:
+        for rows in data.pieces(_rows_at_once(likelihood, len(z))):
+            yield partial(of_rows, rows=like_points(rows, z))
 
-class _Summed(torch.autograd.Function):
-    """The sum, which has its gradient from the same pieces."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, likelihood: RowLikelihood, data: RowData) -> Tensor:
-        value, slope = _sum(likelihood, data, z.detach(), slopes=True)
-        ctx.save_for_backward(slope)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, along: Tensor) -> Any:
-        (slope,) = ctx.saved_tensors
-        return (along.unsqueeze(1) * slope).to(slope.dtype), None, None
-
-
-def _sum(
-    likelihood: RowLikelihood, data: RowData, z: Tensor, *, slopes: bool
-) -> tuple[Tensor, Tensor]:
-    """Value (n), float64, and gradient (n, d); the latter 0 where it is not wanted."""
-    value = z.new_zeros(len(z), dtype=wide_dtype(z))
-    slope = torch.zeros_like(z, dtype=value.dtype)
-    # Reads values, so that no trace unrolls the pieces and keeps a copy of all rows.
-    if not bool(z.isfinite().any()):
-        return value * torch.nan, slope.to(z.dtype)
-    for rows in data.pieces(_rows_at_once(likelihood, len(z))):
-        rows = like_points(rows, z)
-        for start in range(0, len(z), DRAWS):
-            part = slice(start, start + DRAWS)
-            value[part] += _piece(likelihood, z[part], rows, slope[part] if slopes else None)
-    return value, slope.to(z.dtype)
-
-
-def _piece(likelihood: RowLikelihood, z: Tensor, rows: Rows, slope: Tensor | None) -> Tensor:
-    """The sum over some rows at some points (n), float64; its gradient is added to ``slope``."""
-    with torch.set_grad_enabled(slope is not None):
-        leaf = z if slope is None else z.clone().requires_grad_()
-        total = likelihood.evaluate(leaf, rows).sum(1, dtype=wide_dtype(z))
-        if slope is not None and total.requires_grad:
-            slope += torch.autograd.grad(total.sum(), leaf)[0]
-    return total.detach()
+    return pieced_sum(pieces, z, DRAWS)
 
 
 def _rows_at_once(likelihood: RowLikelihood, n: int) -> int:
     """How many rows a piece has: by what is written for them at n points, and by their own size."""
     return max(int(PIECE / (likelihood.numbers * min(n, DRAWS) + COPIES * likelihood.width)), 1)
-
-
-def wide_dtype(z: Tensor) -> torch.dtype:
-    """The dtype of a sum over many rows, of which float32 would lose the last digits."""
-    return torch.float32 if z.device.type == "mps" else torch.float64
 
 
 def odd_rows(likelihood: RowLikelihood, data: RowData, z: Tensor) -> Iterator[int]:

@@ -8,14 +8,13 @@ from itertools import islice
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.batching import find_batching
 from nfvi.targets.checks import Evaluate, check_values, checked_call, name_of
-from nfvi.targets.minibatch import MinibatchTarget
+from nfvi.targets.minibatch import MinibatchTarget, random_rows
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.row_data import read_rows
 from nfvi.targets.row_likelihood import (
@@ -99,6 +98,8 @@ class RowsTarget(NamedDensity, MinibatchTarget):
         given = {"z": _dim(log_prior, dim)} if parameters is None else parameters
         prior = _prior_of_values(log_prior, self.named)
         super().__init__(prior or _no_prior, given, name=name or name_of(log_likelihood))
+        if not self.named:
+            self.without_prior = ()  # it is in the function
         self._data, of_loader = read_rows(data)
         self.rows = len(self._data)
         self.batch_size = _batch_size(batch_size, of_loader, self.rows)
@@ -118,13 +119,7 @@ class RowsTarget(NamedDensity, MinibatchTarget):
 
     def draw_rows(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """B rows at random, none twice: the parts of the data."""
-        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-        if self.batch_size == self.rows:
-            return self._data.span(0, self.rows)
-        # NumPy's takes work in proportion to B, and torch.randperm to N.
-        random = np.random.default_rng(int(seed))
-        index = random.choice(self.rows, self.batch_size, replace=False, shuffle=False)
-        return self._data.take(np.sort(index))
+        return self._data.take(random_rows(self.rows, self.batch_size, generator))
 
     def log_prob_of(self, z: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
         """The estimate of log p(z) from some rows (n), at points z (n, d); after :meth:`check`."""
@@ -134,6 +129,10 @@ class RowsTarget(NamedDensity, MinibatchTarget):
     def numbers_per_draw(self) -> float:
         """How many numbers the operations of a step write for one draw; after :meth:`check`."""
         return self.batch_size * self._checked.numbers
+
+    def steps_of_a_look(self, n_mc: int) -> float:
+        """N / (n_mc B): a look has as few calls as its memory allows."""
+        return self.rows / (n_mc * self.batch_size)
 
     @property
     def _checked(self) -> RowLikelihood:

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nfvi.targets import MinibatchTarget, Target, evaluate_anywhere, log_prob_and_score
+from nfvi.targets import (
+    MinibatchTarget,
+    Target,
+    evaluate_anywhere,
+    log_prob_and_score,
+    takes_rows,
+)
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.loop_state import Control, LoopState
 from nfvi.training.objectives import Evaluation, ReverseKL
@@ -18,7 +24,7 @@ from nfvi.utils import kept_at_once
 
 __all__ = ["Anchors", "MinibatchKL", "MinibatchOf", "reverse_kl"]
 
-# A look at all rows at one point costs as much as N / (n_mc B) steps: at most a twentieth of them.
+# Looks at all rows take a twentieth of the time at most.
 SHARE = 20
 EVERY = 250
 # The mean of so many draws is off by an eighth of an sd, and the anchor need only be near.
@@ -195,7 +201,7 @@ def reverse_kl(target: Target, n_mc: int, *arguments: Any, **named: Any) -> Reve
         n_mc: draws a step for each restart.
         arguments: those of :class:`ReverseKL` after these, as are ``named``.
     """
-    if not isinstance(target, MinibatchTarget):
+    if not takes_rows(target):
         return ReverseKL(target, n_mc, *arguments, **named)
-    every = max(EVERY, SHARE * target.rows // (n_mc * target.batch_size))
+    every = max(EVERY, int(SHARE * target.steps_of_a_look(n_mc)))
     return MinibatchKL(target, n_mc, *arguments, **named, anchors=Anchors(target, every))

@@ -12,7 +12,7 @@ import torch
 from nfvi.errors import FitError
 from nfvi.flows import Flow
 from nfvi.guides import AnyGuide, Guide, header_of_guide, parts
-from nfvi.targets import MinibatchTarget, Target
+from nfvi.targets import Target, takes_rows
 from nfvi.training.controls import Growth, Plateau, Pruning, open_ended
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.history import History
@@ -123,7 +123,7 @@ class Plan:
 
 def default_n_mc(dim: int, target: Target | None = None) -> int:
     """Draws a step for each restart: 256 for up to 10 dimensions, 64 for more or for many rows."""
-    return N_MC[dim > FEW_DIMENSIONS or isinstance(target, MinibatchTarget)]
+    return N_MC[dim > FEW_DIMENSIONS or (target is not None and takes_rows(target))]
 
 
 def default_gradient(guide: Guide) -> Literal["path", "total"]:
@@ -150,7 +150,7 @@ def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> 
     Two are the least with which one is tempered and one is not: tempering finds the modes of
     pot1, and gets lost in a funnel.
     """
-    alone = target.batching == "loop" or isinstance(target, MinibatchTarget)
+    alone = target.batching == "loop" or takes_rows(target)
     if alone or not row_wise(optimizer):
         return 1
     parameters = sum(p.numel() for p in guide.parameters())

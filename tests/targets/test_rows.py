@@ -61,6 +61,7 @@ def test_all_rows_in_pieces_are_the_sum(likelihood, monkeypatch):
     monkeypatch.setattr(row_likelihood, "DRAWS", 3)
     target = made(likelihood)
     assert (target.rows, target.batch_size, target.dtype) == (N, 8, DTYPE)
+    assert target.without_prior == () and target.prior_draws(3, 0) is None
     for found, expected in zip(
         value_and_slope(target.log_prob, points()), value_and_slope(whole, points()), strict=True
     ):

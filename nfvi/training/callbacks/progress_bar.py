@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,10 @@ class ProgressBar(Callback):
         check_whole("every", every, 1)
         self.every = every
         self._bar: Any = None
+        self._first, self._started = 0, 0.0
 
     def open(self, state: TrainState) -> None:
+        self._first, self._started = state.step, time.perf_counter()
         self._bar = progress_bar(state.steps - state.step, shorten(state.formula))
 
     def __call__(self, state: TrainState) -> Stop | None:
@@ -49,9 +52,11 @@ class ProgressBar(Callback):
         return None
 
     def _speed(self, state: TrainState) -> dict[str, str]:
-        """Rows a second, where a step takes rows."""
-        rate = self._bar.format_dict["rate"] if state.rows else None
-        return {} if rate is None else {"rows/s": f"{rate * state.rows:,.0f}"}
+        """Rows a second in this run, where a step takes rows."""
+        if not state.rows:
+            return {}
+        steps, seconds = state.step - self._first, time.perf_counter() - self._started
+        return {"rows/s": f"{steps * state.rows / seconds:,.0f}"}
 
     def close(self, state: TrainState) -> None:
         self._bar.close()
