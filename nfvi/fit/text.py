@@ -97,11 +97,15 @@ def _header(fit: FitReport) -> list[str]:
     return [
         f"NFVI {fit.formula!r} on {fit.target}, d = {fit.dim}, base {fit.base}, seed {fit.seed}",
         *wrapped(
-            f"{_course(fit)} {fit.gradient_evaluations:,} gradients of the target in"
+            f"{_course(fit)} {fit.gradient_evaluations:,} gradients {_of_what(fit)} in"
             f" {fit.batched_evaluations:,} batches, {fit.wall_time:.1f} s"
             f" ({how.get(fit.stopped, fit.stopped)})"
         ),
     ]
+
+
+def _of_what(fit: FitReport) -> str:
+    return "of the rows of a step, or at the start of all," if fit.rows else "of the target"
 
 
 def _course(fit: FitReport) -> str:

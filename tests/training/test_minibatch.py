@@ -160,6 +160,7 @@ def test_a_fit_finds_the_posterior_of_all_rows():
     )
     text = str(fit)
     assert "300 steps of 64 draws and 50 of 2,000 rows" in text
+    assert "gradients of the rows of a step, or at the start of all, in" in " ".join(text.split())
     assert "These numbers are of all 2,000 rows." in text and "good" in text
 
 
