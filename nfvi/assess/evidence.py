@@ -227,7 +227,7 @@ def _warnings(fit: Approximation, verdict: Verdict) -> tuple[str, ...]:
         )
     target = fit.target
     if isinstance(target, PyroTarget):
-        terms = unnormalised_terms(target)
+        terms = unnormalised_terms(target, of_all_rows=True)
         found += [
             f"site {site!r} is {reason}, so that Z is no evidence" for site, reason in terms.items()
         ]

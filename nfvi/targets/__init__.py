@@ -1,11 +1,12 @@
 """Targets: what a fit or a sampler is run on."""
 
-from nfvi.targets.anywhere import log_prob_anywhere
+from nfvi.targets.anywhere import evaluate_anywhere, log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
+from nfvi.targets.minibatch import MinibatchTarget, affordable, takes_rows
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.parameters import declared_parameters
 from nfvi.targets.pyro import (
@@ -16,18 +17,23 @@ from nfvi.targets.pyro import (
     simulate,
     unnormalised_terms,
 )
+from nfvi.targets.rows import RowsTarget
 from nfvi.targets.score import log_prob_and_score
 from nfvi.targets.work import numbers_per_point
 
 __all__ = [
     "LogDensity",
+    "MinibatchTarget",
     "NamedDensity",
     "PyroTarget",
+    "RowsTarget",
     "Target",
+    "affordable",
     "as_target",
     "check_simulable",
     "checked_call",
     "declared_parameters",
+    "evaluate_anywhere",
     "given_data",
     "laplace",
     "log_density",
@@ -37,5 +43,6 @@ __all__ = [
     "observed_sites",
     "simulate",
     "takes_one_argument",
+    "takes_rows",
     "unnormalised_terms",
 ]
