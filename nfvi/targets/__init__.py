@@ -4,6 +4,7 @@ from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
+from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.named_density import NamedDensity
@@ -29,6 +30,7 @@ __all__ = [
     "checked_call",
     "declared_parameters",
     "given_data",
+    "known_gradient",
     "laplace",
     "log_density",
     "log_prob_and_score",

@@ -28,6 +28,10 @@ class Target(ABC):
         named: whether the sites are those of a model; ``Fit.sample`` then returns a dict.
         batching: ``"loop"`` where a batch is evaluated point by point, which is slow.
         dtype: that of the model behind it; ``None`` where there is no such thing.
+        differentiable_once: whether values and gradients come from another library, by
+            :func:`~nfvi.targets.known_gradient.known_gradient`. Steps are then not traced, and
+            second derivatives are differences of gradients.
+        work: numbers that one evaluation of one point writes, where torch does not see them.
     """
 
     dim: int
@@ -36,6 +40,8 @@ class Target(ABC):
     named: bool = False
     batching: str = "batch"
     dtype: torch.dtype | None = None
+    differentiable_once: bool = False
+    work: float | None = None
     _sampler: Sampler | None = None
 
     @abstractmethod
