@@ -20,7 +20,15 @@ from nfvi.guides import AutoFlow, Guide, MixtureGuide
 from nfvi.inference import NFVI
 from nfvi.mcmc import MCMCRun, hmc, nuts
 from nfvi.search import MissedMass
-from nfvi.targets import LogDensity, NamedDensity, PyroTarget, Target, as_target, log_density
+from nfvi.targets import (
+    JaxLogDensity,
+    LogDensity,
+    NamedDensity,
+    PyroTarget,
+    Target,
+    as_target,
+    log_density,
+)
 from nfvi.training import (
     Callback,
     CheckElboConvergence,
@@ -57,6 +65,7 @@ __all__ = [
     "FormulaError",
     "GradientTracker",
     "Guide",
+    "JaxLogDensity",
     "LogDensity",
     "MCMCRun",
     "MissedMass",

@@ -4,6 +4,7 @@ from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
+from nfvi.targets.jax import JaxLogDensity
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
@@ -21,6 +22,7 @@ from nfvi.targets.score import log_prob_and_score
 from nfvi.targets.work import numbers_per_point
 
 __all__ = [
+    "JaxLogDensity",
     "LogDensity",
     "NamedDensity",
     "PyroTarget",
