@@ -9,6 +9,7 @@ from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.named_density import NamedDensity
+from nfvi.targets.numpyro import NumPyroTarget
 from nfvi.targets.parameters import declared_parameters
 from nfvi.targets.pyro import (
     PyroTarget,
@@ -25,6 +26,7 @@ __all__ = [
     "JaxLogDensity",
     "LogDensity",
     "NamedDensity",
+    "NumPyroTarget",
     "PyroTarget",
     "Target",
     "as_target",

@@ -13,7 +13,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, name_of, shape_text
-from nfvi.targets.jax_batches import OnBatches, jax_package, precision, work_of
+from nfvi.targets.jax_batches import OnBatches, jax_package, points_at_once, precision, work_of
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.log_density import checked_dimension, improper_text
 
@@ -57,13 +57,14 @@ class JaxTarget(CheckedTarget):
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
         try:
             self._check_point(self._prepared(points))
-            first = self._evaluate(points)
+            # With its gradient, which is compiled in any case.
+            first = self._evaluate(points.clone().requires_grad_()).detach()
         except USER_ERRORS as error:
             if isinstance(error, TargetError):
                 raise
             raise TargetError(_failed(self.name, self.dim, error)) from error
         found = check_values(self._evaluate, points, self.name)
-        if not agree(first, self._evaluate(points)):
+        if not agree(first, self._evaluate(points.clone().requires_grad_()).detach()):
             raise TargetError(
                 f"{self.name!r} has another log-density at each call: it draws random numbers with"
                 " a key that changes. Draw these before, and pass them as an argument"
@@ -94,10 +95,11 @@ class JaxTarget(CheckedTarget):
 
         key = (fn.__name__, with_gradient)
         if key not in self._compiled:
-            wide = torch.float64 if self._wide else torch.float32
-            self.work, most = work_of(self._of_point, self.dim, wide)
+            if self.work is None:
+                wide = torch.float64 if self._wide else torch.float32
+                self.work = work_of(self._of_point, self.dim, wide)
             transform = jax.value_and_grad if with_gradient else lambda fn: fn
-            self._compiled[key] = OnBatches(fn, most, transform)
+            self._compiled[key] = OnBatches(fn, points_at_once(self.work), transform)
         return self._compiled[key]
 
     def _check_point(self, points: Tensor) -> None:

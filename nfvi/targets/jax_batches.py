@@ -14,7 +14,7 @@ from torch.utils.dlpack import from_dlpack
 
 from nfvi.utils import process_wide, sizes
 
-__all__ = ["OnBatches", "jax_package", "precision", "work_of"]
+__all__ = ["OnBatches", "jax_package", "points_at_once", "precision", "work_of"]
 
 NO_JAX = "{what} needs JAX, the extra `jax`: pip install 'nfvi[jax]'"
 # 256 MB in float64; XLA keeps only some of what a function writes.
@@ -103,14 +103,17 @@ class OnBatches:
             return jax.tree.map(lambda x: _to_torch(x, z.device)[: len(z)], values)
 
 
-def work_of(fn: Callable[[Any], Any], dim: int, dtype: torch.dtype) -> tuple[float, int]:
-    """Numbers that the operations of a function of one point write, and how many points at once."""
+def work_of(fn: Callable[[Any], Any], dim: int, dtype: torch.dtype) -> float:
+    """Numbers that the operations of a function of one point (d,) write."""
     import jax
 
     with process_wide(), precision(dtype):
-        program = jax.make_jaxpr(lambda point: fn(point))(jax.numpy.zeros(dim)).jaxpr
-    work = _written(program)
-    return work, max(int(AT_ONCE / max(work, 1.0)), FEWEST)
+        return _written(jax.make_jaxpr(lambda point: fn(point))(jax.numpy.zeros(dim)).jaxpr)
+
+
+def points_at_once(work: float) -> int:
+    """How many points at once go through a function that writes so many numbers for each."""
+    return max(int(AT_ONCE / max(work, 1.0)), FEWEST)
 
 
 def _written(program: Any) -> float:

@@ -149,8 +149,7 @@ def test_processes():
 
 
 def test_copies():
-    from joblib.externals import cloudpickle
-
+    cloudpickle = pytest.importorskip("cloudpickle")
     held = np.array([1.0, 2.0])
     target = JaxLogDensity(lambda z: -jnp.sum((z - held) ** 2), dim=2)
     z = torch.randn(3, 2)
