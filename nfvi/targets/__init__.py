@@ -20,6 +20,7 @@ from nfvi.targets.pyro import (
     unnormalised_terms,
 )
 from nfvi.targets.score import log_prob_and_score
+from nfvi.targets.stan import StanTarget
 from nfvi.targets.work import numbers_per_point
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "NamedDensity",
     "NumPyroTarget",
     "PyroTarget",
+    "StanTarget",
     "Target",
     "as_target",
     "check_simulable",
