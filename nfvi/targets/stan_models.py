@@ -70,7 +70,7 @@ class StanModel(Protocol):
         """The scalars that ``names`` tells of, at one point."""
 
 
-class BridgeModel:
+class BridgeModel(StanModel):
     """A model of BridgeStan.
 
     Args:
@@ -103,7 +103,7 @@ class BridgeModel:
         return values
 
 
-class HttpstanModel:
+class HttpstanModel(StanModel):
     """A model that httpstan has built or builds, called in this process.
 
     Args:

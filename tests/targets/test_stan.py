@@ -202,6 +202,7 @@ def test_an_improper_model():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
 class TestHttpstan:
     """Built in a minute or two, and kept by httpstan for the next run."""
 
