@@ -85,6 +85,7 @@ class NumPyroTarget(JaxTarget):
         self.sites = self._model.sites
         self.deterministic = self._model.deterministic
         self.dims = self._model.dims
+        self.evidence_caveats = self._model.caveats
         self._warned_of_flat = False
         self._flat: tuple[int, ...] = ()
 

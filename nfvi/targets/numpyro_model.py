@@ -50,6 +50,7 @@ class NumPyroModel:
         dims: site -> the names of its dimensions, those of plates.
         observed: the data by site.
         nesting: 0 where no discrete site is summed out; else how many axes plates take, and 1.
+        caveats: why the integral over the latent sites is no evidence.
     """
 
     model: Callable[..., Any]
@@ -62,6 +63,7 @@ class NumPyroModel:
     dims: dict[str, tuple[str, ...]]
     observed: dict[str, np.ndarray]
     nesting: int
+    caveats: tuple[str, ...]
 
     @property
     def dim(self) -> int:

@@ -22,6 +22,10 @@ __all__ = ["StanTarget"]
 
 # With fewer points for each, threads cost more than they save.
 POINTS_A_THREAD = 8
+CONSTANTS = (
+    "PyStan leaves out the constants of statements with ~, so that Z is relative to them: write"
+    " target += normal_lpdf(y | mu, sigma) and the like, or use BridgeStan"
+)
 
 
 class StanTarget(CheckedTarget):
@@ -73,10 +77,9 @@ class StanTarget(CheckedTarget):
         self._places = _places(self._model.names)
         self.sites = {key: shape for key, (shape, _) in self._places.items()}
         if self._model.lacks_constants:
+            self.evidence_caveats = (CONSTANTS,)
             warnings.warn(
-                f"{self.name!r}: PyStan leaves the constants of statements with ~ out of the"
-                " density, so that the log evidence is relative to them. For the evidence write"
-                " target += normal_lpdf(y | mu, sigma) and the like, or use BridgeStan",
+                f"{self.name!r}: {CONSTANTS}. Draws are not touched",
                 stacklevel=2,
             )
 

@@ -268,6 +268,27 @@ class TestPrior:
         assert target.prior_draws(10, seed=0) is None
 
 
+class TestCaveats:
+    def test_none_where_z_is_the_evidence(self):
+        assert NumPyroTarget(hierarchical, SCHOOLS, ERRORS).evidence_caveats == ()
+
+    def test_improper_priors_factors_and_no_data(self):
+        def improper():
+            numpyro.sample("x", dist.ImproperUniform(dist.constraints.real, (), (2,)).mask(True))
+            numpyro.factor("f", 0.0)
+
+        assert NumPyroTarget(improper).evidence_caveats == (
+            "site 'x' is an improper prior, so that Z is no evidence",
+            "site 'f' is a numpyro.factor term, so that Z is no evidence",
+        )
+
+        def prior():
+            numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+        (word,) = NumPyroTarget(prior).evidence_caveats
+        assert word.startswith("the model has no data")
+
+
 class TestWarnings:
     def test_a_subsample_is_kept(self):
         def model(y):
@@ -282,6 +303,8 @@ class TestWarnings:
         (rows,) = target._model.held.values()
         y = torch.from_numpy(REAL[rows])
         normal = torch.distributions.Normal
+        (word,) = target.evidence_caveats
+        assert word.startswith("site 'y' is a scaled log-density")
         exact = normal(0.0, 1.0).log_prob(z[:, 0]) + 3 * normal(z, 1.0).log_prob(y).sum(1)
         torch.testing.assert_close(target.log_prob(z), exact)
 

@@ -247,8 +247,10 @@ class TestHttpstan:
             NORMALS.replace("target += normal_lpdf(y | mu, sigma)", "y ~ normal(mu, sigma)")
         )
         monkeypatch.setattr(stan_models, "_built", lambda program, name: target._model._module)
-        with pytest.warns(UserWarning, match="leaves the constants of statements with ~ out"):
-            StanTarget(path, {"N": 4, "y": Y})
+        with pytest.warns(UserWarning, match="leaves out the constants of statements with ~"):
+            found = StanTarget(path, {"N": 4, "y": Y})
+        assert len(found.evidence_caveats) == 1
+        assert not target.evidence_caveats
 
     def test_wrong_data_and_a_wrong_program(self, tmp_path, target):
         path = tmp_path / "normals.stan"
