@@ -139,8 +139,7 @@ def with_seed(model: Callable[..., Any], key: Any, held: Values) -> Any:
 
     if not held:
         return seed(model, key)
-    data = {name: jax.numpy.asarray(value) for name, value in held.items()}
-    return substitute(seed(model, key), data=data)
+    return substitute(seed(model, key), data=jax.tree.map(jax.numpy.asarray, held))
 
 
 def run_traced(model: Any, args: tuple[Any, ...], kwargs: Values) -> Trace:

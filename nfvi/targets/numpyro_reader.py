@@ -77,7 +77,7 @@ class _Run:
         """Let go of what was compiled, with which JAX would keep the form of arrays, float32."""
         del self._compiled
 
-    def __call__(self, seed: int, held: Values | None = None) -> dict[str, np.ndarray]:
+    def __call__(self, seed: int, held: Values | None = None) -> Values:
         """The values of all sites; latent ones are drawn uniformly, on unconstrained space.
 
         Raises:
@@ -96,7 +96,8 @@ class _Run:
                 f"the model {self._name!r} raised {type(error).__name__}: {first} Its arguments"
                 " come after it, NumPyroTarget(model, X, y=y)"
             ) from error
-        return {key: np.array(value) for key, value in values.items()}
+        found: Values = jax.tree.map(np.array, values)
+        return found
 
     def _values(self, key: Any, held: Values) -> Values:
         from numpyro.handlers import substitute
@@ -114,8 +115,10 @@ class _Run:
 
 
 def _fact(key: str, site: Mapping[str, Any]) -> _Fact | None:
-    shape = tuple(np.shape(site["value"]))
     kind = site["type"]
+    if kind == "param":  # a tree of arrays, perhaps
+        return _Fact(kind, ())
+    shape = tuple(np.shape(site["value"]))
     if kind == "plate":
         size, taken = site["args"]
         return _Fact(kind, shape, taken=None if taken in (None, size) else (taken, size))
@@ -123,7 +126,7 @@ def _fact(key: str, site: Mapping[str, Any]) -> _Fact | None:
         return _sampled(key, site, shape)
     if kind == "deterministic":
         return _Fact(kind, shape, dims=_dims(key, site))
-    return _Fact(kind, shape) if kind == "param" else None
+    return None
 
 
 def _sampled(key: str, site: Mapping[str, Any], shape: tuple[int, ...]) -> _Fact:

@@ -74,6 +74,8 @@ class StanTarget(CheckedTarget):
         self.dim, self.work = self._model.dim, self._model.work
         if not self.dim:
             raise TargetError(f"{self.name!r} has no parameters, so there is nothing to infer")
+        self.batching = "loop" if self._model.slow else "batch"
+        self._warned_of_loop = True  # there is no faster way to write it
         self._places = _places(self._model.names)
         self.sites = {key: shape for key, (shape, _) in self._places.items()}
         if self._model.lacks_constants:
@@ -119,7 +121,7 @@ class StanTarget(CheckedTarget):
                 f" {which} (counted from 0, of {self.dim}), along which its integral is infinite."
                 " Give every parameter a prior"
             )
-        return self._evaluate, "batch", ""
+        return self._evaluate, self.batching, ""
 
     def _require_accepted(self, points: Tensor) -> None:
         errors = []

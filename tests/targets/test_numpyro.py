@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nfvi import NumPyroTarget, TargetError
+from nfvi import NFVI, NumPyroTarget, TargetError
+from nfvi.training import step
 
 jax = pytest.importorskip("jax")
 numpyro = pytest.importorskip("numpyro")
@@ -245,6 +246,20 @@ class TestSites:
         assert NumPyroTarget(model).on_edge(z).tolist() == [False, False, True, True]
 
 
+def test_a_fit_and_what_arviz_gets_of_it(monkeypatch):
+    monkeypatch.setattr(step, "LEAST_STEPS", 1)
+    target = NumPyroTarget(hierarchical, SCHOOLS, ERRORS)
+    fit = NFVI("scale-loc", seed=0).fit(target, steps=20, n_mc=8, restarts=1, progress=False)
+    assert fit.settings["evaluation"].endswith(
+        "the gradient of the target is that of another library"
+    )
+    data = fit.to_arviz()
+    assert data.posterior["theta"].dims == ("chain", "draw", "school")
+    assert data.posterior["tau"].dims == ("chain", "draw")
+    assert data.observed_data["y"].dims == ("school",)
+    np.testing.assert_array_equal(data.observed_data["y"], SCHOOLS)
+
+
 class TestPrior:
     def test_its_draws(self):
         """The prior of tau is half-Cauchy: log(tau / 5) has its median at 0 and quartiles ±0.88."""
@@ -317,6 +332,18 @@ class TestWarnings:
             target = NumPyroTarget(model)
         exact = torch.distributions.Normal(0.0, 2.0).log_prob(torch.ones(1))
         torch.testing.assert_close(target.log_prob(torch.ones(1, 1)), exact)
+
+    def test_parameters_in_a_tree(self):
+        """As those of a network."""
+
+        def model():
+            weights = numpyro.param("net", lambda key: {"a": jnp.ones(2), "b": jnp.zeros(())})
+            numpyro.sample("x", dist.Normal(weights["a"].sum(), 1.0))
+
+        with pytest.warns(UserWarning, match="net"):
+            target = NumPyroTarget(model)
+        exact = torch.distributions.Normal(2.0, 1.0).log_prob(torch.zeros(1))
+        torch.testing.assert_close(target.log_prob(torch.zeros(1, 1)), exact)
 
     def test_a_flat_site(self):
         def model():
