@@ -16,7 +16,8 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, check_values
 from nfvi.targets.known_gradient import known_gradient
-from nfvi.targets.stan_models import REJECTED, StanModel, open_stan, short
+from nfvi.targets.stan_files import open_stan
+from nfvi.targets.stan_models import REJECTED, StanModel, short
 
 __all__ = ["StanTarget"]
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributions as td
 
 from nfvi import NFVI, StanTarget, TargetError
-from nfvi.targets import stan_models
+from nfvi.targets import stan_files, stan_models
 
 NORMALS = """
 data {
@@ -179,7 +179,7 @@ def test_what_cannot_be_opened(model, data, message):
 def test_without_the_extra(monkeypatch, tmp_path):
     path = tmp_path / "model.stan"
     path.write_text(NORMALS)
-    monkeypatch.setattr(stan_models, "_is_installed", lambda package: False)
+    monkeypatch.setattr(stan_files, "_is_installed", lambda package: False)
     with pytest.raises(ImportError, match=r"BridgeStan or PyStan.*nfvi\[stan\]"):
         StanTarget(path, {"N": 4, "y": Y})
 
