@@ -202,11 +202,12 @@ class Approximation(FittedGuide):
     def to_arviz(self, n: int = 1_000, *, seed: int | None = None) -> Any:
         """n draws as one chain for ArviZ, with log p and log q in ``sample_stats``.
 
-        The diagnostics and the word of the verdict are attributes. See
+        The diagnostics and the word of the verdict are attributes; names of dimensions and data are
+        those that the target knows. See
         :func:`nfvi.utils.to_inference_data` for the type.
         """
-        draws = self.weighted_draws(n, seed=seed)
-        posterior = self._known_target().constrain(draws.z)
+        draws, target = self.weighted_draws(n, seed=seed), self._known_target()
+        posterior = target.constrain(draws.z)
         self.warn_of(self.verdict)
         attrs = {
             "inference_library": "nfvi",
@@ -218,6 +219,10 @@ class Approximation(FittedGuide):
             {name: value.unsqueeze(0) for name, value in posterior.items()},
             {"lp": draws.log_p.unsqueeze(0), "log_q": draws.log_q.unsqueeze(0)},
             attrs,
+            observed_data=target.observed_data,
+            constant_data=target.constant_data,
+            dims=target.dims,
+            coords=target.coords,
         )
 
     def search(

@@ -196,6 +196,7 @@ def build_trainer(
 def _traced(ensemble: Ensemble, target: Target, plan: Plan) -> TracedStep:
     otherwise = {
         "the target is evaluated draw by draw": target.batching == "loop",
+        "the gradient of the target is that of another library": target.differentiable_once,
         'anneal="adaptive"': plan.adaptive,
         'n_mc="auto" changes the number of draws': plan.growing,
         "prune=True changes the number of restarts": plan.prune,
