@@ -79,7 +79,7 @@ def test_citation_agrees_with_the_project():
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("nfvi", ["arviz", "jobs", "plots", "sklearn", "tensorboard"]), ("models", ["models"])],
+    [("nfvi", ["arviz", "jobs", "plots", "pymc", "sklearn", "tensorboard"]), ("models", ["models"])],
 )
 def test_every_import_is_a_declared_dependency(folder, extras):
     allowed = declared(PROJECT["dependencies"]) | {"nfvi", folder} | sys.stdlib_module_names

@@ -11,6 +11,7 @@ from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.numpyro import NumPyroTarget
 from nfvi.targets.parameters import declared_parameters
+from nfvi.targets.pymc import PyMCTarget
 from nfvi.targets.pyro import (
     PyroTarget,
     check_simulable,
@@ -27,6 +28,7 @@ __all__ = [
     "LogDensity",
     "NamedDensity",
     "NumPyroTarget",
+    "PyMCTarget",
     "PyroTarget",
     "Target",
     "as_target",
