@@ -21,6 +21,7 @@ from nfvi.targets.pyro import (
     unnormalised_terms,
 )
 from nfvi.targets.score import log_prob_and_score
+from nfvi.targets.stan import StanTarget
 from nfvi.targets.work import numbers_per_point
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "NumPyroTarget",
     "PyMCTarget",
     "PyroTarget",
+    "StanTarget",
     "Target",
     "as_target",
     "check_simulable",

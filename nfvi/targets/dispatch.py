@@ -11,6 +11,7 @@ from nfvi.targets.base import Target
 from nfvi.targets.checks import needed_arguments
 from nfvi.targets.log_density import LogDensity
 from nfvi.targets.named_density import NamedDensity
+from nfvi.targets.other_libraries import advice_on
 from nfvi.targets.pymc import PyMCTarget
 from nfvi.targets.pymc_graphs import is_pymc_model
 from nfvi.targets.pyro import PyroTarget
@@ -47,10 +48,12 @@ def as_target(
         if dim is not None and dim != target.dim:
             raise TargetError(f"dim={dim} was given, but {target.name!r} has dim={target.dim}")
         return target
+    if (advice := advice_on(target)) is not None:
+        raise TargetError(advice)
     if not callable(target):
         raise TargetError(
-            "a target is a function log p(z) with dim=, a function with parameters=, a Pyro model"
-            ", a PyMC model or a Target; got "
+            "a target is a function log p(z) with dim=, a function with parameters=, a Pyro model,"
+            " a PyMC model or a Target; got "
             f"{type(target).__name__}"
         )
     if dim is None:

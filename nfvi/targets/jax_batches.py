@@ -20,6 +20,8 @@ NO_JAX = "{what} needs JAX, the extra `jax`: pip install 'nfvi[jax]'"
 # 256 MB in float64; XLA keeps only some of what a function writes.
 AT_ONCE = 2**25
 FEWEST = 64
+# From here on a third of a batch is filled up at most, and before, a half.
+FINER = 1024
 
 
 def jax_package(what: str) -> Any:
@@ -56,9 +58,9 @@ def precision(dtype: torch.dtype) -> AbstractContextManager[Any]:
 class OnBatches:
     """A function of one point (d,) to arrays, as one of a batch of torch's points (n, d).
 
-    It is mapped by ``jax.vmap`` and compiled for a few numbers of points, 1, 2, 3, 4, 6, 8, 12, 16
-    and so on; a batch is filled up to the next of these by copies of its last point. Memory is
-    shared by DLPack where both libraries know the device; else z goes by way of the CPU.
+    It is mapped by ``jax.vmap`` and compiled for a few numbers of points; a batch is filled up to
+    the next of these by copies of its last point. Memory is shared by DLPack where both libraries
+    know the device; else z goes by way of the CPU.
 
     Args:
         fn: the function; its values may be any tree of arrays.
@@ -137,9 +139,16 @@ def _parts(params: dict[str, Any]) -> Iterator[Any]:
 
 
 def _rung(n: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, ... that is not below n: a third is wasted at most."""
-    power = 1 << max(n - 1, 0).bit_length()
-    return 3 * power // 4 if power >= 4 and n <= 3 * power // 4 else power
+    """The next of 1, 16, 64, 128, ..., 1024, 1536, 2048, 3072, ... that is not below n.
+
+    To compile takes 0.3 s or more; up to some tens of points a call takes as long as for one.
+    """
+    if n <= 1:
+        return 1
+    power = 1 << (n - 1).bit_length()
+    if power <= 64:
+        return 16 if n <= 16 else 64
+    return 3 * power // 4 if power > FINER and n <= 3 * power // 4 else power
 
 
 def _filled(z: Tensor, rows: int) -> Tensor:

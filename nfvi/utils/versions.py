@@ -16,7 +16,10 @@ REQUIRED = (
     *("pyro-ppl", "arviz-base", "arviz-stats", "numpy", "scipy", "pandas", "xarray"),
     *("lark", "safetensors", "tqdm", "typer"),
 )
-EXTRAS = ("matplotlib", "arviz", "scikit-learn", "tensorboard")
+EXTRAS = (
+    *("matplotlib", "arviz", "scikit-learn", "tensorboard", "jax", "numpyro", "funsor"),
+    *("bridgestan", "httpstan"),
+)
 
 
 def show_versions() -> None:

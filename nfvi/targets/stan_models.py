@@ -1,0 +1,328 @@
+"""Compiled Stan models behind one interface: those of BridgeStan and those of PyStan."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from nfvi.errors import TargetError
+
+__all__ = [
+    "REJECTED",
+    "BridgeModel",
+    "HttpstanModel",
+    "StanModel",
+    "_plain_data",
+    "open_stan",
+    "short",
+]
+
+NO_STAN = (
+    "StanTarget needs BridgeStan or PyStan, the extra `stan`: pip install 'nfvi[stan]'. PyStan"
+    " brings what it builds a model with; BridgeStan builds one where Stan's sources are, in"
+    " $BRIDGESTAN or ~/.bridgestan, or takes a model that is built"
+)
+# What a C++ model raises where it has no density: a scale below 0, a matrix that is no covariance.
+REJECTED = (RuntimeError, ValueError)
+TRIES = 20
+COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"", re.DOTALL)
+
+
+class StanModel(Protocol):
+    """A model with its data.
+
+    Attributes:
+        name: as in the program.
+        dim: d.
+        names: of the scalars of all parameters and transformed parameters, such as ``a.2.1``.
+        lacks_constants: whether the density is without the constants of statements with ``~``.
+        threads: whether points can be evaluated side by side.
+        work: numbers that one evaluation of one point is like writing.
+    """
+
+    name: str
+    dim: int
+    names: list[str]
+    lacks_constants: bool
+    threads: bool
+    work: float
+
+    def density(self, point: np.ndarray) -> float:
+        """log p at one point (d,) of unconstrained space.
+
+        Raises:
+            RuntimeError, ValueError: the model rejects the point.
+        """
+
+    def with_gradient(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        """The same with its gradient (d,)."""
+
+    def constrained(self, point: np.ndarray) -> np.ndarray:
+        """The scalars that ``names`` tells of, at one point."""
+
+
+class BridgeModel(StanModel):
+    """A model of BridgeStan.
+
+    Args:
+        made: a ``bridgestan.StanModel``.
+    """
+
+    lacks_constants = False
+    work = 1e4
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+        self.name = str(made.name()).removesuffix("_model")
+        self.dim = int(made.param_unc_num())
+        self.names = [name for name in made.param_names(include_tp=True) if name]
+        self.threads = "STAN_THREADS=true" in made.model_info()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._made.lib_path, self._made.data)
+
+    def density(self, point: np.ndarray) -> float:
+        return float(self._made.log_density(point, propto=False, jacobian=True))
+
+    def with_gradient(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        # propto=False keeps the constants, without which there is no evidence.
+        value, gradient = self._made.log_density_gradient(point, propto=False, jacobian=True)
+        return float(value), gradient
+
+    def constrained(self, point: np.ndarray) -> np.ndarray:
+        values: np.ndarray = self._made.param_constrain(point, include_tp=True)
+        return values
+
+
+class HttpstanModel(StanModel):
+    """A model that httpstan has built or builds, called in this process.
+
+    Args:
+        program: the text of the program.
+        data: as lists and numbers.
+        name: for tables and figures.
+
+    Raises:
+        TargetError: the program or the data are wrong.
+    """
+
+    threads = False
+    # It reads the data and makes the model anew at each call, some 50 µs on one core.
+    work = 1e5
+
+    def __init__(self, program: str, data: Mapping[str, Any], name: str) -> None:
+        self._program, self._data, self.name = program, dict(data), name
+        self.lacks_constants = "~" in COMMENTS.sub("", program)
+        self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the module of C++, which another process loads for itself."""
+        return {key: value for key, value in self.__dict__.items() if key != "_module"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def density(self, point: np.ndarray) -> float:
+        return float(self._module.log_prob(self._data, point.tolist(), True))
+
+    def with_gradient(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        numbers = point.tolist()
+        gradient = self._module.log_prob_grad(self._data, numbers, True)
+        return float(self._module.log_prob(self._data, numbers, True)), np.array(gradient)
+
+    def constrained(self, point: np.ndarray) -> np.ndarray:
+        return np.array(self._module.write_array(self._data, point.tolist(), True, False))
+
+    def _open(self) -> None:
+        self._module = _built(self._program, self.name)
+        try:
+            names = self._module.constrained_param_names(self._data)
+        except REJECTED as error:
+            raise TargetError(f"Stan refused the data of {self.name!r}: {short(error)}") from error
+        self.dim = _unconstrained_dim(self._module, self._data, len(names))
+        self.names = list(names)[: self._count()]  # generated quantities come last
+
+    def _count(self) -> int:
+        """How many scalars the parameters and transformed parameters are."""
+        points = np.random.default_rng(0).uniform(-2, 2, (TRIES, self.dim))
+        for point in points:
+            try:
+                return len(self.constrained(point))
+            except REJECTED as error:
+                found = error
+        raise TargetError(
+            f"{self.name!r} rejects every point tried, {TRIES} of them: {short(found)}"
+        ) from found
+
+
+def open_stan(model: Any, data: Any, name: str | None) -> StanModel:
+    """The model behind what a user hands over.
+
+    Args:
+        model: a ``bridgestan.StanModel``, a model that ``stan.build`` made, the path of a compiled
+            model of BridgeStan, or that of a ``.stan`` file.
+        data: a mapping, or the path of a JSON file; ``None`` for none, or for a model that has its
+            own.
+        name: default that of the file, or of the model.
+
+    Raises:
+        ImportError: neither BridgeStan nor httpstan is installed.
+        TargetError: the model, its program or its data cannot be used.
+    """
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    if kind == "bridgestan.model.StanModel" or hasattr(model, "log_density_gradient"):
+        _refuse_data(data, kind)
+        return BridgeModel(model)
+    if kind == "stan.model.Model":
+        _refuse_data(data, kind)
+        return HttpstanModel(model.program_code, dict(model.data), name or "Stan model")
+    if not isinstance(model, str | os.PathLike):
+        raise TargetError(
+            "StanTarget takes the path of a .stan file or of a compiled BridgeStan model, a"
+            f" bridgestan.StanModel, or what stan.build(...) returned; got {kind}"
+        )
+    path = Path(model)
+    if len(str(model).splitlines()) > 1 or not path.is_file():
+        raise TargetError(
+            f"there is no file {str(model)[:100]!r}; write the program to a file that ends in"
+            " .stan, and give its path"
+        )
+    given = _plain_data(_read_data(data))
+    if path.suffix != ".stan" or _bridge_can_build():
+        return _bridge(path, given)
+    if not _is_installed("httpstan"):
+        raise ImportError(NO_STAN)
+    return HttpstanModel(path.read_text(encoding="utf-8"), given, name or path.stem)
+
+
+def _plain_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Data as numbers and lists, from arrays, tensors and the like.
+
+    Raises:
+        TargetError: a value is not numeric.
+    """
+    plain = {}
+    for key, value in data.items():
+        value = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise TargetError(f"data[{key!r}] is ragged: {error}") from error
+        if array.dtype.kind == "b":
+            array = array.astype(int)
+        if array.dtype.kind not in "iuf":
+            raise TargetError(
+                f"data[{key!r}] must be numbers, got {array.dtype}; Stan takes whole and real"
+                " numbers"
+            )
+        plain[key] = array.tolist()
+    return plain
+
+
+def _read_data(data: Any) -> Mapping[str, Any]:
+    if data is None:
+        return {}
+    if isinstance(data, str | os.PathLike):
+        data = json.loads(Path(data).read_text(encoding="utf-8"))
+    if not isinstance(data, Mapping):
+        raise TargetError(
+            "data= is a dict of numbers and arrays, as data={'N': 8, 'y': y}, or the path of a JSON"
+            f" file; got {type(data).__name__}"
+        )
+    return data
+
+
+def _refuse_data(data: Any, kind: str) -> None:
+    if data is not None:
+        raise TargetError(f"a {kind} has its data already; leave data= out")
+
+
+def _bridge(path: Path, data: Mapping[str, Any]) -> BridgeModel:
+    try:
+        import bridgestan
+    except ImportError as error:
+        raise ImportError(NO_STAN) from error
+    text = json.dumps(data)
+    # Threads take a lock in Stan's memory that must be built in.
+    options = {"make_args": ["STAN_THREADS=True"]} if path.suffix == ".stan" else {}
+    try:
+        made = bridgestan.StanModel(os.fspath(path), text, capture_stan_prints=False, **options)
+    except (*REJECTED, OSError) as error:
+        raise TargetError(f"BridgeStan could not open {path.name!r}: {short(error)}") from error
+    return BridgeModel(made)
+
+
+def _reopened(lib_path: str, data: Any) -> BridgeModel:
+    import bridgestan
+
+    return BridgeModel(bridgestan.StanModel(lib_path, data, capture_stan_prints=False))
+
+
+def _bridge_can_build() -> bool:
+    """Whether BridgeStan is installed with Stan's sources, which it would download otherwise."""
+    if not _is_installed("bridgestan"):
+        return False
+    if os.environ.get("BRIDGESTAN"):
+        return True
+    import bridgestan
+
+    home = Path.home() / ".bridgestan" / f"bridgestan-{bridgestan.__version__}"
+    return (home / "Makefile").is_file()
+
+
+def _is_installed(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def _built(program: str, name: str) -> Any:
+    """The module of C++ of a program, from httpstan's own cache or built now, which takes a minute.
+
+    Raises:
+        ImportError: httpstan is not installed.
+        TargetError: the program cannot be compiled.
+    """
+    try:
+        from httpstan import models
+    except ImportError as error:
+        raise ImportError(NO_STAN) from error
+    key = models.calculate_model_name(program)
+    try:
+        return models.import_services_extension_module(key)
+    except KeyError:
+        pass
+    try:
+        # In a thread of its own, as a notebook has a loop of events that runs already.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, models.build_services_extension_module(program)).result()
+    except (*REJECTED, OSError) as error:
+        raise TargetError(f"Stan could not compile {name!r}: {short(error)}") from error
+    return models.import_services_extension_module(key)
+
+
+def _unconstrained_dim(module: Any, data: Mapping[str, Any], most: int) -> int:
+    """d, which httpstan does not tell other than by refusing points of another number."""
+    for dim in range(most + 1):
+        try:
+            module.write_array(data, [0.0] * dim, False, False)
+        except REJECTED as error:
+            if "does not match the number of unconstrained" in str(error):
+                continue
+        return dim
+    raise TargetError("the number of unconstrained parameters of the model was not found")
+
+
+def short(error: BaseException) -> str:
+    """What an error of Stan says, in one line."""
+    return " ".join(str(error).split())[:500]
