@@ -12,12 +12,7 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
-from nfvi.targets.checks import (
-    USER_ERRORS,
-    Evaluate,
-    check_values,
-    probe_points,
-)
+from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, has_jax
 from nfvi.targets.pymc_graphs import draw_prior, is_pymc_model, read_facts, read_graphs
@@ -164,6 +159,8 @@ class PyMCTarget(CheckedTarget):
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
         try:
             self._evaluate(points)
+        except TargetError:
+            raise
         except USER_ERRORS as error:
             raise TargetError(
                 f"{self.name!r} raised {type(error).__name__} near PyMC's initial point: {error}"

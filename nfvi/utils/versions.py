@@ -18,6 +18,7 @@ REQUIRED = (
 )
 EXTRAS = (
     *("matplotlib", "arviz", "scikit-learn", "tensorboard", "jax", "numpyro", "funsor"),
+    *("pymc", "pytensor", "numba"),
     *("bridgestan", "httpstan"),
 )
 

@@ -125,6 +125,10 @@ def test_an_operation_that_jax_lacks(normal) -> None:
     assert target.constrain(torch.ones(3, 1))["twice"].tolist() == [2.0] * 3
     with pytest.raises(TargetError, match=r"cannot be run by JAX: NotImplementedError.*mode="):
         PyMCTarget(model, mode="JAX").constrain(torch.ones(3, 1))
+    with model:
+        pm.Potential("more", Opaque()(x))
+    with pytest.raises(TargetError, match=r"^'PyMC model' cannot be run by JAX"):
+        PyMCTarget(model, mode="JAX").log_prob(torch.ones(3, 1))
 
 
 def test_sites_are_what_pm_sample_shows(schools) -> None:
