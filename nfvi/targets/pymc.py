@@ -92,8 +92,20 @@ class PyMCTarget(CheckedTarget):
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, free={shown})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what was compiled, which another process does for itself."""
-        return {**self.__dict__, "_evaluators": {}, "_compiled": {}}
+        """Without what was compiled, which another process does for itself.
+
+        Models hold functions that pickle alone refuses; PyMC sends them by cloudpickle, too.
+        """
+        import cloudpickle
+
+        model = cloudpickle.dumps(self.model)
+        return {**self.__dict__, "model": model, "_evaluators": {}, "_compiled": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From what :meth:`__getstate__` gave."""
+        import cloudpickle
+
+        self.__dict__.update({**state, "model": cloudpickle.loads(state["model"])})
 
     @property
     def observed_data(self) -> Mapping[str, Any]:
