@@ -209,6 +209,7 @@ def _warnings(fit: Approximation, verdict: Verdict) -> tuple[str, ...]:
             + " ".join(verdict.reasons).removesuffix(".")
         )
     target = fit.target
+    found += () if target is None else target.evidence_caveats
     if isinstance(target, PyroTarget):
         terms = unnormalised_terms(target)
         found += [

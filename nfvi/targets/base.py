@@ -32,6 +32,7 @@ class Target(ABC):
         differentiable_once: whether values and gradients come from another library, by
             :func:`~nfvi.targets.known_gradient.known_gradient`. Steps are then not traced, and
             second derivatives are differences of gradients.
+        evidence_caveats: why the integral is no evidence, or of what; none where it is.
         work: numbers that one evaluation of one point writes, where torch does not see them.
         dims: site -> the names of its event's dimensions, for ArviZ; others are named by number.
         coords: name of a dimension -> the labels along it.
@@ -44,6 +45,7 @@ class Target(ABC):
     batching: str = "batch"
     dtype: torch.dtype | None = None
     differentiable_once: bool = False
+    evidence_caveats: tuple[str, ...] = ()
     work: float | None = None
     dims: Mapping[str, Sequence[str]] = MappingProxyType({})
     coords: Mapping[str, Sequence[Any]] = MappingProxyType({})

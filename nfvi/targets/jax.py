@@ -12,10 +12,11 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
-from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, name_of, shape_text
+from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, name_of, shape_text
 from nfvi.targets.jax_batches import OnBatches, jax_package, points_at_once, precision, work_of
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.log_density import checked_dimension, improper_text
+from nfvi.utils import process_wide
 
 __all__ = ["JaxLogDensity", "JaxTarget"]
 
@@ -58,29 +59,30 @@ class JaxTarget(CheckedTarget):
         try:
             self._check_point(self._prepared(points))
             # With its gradient, which is compiled in any case.
-            first = self._evaluate(points.clone().requires_grad_()).detach()
+            self._evaluate(points.clone().requires_grad_())
         except USER_ERRORS as error:
             if isinstance(error, TargetError):
                 raise
             raise TargetError(_failed(self.name, self.dim, error)) from error
         found = check_values(self._evaluate, points, self.name)
-        if not agree(first, self._evaluate(points.clone().requires_grad_()).detach()):
-            raise TargetError(
-                f"{self.name!r} has another log-density at each call: it draws random numbers with"
-                " a key that changes. Draw these before, and pass them as an argument"
-            )
         if found.flat:
             self._refuse_flat(found.flat)
         return lambda z: self._evaluate(z).to(z.dtype), "vmap", ""
 
     def _evaluate(self, z: Tensor) -> Tensor:
         """log p (n) of points (n, d); its gradient is computed with it, where one is asked for."""
-        z = self._prepared(z)
         if not (z.requires_grad and torch.is_grad_enabled()):
-            found: Tensor = self._on_batches(self._of_point)(z)
+            found: Tensor = self._mapped(self._of_point, z)
             return found
-        value, gradient = self._on_batches(self._of_point, with_gradient=True)(z)
-        return known_gradient(z, value, gradient)
+        value, gradient = self._mapped(self._of_point, z, with_gradient=True)
+        return known_gradient(z.to(gradient.dtype), value, gradient)
+
+    def _mapped(self, fn: Callable[[Any], Any], z: Tensor, with_gradient: bool = False) -> Any:
+        """The values of a function of one point at points z (n, d), apart from autograd."""
+        # One precision at a time; and what is compiled runs the user's Python and its handlers.
+        with process_wide():
+            z = self._prepared(z.detach())
+            return self._on_batches(fn, with_gradient)(z)
 
     def _prepared(self, z: Tensor) -> Tensor:
         """z in the precision in which all points are evaluated."""
@@ -89,7 +91,7 @@ class JaxTarget(CheckedTarget):
             self._compiled.clear()
         return z.double() if self._wide else z
 
-    def _on_batches(self, fn: Callable[[Any], Any], with_gradient: bool = False) -> OnBatches:
+    def _on_batches(self, fn: Callable[[Any], Any], with_gradient: bool) -> OnBatches:
         """A function of one point, compiled once."""
         import jax
 
@@ -108,7 +110,7 @@ class JaxTarget(CheckedTarget):
         Raises:
             TargetError: it is no real number.
         """
-        jax = jax_package(self.name)
+        jax = jax_package(type(self).__name__)
         with precision(points.dtype):
             point = jax.ShapeDtypeStruct((self.dim,), str(points.dtype).removeprefix("torch."))
             value = jax.eval_shape(lambda z: self._of_point(z), point)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from nfvi.utils import process_wide, sizes
+from nfvi.utils import sizes
 
 __all__ = ["OnBatches", "jax_package", "points_at_once", "precision", "work_of"]
 
@@ -80,7 +80,6 @@ class OnBatches:
             return fn(point)
 
         self._compiled, self._most = jax.jit(jax.vmap(transform(one))), most
-        self._rungs: set[int] = set()
 
     def __call__(self, z: Tensor) -> Any:
         """The same tree of tensors (n, \\*shape), apart from autograd."""
@@ -96,12 +95,9 @@ class OnBatches:
     def _piece(self, z: Tensor) -> Any:
         import jax
 
-        rows = _rung(len(z))
-        # The first call runs the user's Python, and with it handlers that threads share.
-        with process_wide() if rows not in self._rungs else nullcontext(), precision(z.dtype):
+        with precision(z.dtype):
             # Not left to run on, as z may be written into as soon as this returns.
-            values = jax.block_until_ready(self._compiled(_to_jax(_filled(z, rows))))
-            self._rungs.add(rows)
+            values = jax.block_until_ready(self._compiled(_to_jax(_filled(z, _rung(len(z))))))
             return jax.tree.map(lambda x: _to_torch(x, z.device)[: len(z)], values)
 
 
@@ -109,7 +105,7 @@ def work_of(fn: Callable[[Any], Any], dim: int, dtype: torch.dtype) -> float:
     """Numbers that the operations of a function of one point (d,) write."""
     import jax
 
-    with process_wide(), precision(dtype):
+    with precision(dtype):
         return _written(jax.make_jaxpr(lambda point: fn(point))(jax.numpy.zeros(dim)).jaxpr)
 
 

@@ -85,6 +85,7 @@ class NumPyroTarget(JaxTarget):
         self.sites = self._model.sites
         self.deterministic = self._model.deterministic
         self.dims = self._model.dims
+        self.evidence_caveats = self._model.caveats
         self._warned_of_flat = False
         self._flat: tuple[int, ...] = ()
 
@@ -103,7 +104,7 @@ class NumPyroTarget(JaxTarget):
             (n, \\*shape) for each site; real values in the dtype of z.
         """
         self._require_shape(z)
-        values = self._on_batches(self._model.constrained)(self._prepared(z))
+        values = self._mapped(self._model.constrained, z)
         return {
             name: x.to(z.dtype) if (x := values[name]).is_floating_point() else x
             for name in self._model.order
@@ -143,8 +144,8 @@ class NumPyroTarget(JaxTarget):
         There, the value, a float, no longer tells how far from the edge it is.
         """
         self._require_shape(z)
-        z = self._prepared(z)
-        moved = (self._on_batches(self._there_and_back)(z) - z).abs()
+        back = self._mapped(self._there_and_back, z)
+        moved = (back - z.detach().to(back.dtype)).abs()
         inside: Tensor = (moved < LOST).all(1)
         return ~inside
 

@@ -50,6 +50,7 @@ class NumPyroModel:
         dims: site -> the names of its dimensions, those of plates.
         observed: the data by site.
         nesting: 0 where no discrete site is summed out; else how many axes plates take, and 1.
+        caveats: why the integral over the latent sites is no evidence.
     """
 
     model: Callable[..., Any]
@@ -62,6 +63,7 @@ class NumPyroModel:
     dims: dict[str, tuple[str, ...]]
     observed: dict[str, np.ndarray]
     nesting: int
+    caveats: tuple[str, ...]
 
     @property
     def dim(self) -> int:
@@ -137,8 +139,7 @@ def with_seed(model: Callable[..., Any], key: Any, held: Values) -> Any:
 
     if not held:
         return seed(model, key)
-    data = {name: jax.numpy.asarray(value) for name, value in held.items()}
-    return substitute(seed(model, key), data=data)
+    return substitute(seed(model, key), data=jax.tree.map(jax.numpy.asarray, held))
 
 
 def run_traced(model: Any, args: tuple[Any, ...], kwargs: Values) -> Trace:

@@ -28,6 +28,7 @@ __all__ = ["read_numpyro"]
 
 NO_NUMPYRO = "a NumPyro model needs NumPyro, the extra `jax`: pip install 'nfvi[jax]'"
 SEED = 20
+FACTOR = "a numpyro.factor term"
 # Of a site that is one of two values at random, 1 in 128 is the same in all runs.
 RUNS = 8
 
@@ -37,12 +38,13 @@ class _Fact:
     """What a run says of a site whatever its values.
 
     Attributes:
-        kind: ``"latent"``, ``"discrete"``, ``"observed"``, ``"deterministic"``, ``"param"`` or
-            ``"plate"``.
+        kind: ``"latent"``, ``"discrete"``, ``"observed"``, ``"factor"``, ``"deterministic"``,
+            ``"param"`` or ``"plate"``.
         shape: of the value.
         free: of the numbers that a latent value is made from.
         dims: the names of its axes.
         taken: of a plate that draws its own subsample, how many of how many.
+        reason: what makes the integral over latent sites no evidence, if anything.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class _Fact:
     free: tuple[int, ...] = ()
     dims: tuple[str, ...] = ()
     taken: tuple[int, int] | None = None
+    reason: str = ""
 
 
 class _Run:
@@ -74,7 +77,7 @@ class _Run:
         """Let go of what was compiled, with which JAX would keep the form of arrays, float32."""
         del self._compiled
 
-    def __call__(self, seed: int, held: Values | None = None) -> dict[str, np.ndarray]:
+    def __call__(self, seed: int, held: Values | None = None) -> Values:
         """The values of all sites; latent ones are drawn uniformly, on unconstrained space.
 
         Raises:
@@ -93,7 +96,8 @@ class _Run:
                 f"the model {self._name!r} raised {type(error).__name__}: {first} Its arguments"
                 " come after it, NumPyroTarget(model, X, y=y)"
             ) from error
-        return {key: np.array(value) for key, value in values.items()}
+        found: Values = jax.tree.map(np.array, values)
+        return found
 
     def _values(self, key: Any, held: Values) -> Values:
         from numpyro.handlers import substitute
@@ -111,25 +115,56 @@ class _Run:
 
 
 def _fact(key: str, site: Mapping[str, Any]) -> _Fact | None:
-    from numpyro.distributions import Unit
-
-    shape = tuple(np.shape(site["value"]))
     kind = site["type"]
+    if kind == "param":  # a tree of arrays, perhaps
+        return _Fact(kind, ())
+    shape = tuple(np.shape(site["value"]))
     if kind == "plate":
         size, taken = site["args"]
         return _Fact(kind, shape, taken=None if taken in (None, size) else (taken, size))
     if kind == "sample":
-        # A factor is an observation of nothing.
-        if site["is_observed"]:
-            data = _Fact("observed", shape, dims=_dims(key, site))
-            return None if isinstance(site["fn"], Unit) else data
-        if site["fn"].support.is_discrete:
-            _refuse_unmarked(key, site)
-            return _Fact("discrete", shape)
-        return _Fact("latent", shape, _unconstrained_shape(key, site, shape), _dims(key, site))
+        return _sampled(key, site, shape)
     if kind == "deterministic":
         return _Fact(kind, shape, dims=_dims(key, site))
-    return _Fact(kind, shape) if kind == "param" else None
+    return None
+
+
+def _sampled(key: str, site: Mapping[str, Any], shape: tuple[int, ...]) -> _Fact:
+    dims, reason = _dims(key, site), _reason(site)
+    if site["is_observed"]:
+        return _Fact("observed", shape, dims=dims, reason=reason)
+    if site["fn"].support.is_discrete:
+        _refuse_unmarked(key, site)
+        return _Fact("discrete", shape, reason=reason)
+    return _Fact("latent", shape, _unconstrained_shape(key, site, shape), dims, reason=reason)
+
+
+def _reason(site: Mapping[str, Any]) -> str:
+    from numpyro.distributions import ImproperUniform, Unit
+
+    fn = site["fn"]
+    while hasattr(fn, "base_dist") and not isinstance(fn, ImproperUniform | Unit):
+        fn = fn.base_dist
+    if isinstance(fn, ImproperUniform):
+        return "an improper prior"
+    if isinstance(fn, Unit):
+        return FACTOR
+    # A scale may be traced, and is then taken for one.
+    scale = site["scale"]
+    scaled = scale is not None and not (isinstance(scale, float | int) and scale == 1)
+    return "a scaled log-density, as in a plate with subsample_size=" if scaled else ""
+
+
+def _caveats(facts: Mapping[str, _Fact]) -> tuple[str, ...]:
+    """Why the integral over the latent sites is no evidence, as for Pyro models."""
+    found = [
+        f"site {key!r} is {fact.reason}, so that Z is no evidence"
+        for key, fact in facts.items()
+        if fact.reason
+    ]
+    if not found and not any(fact.kind == "observed" for fact in facts.values()):
+        found = ["the model has no data, so that Z is 1 whatever its fit says"]
+    return tuple(found)
 
 
 def _held(name: str, facts: Mapping[str, _Fact], values: Values) -> Values:
@@ -272,7 +307,11 @@ def read_numpyro(
     sites = _placed(name, run.facts)
     random = _random_sites(run, sites, values, held)
     kept = [k for k, fact in run.facts.items() if fact.kind == "deterministic" and k not in random]
-    observed = {k: values[k] for k, fact in run.facts.items() if fact.kind == "observed"}
+    observed = {
+        k: values[k]
+        for k, fact in run.facts.items()
+        if fact.kind == "observed" and fact.reason != FACTOR
+    }
     run.close()
     return NumPyroModel(
         model=model,
@@ -285,4 +324,5 @@ def read_numpyro(
         dims={key: run.facts[key].dims for key in (*sites, *kept, *observed)},
         observed=observed,
         nesting=run.nesting,
+        caveats=_caveats(run.facts),
     )

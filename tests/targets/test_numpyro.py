@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nfvi import NumPyroTarget, TargetError
+from nfvi import NFVI, NumPyroTarget, TargetError
+from nfvi.training import step
 
 jax = pytest.importorskip("jax")
 numpyro = pytest.importorskip("numpyro")
@@ -245,6 +246,20 @@ class TestSites:
         assert NumPyroTarget(model).on_edge(z).tolist() == [False, False, True, True]
 
 
+def test_a_fit_and_what_arviz_gets_of_it(monkeypatch):
+    monkeypatch.setattr(step, "LEAST_STEPS", 1)
+    target = NumPyroTarget(hierarchical, SCHOOLS, ERRORS)
+    fit = NFVI("scale-loc", seed=0).fit(target, steps=20, n_mc=8, restarts=1, progress=False)
+    assert fit.settings["evaluation"].endswith(
+        "the gradient of the target is that of another library"
+    )
+    data = fit.to_arviz()
+    assert data.posterior["theta"].dims == ("chain", "draw", "school")
+    assert data.posterior["tau"].dims == ("chain", "draw")
+    assert data.observed_data["y"].dims == ("school",)
+    np.testing.assert_array_equal(data.observed_data["y"], SCHOOLS)
+
+
 class TestPrior:
     def test_its_draws(self):
         """The prior of tau is half-Cauchy: log(tau / 5) has its median at 0 and quartiles ±0.88."""
@@ -268,6 +283,27 @@ class TestPrior:
         assert target.prior_draws(10, seed=0) is None
 
 
+class TestCaveats:
+    def test_none_where_z_is_the_evidence(self):
+        assert NumPyroTarget(hierarchical, SCHOOLS, ERRORS).evidence_caveats == ()
+
+    def test_improper_priors_factors_and_no_data(self):
+        def improper():
+            numpyro.sample("x", dist.ImproperUniform(dist.constraints.real, (), (2,)).mask(True))
+            numpyro.factor("f", 0.0)
+
+        assert NumPyroTarget(improper).evidence_caveats == (
+            "site 'x' is an improper prior, so that Z is no evidence",
+            "site 'f' is a numpyro.factor term, so that Z is no evidence",
+        )
+
+        def prior():
+            numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+        (word,) = NumPyroTarget(prior).evidence_caveats
+        assert word.startswith("the model has no data")
+
+
 class TestWarnings:
     def test_a_subsample_is_kept(self):
         def model(y):
@@ -282,6 +318,8 @@ class TestWarnings:
         (rows,) = target._model.held.values()
         y = torch.from_numpy(REAL[rows])
         normal = torch.distributions.Normal
+        (word,) = target.evidence_caveats
+        assert word.startswith("site 'y' is a scaled log-density")
         exact = normal(0.0, 1.0).log_prob(z[:, 0]) + 3 * normal(z, 1.0).log_prob(y).sum(1)
         torch.testing.assert_close(target.log_prob(z), exact)
 
@@ -294,6 +332,18 @@ class TestWarnings:
             target = NumPyroTarget(model)
         exact = torch.distributions.Normal(0.0, 2.0).log_prob(torch.ones(1))
         torch.testing.assert_close(target.log_prob(torch.ones(1, 1)), exact)
+
+    def test_parameters_in_a_tree(self):
+        """As those of a network."""
+
+        def model():
+            weights = numpyro.param("net", lambda key: {"a": jnp.ones(2), "b": jnp.zeros(())})
+            numpyro.sample("x", dist.Normal(weights["a"].sum(), 1.0))
+
+        with pytest.warns(UserWarning, match="net"):
+            target = NumPyroTarget(model)
+        exact = torch.distributions.Normal(2.0, 1.0).log_prob(torch.zeros(1))
+        torch.testing.assert_close(target.log_prob(torch.zeros(1, 1)), exact)
 
     def test_a_flat_site(self):
         def model():

@@ -105,6 +105,7 @@ class TestBridge:
         """Scalars by their indices: the last index is the slowest."""
         target = StanTarget(Bridge(), name="mine")
         assert (target.name, target.dim, target.dtype) == ("mine", 2, torch.float64)
+        assert target.batching == "batch"
         found = target.constrain(torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
         assert {key: tuple(x.shape) for key, x in found.items()} == {
             "a": (2,),
@@ -214,7 +215,7 @@ class TestHttpstan:
         return StanTarget(path, {"N": 4, "y": Y})
 
     def test_density_gradient_and_sites(self, target):
-        assert (target.name, target.dim) == ("normals", 10)
+        assert (target.name, target.dim, target.batching) == ("normals", 10, "loop")
         assert target.sites == {"mu": (), "sigma": (), "share": (3,), "w": (2, 3), "ends": (2,)}
         z = torch.randn(5, 10, dtype=torch.float64, requires_grad=True)
         values = {key: x.detach() for key, x in target.constrain(z).items()}
@@ -247,8 +248,10 @@ class TestHttpstan:
             NORMALS.replace("target += normal_lpdf(y | mu, sigma)", "y ~ normal(mu, sigma)")
         )
         monkeypatch.setattr(stan_models, "_built", lambda program, name: target._model._module)
-        with pytest.warns(UserWarning, match="leaves the constants of statements with ~ out"):
-            StanTarget(path, {"N": 4, "y": Y})
+        with pytest.warns(UserWarning, match="leaves out the constants of statements with ~"):
+            found = StanTarget(path, {"N": 4, "y": Y})
+        assert len(found.evidence_caveats) == 1
+        assert not target.evidence_caveats
 
     def test_wrong_data_and_a_wrong_program(self, tmp_path, target):
         path = tmp_path / "normals.stan"
