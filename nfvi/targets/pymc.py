@@ -80,6 +80,7 @@ class PyMCTarget(CheckedTarget):
         self.dim = len(self._graphs.start)
         self.dtype = getattr(torch, self._graphs.z.dtype)
         self.dims, self.coords = facts.dims, facts.coords
+        self.evidence_caveats = facts.caveats
         self._facts = facts
         self.mode = mode
         self._compiled: dict[str, OnPoints] = {}

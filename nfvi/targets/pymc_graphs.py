@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,16 @@ class Graphs:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model knows of its arrays: names of dimensions, labels along them, and data."""
+    """What a model knows of its arrays: names of dimensions, labels along them, and data.
+
+    ``caveats`` says why its integral is no evidence.
+    """
 
     dims: Mapping[str, Sequence[str]]
     coords: Mapping[str, Sequence[Any]]
     observed_data: Mapping[str, np.ndarray]
     constant_data: Mapping[str, np.ndarray]
+    caveats: tuple[str, ...]
 
 
 def is_pymc_model(value: Any) -> bool:
@@ -103,6 +107,7 @@ def read_facts(model: Any) -> Facts:
         coords={name: tuple(labels) for name, labels in coords.items()},
         observed_data={n: np.array(x) for n, x in arviz.find_observations(model).items()},
         constant_data={n: np.array(x) for n, x in arviz.find_constants(model).items()},
+        caveats=tuple(_caveats(model)),
     )
 
 
@@ -121,6 +126,25 @@ def draw_prior(model: Any, n: int, seed: int) -> np.ndarray | None:
     except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
         return None  # pm.Flat, and what cannot be drawn or is drawn on an edge
     return np.concatenate([np.reshape(x, (n, -1)) for x in draws], axis=1)
+
+
+def _caveats(model: Any) -> Iterator[str]:
+    """Why the integral of the density is not the evidence of the data."""
+    flat = [rv.name for rv in model.free_RVs if "Flat" in type(rv.owner.op).__name__]
+    transforms = {rv.name: model.rvs_to_transforms[rv] for rv in model.free_RVs}
+    ordered = [name for name, own in transforms.items() if "Ordered" in type(own).__name__]
+    if flat:
+        yield f"{', '.join(flat)} has no proper prior (pm.Flat), so that Z is no evidence"
+    if ordered:
+        yield (
+            f"{', '.join(ordered)} is ordered by its transform, for which PyMC does not normalise"
+            " the prior: Z is too small, by k! for k draws from one prior"
+        )
+    if model.potentials:
+        names = ", ".join(potential.name for potential in model.potentials)
+        yield f"pm.Potential {names} is in the density as it is, normalised or not"
+    elif not model.observed_RVs:
+        yield "the model has no data, so that Z is 1 whatever its fit says"
 
 
 def _check_free(model: Any, name: str) -> None:

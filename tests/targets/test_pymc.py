@@ -220,6 +220,16 @@ class TestRefused:
             torch.autograd.grad(gradient.sum(), z)
 
 
+def test_what_is_no_evidence(schools) -> None:
+    assert schools.evidence_caveats == ()
+    (ordered,) = PyMCTarget(MODELS["ordinal"](), mode=QUICK).evidence_caveats
+    assert ordered.startswith("cuts is ordered by its transform")
+    with pm.Model() as model:
+        pm.Potential("more", -(pm.Normal("x") ** 2))
+    (potential,) = PyMCTarget(model, mode=QUICK).evidence_caveats
+    assert potential.startswith("pm.Potential more is in the density")
+
+
 def test_total_size_scales_the_likelihood() -> None:
     with pm.Model() as model:
         pm.Normal("y", pm.Normal("x"), 1.0, observed=[1.0], total_size=10)
@@ -233,6 +243,8 @@ def test_a_flat_variable_is_warned_of() -> None:
         pm.Normal("x")
     target = PyMCTarget(model, mode=QUICK)
     assert target.prior_draws(5, 0) is None
+    assert "free has no proper prior" in target.evidence_caveats[0]
+    assert "no data" in target.evidence_caveats[1]
     with pytest.warns(UserWarning, match="improper: .* all numbers of free"):
         target.check()
 
