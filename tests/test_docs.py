@@ -29,7 +29,7 @@ FENCE = re.compile(
 CODE = re.compile(r"`([^`]+)`")
 COLUMN = " nfvi "
 """The head of a last column whose code is run."""
-NEEDS = {"docs/other-libraries.md": "numpyro"}
+NEEDS = {"docs/other-libraries.md": "numpyro", "docs/pymc.md": "pymc"}
 """What a page cannot do without, and is skipped where it is not installed."""
 
 

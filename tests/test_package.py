@@ -80,7 +80,7 @@ def test_citation_agrees_with_the_project():
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("nfvi", ["arviz", "jax", "jobs", "plots", "sklearn", "stan", "tensorboard"]),
+        ("nfvi", ["arviz", "jax", "jobs", "plots", "pymc", "sklearn", "stan", "tensorboard"]),
         ("models", ["models"]),
     ],
 )

@@ -12,6 +12,7 @@ from nfvi.targets.minibatch import MinibatchTarget, affordable, takes_rows
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.numpyro import NumPyroTarget
 from nfvi.targets.parameters import declared_parameters
+from nfvi.targets.pymc import PyMCTarget
 from nfvi.targets.pyro import (
     PyroTarget,
     check_simulable,
@@ -31,6 +32,7 @@ __all__ = [
     "MinibatchTarget",
     "NamedDensity",
     "NumPyroTarget",
+    "PyMCTarget",
     "PyroTarget",
     "RowsTarget",
     "StanTarget",

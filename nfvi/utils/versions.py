@@ -18,7 +18,7 @@ REQUIRED = (
 )
 EXTRAS = (
     *("matplotlib", "jinja2", "arviz", "scikit-learn", "tensorboard", "ipywidgets", "jax"),
-    *("numpyro", "funsor", "bridgestan", "httpstan"),
+    *("numpyro", "funsor", "pymc", "pytensor", "numba", "bridgestan", "httpstan"),
 )
 
 
