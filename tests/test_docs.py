@@ -108,6 +108,7 @@ def short(monkeypatch, tmp_path):
     monkeypatch.setattr(nfvi, "nuts", at_most(nfvi.nuts, **chains, max_tree_depth=3))
     fit_nuts = at_most(nfvi.Fit.nuts, **chains, max_tree_depth=3)
     monkeypatch.setattr(nfvi.Fit, "nuts", fit_nuts)
+    monkeypatch.setattr(nfvi.Fit, "verify", at_most(nfvi.Fit.verify, chains=100))
     monkeypatch.setattr(nfvi, "hmc", at_most(nfvi.hmc, **chains))
     monkeypatch.setattr(nfvi, "compare", at_most(nfvi.compare, draws=50))
     monkeypatch.chdir(tmp_path)
