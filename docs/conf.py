@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "gallery",
     "generated_pages",
 ]
 if importlib.util.find_spec("sphinx_copybutton"):
