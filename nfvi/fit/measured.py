@@ -10,6 +10,7 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
 from nfvi.fit.fitted_guide import FittedGuide
+from nfvi.fit.sending import received, sendable
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.targets import Target, affordable
 from nfvi.utils import check_whole, held
@@ -41,6 +42,14 @@ class MeasuredGuide(FittedGuide):
         super().__init__(guide, settings)
         self.target = target
         self._diagnostics = diagnostics
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the target where that cannot be pickled, which a warning then says."""
+        return {**self.__dict__, "target": sendable(self.target)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From what :meth:`__getstate__` gave."""
+        self.__dict__.update({**state, "target": received(state["target"])})
 
     @property
     def diagnostics(self) -> Diagnostics:

@@ -163,6 +163,10 @@ class CheckedTarget(Target):
         self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
         self._warned_of_loop = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the functions that :meth:`check` chooses, and will choose again."""
+        return {**self.__dict__, "_evaluators": {}}
+
     @abstractmethod
     def _number_of_probes(self) -> int:
         """How many points :meth:`_choose` is to see."""

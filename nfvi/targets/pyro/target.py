@@ -130,6 +130,10 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         warn_of_constants(self.name, self.program, self.fresh_plate)
         self._warned_of_flat = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without functions that are made anew where they are needed."""
+        return {**super().__getstate__(), "_collect": None, "_of_rows": None}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
 
