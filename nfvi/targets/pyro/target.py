@@ -124,6 +124,7 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
         warn_of_constants(self.name, self.program, self.fresh_plate)
         self._warned_of_flat = False
+        self._flat: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
@@ -206,6 +207,15 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         """N / B: the model is run as often."""
         return self.rows / self.batch_size
 
+    def check(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """As of every checked target; numbers on which nothing depends are warned of, once."""
+        super().check(dtype, device)
+        if self._flat and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warn_of_flat(self.name, self.sites, self._flat)
+
     def _number_of_probes(self) -> int:
         """A number that is no dimension of a site, lest axes be mixed up."""
         taken = {size for site in self.sites.values() for size in site.shape}
@@ -218,9 +228,7 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         if self.fresh_plate is not None:
             evaluate = self._of_all(points, batching)
             flat = check_values(evaluate, points, self.name).flat
-        if flat and not self._warned_of_flat:
-            self._warned_of_flat = True
-            warn_of_flat(self.name, self.sites, flat)
+        self._flat = flat  # a warning for later, as a check is silent
         why = (
             f"a batch of points does not go through it ({reason}); avoid .item(), writing into"
             " tensors and branches on values in the model"
