@@ -77,6 +77,13 @@ def test_citation_agrees_with_the_project():
     assert citation["title"].startswith(f"{PROJECT['name']}: ")
 
 
+def test_changelog_has_this_version():
+    """With its date, below what is not released yet."""
+    titles = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert titles[0] == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(PROJECT['version'])}\] - \d{{4}}-\d\d-\d\d", titles[1])
+
+
 def test_the_workflow_runs_every_python_that_is_supported():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     job = workflow["jobs"]["check"]
