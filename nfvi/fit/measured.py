@@ -48,8 +48,9 @@ class MeasuredGuide(FittedGuide):
         self._diagnostics = diagnostics
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the target where that cannot be pickled, which a warning then says."""
-        return {**self.__dict__, "target": sendable(self.target)}
+        """All but the optimiser, and a target that cannot be pickled, of which a warning tells."""
+        left = {"_trainer": None} if "_trainer" in self.__dict__ else {}
+        return {**self.__dict__, **left, "target": sendable(self.target)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """From what :meth:`__getstate__` gave."""
