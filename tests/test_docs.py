@@ -109,7 +109,7 @@ def short(monkeypatch, tmp_path):
     monkeypatch.setattr(
         nfvi.Fit, "refine", lambda fit, steps, **kw: refine(fit, min(steps, 4), **kw)
     )
-    monkeypatch.setattr("nfvi.fit.approximation.DIAGNOSTIC_DRAWS", 400)
+    monkeypatch.setattr("nfvi.fit.measured.DIAGNOSTIC_DRAWS", 400)
     monkeypatch.setattr(restarts, "DRAWS", 100)
     for name in ("DRAWS", "DRAWS_FEW_DIMENSIONS", "FEWEST_DRAWS"):
         monkeypatch.setattr(f"nfvi.search.search.{name}", 1_000)

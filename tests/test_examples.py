@@ -133,7 +133,7 @@ def examples(monkeypatch):
 @pytest.fixture
 def coarse(monkeypatch):
     """Diagnostics of few draws, and densities on wide meshes."""
-    monkeypatch.setattr("nfvi.fit.approximation.DIAGNOSTIC_DRAWS", 400)
+    monkeypatch.setattr("nfvi.fit.measured.DIAGNOSTIC_DRAWS", 400)
     monkeypatch.setattr("nfvi.fit.restarts.DRAWS", 400)
     monkeypatch.setattr("nfvi.plots.grids.POINTS", 60)
     monkeypatch.setattr("nfvi.plots.grids.LONG_POINTS", (120, 40))

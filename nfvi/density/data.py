@@ -30,6 +30,7 @@ class Data:
         kind: the floating-point dtype that x had, or ``None`` if it had none.
         tensor: whether x was a torch tensor.
         batch_size: that of a DataLoader.
+        dtypes: the names of the dtypes of these columns.
         numbers: those of the rows (n) in what the user gave; ``None`` where all are there.
     """
 
@@ -40,6 +41,7 @@ class Data:
     kind: torch.dtype | None
     tensor: bool
     batch_size: int | None = None
+    dtypes: tuple[str, ...] | None = None
     numbers: Tensor | None = None
 
     def __len__(self) -> int:
@@ -87,14 +89,14 @@ def read_data(x: Any, context: Any = None, weights: Any = None, *, name: str = "
                 " leave one of them out"
             )
         context = found if found is not None else context
-    columns = _columns(x)
+    columns, dtypes = _columns(x), _dtypes(x)
     rows = as_rows(name, x)
     if rows.numel() == 0:
         raise ValueError(f"{name} is empty: its shape is {tuple(rows.shape)}")
     given = None if context is None else _of_length("context", as_rows("context", context), rows)
     for label, values in ((name, rows), ("context", given)):
         _check_finite(label, values, x if label == name else context)
-    data = Data(rows, given, None, columns, _kind(x), isinstance(x, Tensor), batch_size)
+    data = Data(rows, given, None, columns, _kind(x), isinstance(x, Tensor), batch_size, dtypes)
     return data if weights is None else _weighted(data, weights)
 
 
@@ -164,6 +166,11 @@ def _kind(x: Any) -> torch.dtype | None:
 def _columns(x: Any) -> tuple[str, ...] | None:
     columns = getattr(x, "columns", None)
     return None if columns is None else tuple(map(str, columns))
+
+
+def _dtypes(x: Any) -> tuple[str, ...] | None:
+    dtypes = getattr(x, "dtypes", None) if hasattr(x, "columns") else None
+    return None if dtypes is None else tuple(map(str, dtypes))
 
 
 def _of_length(name: str, values: Tensor, rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfvi.density.points import Points, read_context, read_points
 from nfvi.density.standardization import Standardization
-from nfvi.fit import FittedGuide, summarize
+from nfvi.fit import FittedGuide, draws_frame, summarize
 from nfvi.guides import Guide, draws_at_once, guide_from_header
 from nfvi.utils import check_whole
 
@@ -126,6 +126,29 @@ class Density(FittedGuide):
             given = self.standardization.of_context(given, self.guide.dtype)
         z = self.guide.sample(n, context=given, generator=stream)
         return self.standardization.to_data(z).to(getattr(torch, self.settings["draws"]))
+
+    def to_dataframe(
+        self, n: int = 1_000, context: Any = None, *, seed: int | None = None
+    ) -> pd.DataFrame:
+        """n draws as a table like that of the data: names of columns, and their float types.
+
+        Columns of whole numbers or truth values become floats, as the density is continuous. Data
+        without names have columns ``x[0]``, ``x[1]``, ...
+
+        Args:
+            n: how many.
+            context: one context (c), where the fit has one.
+            seed: as for :meth:`sample`.
+
+        Raises:
+            ValueError: there are several contexts.
+        """
+        draws = self.sample(n, context, seed=seed)
+        if draws.dim() != 2:
+            raise ValueError(f"context must be one, ({self.context_dim},), for one table of draws")
+        table = draws_frame(self._sites(draws))
+        kinds = zip(table.columns, self.settings.get("dtypes") or (), strict=False)
+        return table.astype({name: kind for name, kind in kinds if "float" in kind.lower()})
 
     def summary(self, n: int = 10_000, context: Any = None) -> pd.DataFrame:
         """Mean, sd, quantiles and Monte-Carlo errors of every column, from n draws.

@@ -16,7 +16,7 @@ from nfvi.fit.fitted_guide import FittedGuide
 from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.fit.restarts import Restart
-from nfvi.fit.scalars import summarize, summary_lines
+from nfvi.fit.scalars import draws_frame, summarize, summary_lines
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, VerdictWord, judge
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "WeightedDraws",
     "diagnose",
     "draw_weighted",
+    "draws_frame",
     "elbo_of",
     "evaluate",
     "judge",

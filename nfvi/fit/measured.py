@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,10 +10,14 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
 from nfvi.fit.fitted_guide import FittedGuide
+from nfvi.fit.scalars import draws_frame
 from nfvi.fit.sending import received, sendable
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.targets import Target, affordable
 from nfvi.utils import check_whole, held
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DIAGNOSTIC_DRAWS", "MeasuredGuide"]
 
@@ -44,8 +48,9 @@ class MeasuredGuide(FittedGuide):
         self._diagnostics = diagnostics
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the target where that cannot be pickled, which a warning then says."""
-        return {**self.__dict__, "target": sendable(self.target)}
+        """All but the optimiser, and a target that cannot be pickled, of which a warning tells."""
+        left = {"_trainer": None} if "_trainer" in self.__dict__ else {}
+        return {**self.__dict__, **left, "target": sendable(self.target)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """From what :meth:`__getstate__` gave."""
@@ -108,6 +113,16 @@ class MeasuredGuide(FittedGuide):
         """
         check_whole("n", n, 1)
         return self._sites(sample_in_pieces(self.guide, n, self._stream(seed)))
+
+    def to_dataframe(self, n: int = 1_000, *, seed: int | None = None) -> pd.DataFrame:
+        """n draws as a table: a row for each, and a column for each scalar, such as ``theta[0]``.
+
+        Args:
+            n: how many.
+            seed: as for :meth:`sample`.
+        """
+        draws = self.sample(n, seed=seed)
+        return draws_frame(draws if isinstance(draws, dict) else {"z": draws})
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z) (\\*) at points z (\\*, d) of unconstrained space."""

@@ -14,7 +14,7 @@ from nfvi.utils import scalar_names, short
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["scalars", "summarize", "summary_lines"]
+__all__ = ["draws_frame", "scalars", "summarize", "summary_lines"]
 
 
 def scalars(sites: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -23,6 +23,13 @@ def scalars(sites: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         places = scalar_names("", tuple(x.shape[1:]))
         for place, column in zip(places, x.reshape(len(x), -1).unbind(1), strict=True):
             yield site + place.replace(" ", ""), column
+
+
+def draws_frame(sites: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Draws of sites (n, \\*event) as a table: a row for each draw and a column for each scalar."""
+    import pandas as pd
+
+    return pd.DataFrame({name: x.detach().cpu().numpy() for name, x in scalars(sites)})
 
 
 def summarize(sites: Mapping[str, Tensor]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from nfvi.targets.checks import USER_ERRORS, shape_text
 from nfvi.targets.jax import JaxTarget
 from nfvi.targets.jax_batches import precision
 from nfvi.targets.numpyro_model import NumPyroSite
+from nfvi.targets.numpyro_predictive import draw_of_point, pointwise, with_arguments
 from nfvi.targets.numpyro_reader import read_numpyro
 from nfvi.utils import process_wide
 
@@ -149,6 +150,46 @@ class NumPyroTarget(JaxTarget):
         inside: Tensor = (moved < LOST).all(1)
         return ~inside
 
+    def log_likelihood(self, z: Tensor) -> dict[str, Tensor]:
+        """log p(y | x) of every observation at points z (n, d): observed site -> (n, \\*shape).
+
+        Raises:
+            TargetError: there are no data, they are scaled, or discrete sites are summed out.
+        """
+        self._require_shape(z)
+        return self._of_data(z, lambda z, _: pointwise(self._model, z), 0, "log-likelihoods of")
+
+    def predict(
+        self,
+        z: Tensor,
+        *,
+        seed: int,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Data drawn anew at points z (n, d): observed site -> (n, \\*shape).
+
+        With other arguments, sites that they give no data are drawn as well, and deterministic
+        sites are computed for them.
+
+        Args:
+            z: points, of the posterior or of the prior.
+            seed: of the draws.
+            args: positional arguments in place of the model's own, for new data.
+            kwargs: keyword arguments, likewise.
+
+        Raises:
+            TargetError: the model raised, has nothing to draw, or discrete sites are summed out.
+        """
+        self._require_shape(z)
+        model = with_arguments(self._model, args, kwargs)
+        everything = args is not None or kwargs is not None
+
+        def draw(z: Any, key: Any) -> Any:
+            return draw_of_point(self._model, model, z, key, everything=everything)
+
+        return self._of_data(z, draw, seed, "drawing data from")
+
     def prior_draws(self, n: int, seed: int) -> Tensor | None:
         """n draws z (n, d) of the model's prior; ``None`` where it is improper.
 
@@ -167,6 +208,33 @@ class NumPyroTarget(JaxTarget):
             return None
         usable = found.isfinite().all(1)
         return found[usable] if bool(usable.any()) else None
+
+    def _of_data(
+        self, z: Tensor, fn: Callable[[Any, Any], Any], seed: int, what: str
+    ) -> dict[str, Tensor]:
+        """A function of a point and a key to arrays by site, for all of n points, in float64."""
+        import jax
+
+        try:
+            with process_wide(), precision(torch.float64):
+                points = jax.numpy.asarray(z.detach().double().cpu().numpy())
+                keys = jax.random.split(jax.random.PRNGKey(seed), len(z))
+                arrays = jax.jit(jax.vmap(fn))(points, keys)
+                found = {name: torch.from_numpy(np.array(x)) for name, x in arrays.items()}
+        except TargetError as error:
+            raise TargetError(f"{self.name!r}: {error}") from error.__cause__
+        except USER_ERRORS as error:
+            raise TargetError(
+                f"{self.name!r}: {what} it raised {type(error).__name__}: {error}. Latent sites"
+                " keep the shapes they were fitted with: new data must have the same groups, and"
+                " may have other rows"
+            ) from error
+        if not found:
+            raise TargetError(f"{self.name!r} has no observed site with these arguments")
+        return {
+            name: x.to(z.device, z.dtype) if x.is_floating_point() else x.to(z.device)
+            for name, x in found.items()
+        }
 
     def _of_point(self, z: Any) -> Any:
         return self._model.log_joint(z)

@@ -9,7 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-__all__ = ["NumPyroModel", "NumPyroSite", "Trace", "Values", "copied", "run_traced", "with_seed"]
+__all__ = [
+    "SEED",
+    "NumPyroModel",
+    "NumPyroSite",
+    "Trace",
+    "Values",
+    "copied",
+    "run_traced",
+    "with_seed",
+]
 
 SEED = 20
 Values: TypeAlias = dict[str, Any]

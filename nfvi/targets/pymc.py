@@ -15,7 +15,7 @@ from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, has_jax
-from nfvi.targets.pymc_graphs import draw_prior, is_pymc_model, read_facts, read_graphs
+from nfvi.targets.pymc_graphs import draw_data, draw_prior, is_pymc_model, read_facts, read_graphs
 
 __all__ = ["PyMCTarget"]
 
@@ -130,6 +130,50 @@ class PyMCTarget(CheckedTarget):
             for name, value in zip(self._graphs.shown, values, strict=True)
         }
 
+    def log_likelihood(self, z: Tensor) -> dict[str, Tensor]:
+        """log p(y | x) of every observation at points z (n, d): variable -> (n, \\*shape).
+
+        Raises:
+            TargetError: the model has no observed variable.
+        """
+        self._require_shape(z)
+        if not self._graphs.likelihood:
+            raise TargetError(f"{self.name!r} has no observed variable: pass observed= to one")
+        found = self._function("likelihood")(z)
+        pairs = zip(self._graphs.likelihood, found, strict=True)
+        return {name: value.to(z.dtype) for name, value in pairs}
+
+    def predict(
+        self,
+        z: Tensor,
+        *,
+        seed: int,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Data drawn anew by PyMC at points z (n, d): observed variable -> (n, \\*shape).
+
+        Args:
+            z: points, of the posterior or of the prior.
+            seed: of the draws.
+            args: refused, as a model of PyMC has none.
+            kwargs: likewise.
+
+        Raises:
+            TargetError: the model has no observed variable, or there are arguments.
+        """
+        if args is not None or kwargs is not None:
+            raise TargetError(
+                f"{self.name!r} is a PyMC model, which takes no arguments; for new data call"
+                " pm.set_data in the model, and then"
+                " pm.sample_posterior_predictive(fit.to_arviz(), predictions=True)"
+            )
+        if not self._graphs.likelihood:
+            raise TargetError(f"{self.name!r} has no observed variable: pass observed= to one")
+        free = {name: x for name, x in self.constrain(z).items() if name in self._graphs.places}
+        drawn = draw_data(self.model, self._facts, _arrays(free), seed)
+        return {name: torch.from_numpy(x).to(z.device) for name, x in drawn.items()}
+
     def check(
         self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> None:
@@ -193,14 +237,15 @@ class PyMCTarget(CheckedTarget):
         return known_gradient(z, value.to(z.dtype), gradient.to(z.dtype))
 
     def _function(self, kind: str) -> OnPoints:
-        """One of ``"value"``, ``"gradient"`` (log p with it) and ``"sites"``, compiled once."""
+        """``"value"``, ``"gradient"`` (log p with it), ``"sites"`` or ``"likelihood"``, once."""
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(kind)
         return self._compiled[kind]
 
     def _compile(self, kind: str) -> OnPoints:
         graphs, gradient = self._graphs, kind == "gradient"
-        outputs = [*graphs.shown.values()] if kind == "sites" else [graphs.log_p]
+        more = {"sites": graphs.shown, "likelihood": graphs.likelihood}
+        outputs = [*more[kind].values()] if kind in more else [graphs.log_p]
         if self.mode == "JAX" or (self.mode is None and has_jax()):
             try:
                 run, work = by_jax(graphs.z, outputs, gradient=gradient)
@@ -215,6 +260,10 @@ class PyMCTarget(CheckedTarget):
                 return run
         run, loop = by_pytensor(graphs.z, outputs, self.mode, graphs.work, gradient=gradient)
         self.work = graphs.work
-        if kind != "sites":
+        if kind not in more:
             self._loop = loop
         return run
+
+
+def _arrays(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: x.detach().cpu().numpy() for name, x in values.items()}

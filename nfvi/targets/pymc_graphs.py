@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 
 from nfvi.errors import TargetError
+from nfvi.utils import to_inference_data
 
-__all__ = ["Facts", "Graphs", "draw_prior", "is_pymc_model", "read_facts", "read_graphs"]
+__all__ = [
+    "Facts",
+    "Graphs",
+    "draw_data",
+    "draw_prior",
+    "is_pymc_model",
+    "read_facts",
+    "read_graphs",
+]
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Graphs:
         z: the flat vector (d,) of all free variables on their unconstrained scale, in order.
         log_p: log-density with the Jacobians of the transforms, a scalar.
         shown: name -> free variable or deterministic, in the order of ``pm.sample``.
+        likelihood: name -> log-likelihood of each observation of an observed variable.
         start: PyMC's own initial point (d,).
         places: name of a free variable -> where it is in z.
         work: numbers that log p writes for one point, as far as PyTensor knows their shapes.
@@ -31,6 +41,7 @@ class Graphs:
     z: Any
     log_p: Any
     shown: Mapping[str, Any]
+    likelihood: Mapping[str, Any]
     start: np.ndarray
     places: Mapping[str, slice]
     work: float
@@ -79,15 +90,18 @@ def read_graphs(model: Any, name: str) -> Graphs:
     log_p = model.logp([*dict.fromkeys([*model.basic_RVs, *model.potentials])])
     _check_random(log_p, name)
     shown = [v for v in shown if not _is_random(v)]
-    graphs, joined = join_nonshared_inputs(start, [log_p, *shown], model.value_vars)
+    observed = [*dict.fromkeys(model.observed_RVs)]
+    terms = model.logp(observed, sum=False) if observed else []
+    graphs, joined = join_nonshared_inputs(start, [log_p, *terms, *shown], model.value_vars)
     flat = np.concatenate([np.ravel(value) for value in values])
-    (log_p, *frozen), z = _frozen(graphs, joined, len(flat))
-    log_p = _with_bounds(log_p, z, model.check_bounds)
+    frozen, z = _frozen(graphs, joined, len(flat))
+    log_p, *terms = (_with_bounds(g, z, model.check_bounds) for g in frozen[: len(terms) + 1])
     ends = np.cumsum([np.size(value) for value in values]).tolist()
     return Graphs(
         z=z,
         log_p=log_p,
-        shown={v.name: graph for v, graph in zip(shown, frozen, strict=True)},
+        shown={v.name: g for v, g in zip(shown, frozen[len(terms) + 1 :], strict=True)},
+        likelihood={rv.name: term for rv, term in zip(observed, terms, strict=True)},
         start=flat.astype(z.dtype),
         places={
             rv.name: slice(end - np.size(value), end)
@@ -126,6 +140,33 @@ def draw_prior(model: Any, n: int, seed: int) -> np.ndarray | None:
     except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
         return None  # pm.Flat, and what cannot be drawn or is drawn on an edge
     return np.concatenate([np.reshape(x, (n, -1)) for x in draws], axis=1)
+
+
+def draw_data(
+    model: Any, facts: Facts, free: Mapping[str, np.ndarray], seed: int
+) -> dict[str, np.ndarray]:
+    r"""The observed variables drawn at values (n, \*shape) of the free ones: (n, \*shape)."""
+    import pymc
+
+    # PyMC draws a free variable anew whose coordinates or data it does not find as they were.
+    trace = to_inference_data(
+        {name: x[None] for name, x in free.items()},
+        constant_data=facts.constant_data,
+        dims=facts.dims,
+        coords=facts.coords,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn = pymc.sample_posterior_predictive(
+            trace,
+            model=model,
+            var_names=[rv.name for rv in dict.fromkeys(model.observed_RVs)],
+            random_seed=seed,
+            progressbar=False,
+            return_inferencedata=False,
+            compile_kwargs={"mode": "FAST_COMPILE"},
+        )
+    return {name: np.array(x)[0] for name, x in drawn.items()}
 
 
 def _caveats(model: Any) -> Iterator[str]:

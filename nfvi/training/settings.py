@@ -54,7 +54,12 @@ DATA = GUIDE | {
     "lr": Rate | None,
     "optimizer": str,
 }
-LATER_DATA = {"robust": bool, "notes": tuple[str, ...], **LATER}
+LATER_DATA = {
+    "robust": bool,
+    "notes": tuple[str, ...],
+    "dtypes": tuple[str, ...] | None,
+    **LATER,
+}
 
 
 def check_settings(values: Any, kind: Literal["target", "data"], place: str = "settings") -> None:

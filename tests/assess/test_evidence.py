@@ -167,7 +167,7 @@ def test_errors_are_the_spread_over_repetitions(monkeypatch):
 
     Three models with log Z of 0, 0.5 and 1, so that no probability is near 0 or 1.
     """
-    monkeypatch.setattr("nfvi.fit.approximation.DIAGNOSTIC_DRAWS", 400)
+    monkeypatch.setattr("nfvi.fit.measured.DIAGNOSTIC_DRAWS", 400)
     exact = {"a": 0.0, "b": 0.5, "c": 1.0}
     tables = [
         compare_evidence({k: scaled(v, 1000 * i + j) for j, (k, v) in enumerate(exact.items())})

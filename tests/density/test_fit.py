@@ -141,6 +141,20 @@ def test_tables_are_told_apart_by_their_columns():
     assert set(fit.to_arviz(10).posterior.data_vars) == {"a", "b"}
 
 
+def test_draws_as_a_table_keep_names_and_float_types(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    kinds = {"a": "float32", "b c": "float64", "n": "int64"}
+    table = pandas.DataFrame(10 * rows(100, 3), columns=list(kinds)).astype(kinds)
+    fit = NFVI("scale-loc", seed=0).fit_data(table, epochs=2)
+    fit.save(tmp_path / "fit.safetensors")
+    for each in (fit, type(fit).load(tmp_path / "fit.safetensors")):
+        draws = each.to_dataframe(7, seed=1)
+        assert dict(draws.dtypes.astype(str)) == {"a": "float32", "b c": "float64", "n": "float64"}
+        np.testing.assert_allclose(draws.to_numpy(), fit.sample(7, seed=1).numpy(), rtol=1e-6)
+    plain = NFVI("scale-loc", seed=0).fit_data(table.to_numpy(), epochs=2)
+    assert list(plain.to_dataframe(2).columns) == ["x[0]", "x[1]", "x[2]"]
+
+
 # --- contexts ---
 
 
@@ -157,6 +171,9 @@ def test_shapes_of_contexts(conditional):
     assert conditional.sample(4, c[0]).shape == conditional.sample(4, [c[0]]).shape == (4, 2)
     assert conditional.sample(4, c).shape == conditional.sample(4, c[:, None]).shape == (4, 6, 2)
     assert conditional.to_arviz(7, c[0]).posterior["x"].shape == (1, 7, 2)
+    assert conditional.to_dataframe(7, c[0]).shape == (7, 2)
+    with pytest.raises(ValueError, match="context must be one"):
+        conditional.to_dataframe(7, c)
     assert len(conditional.summary(50, c[0])) == 2
 
 

@@ -107,9 +107,9 @@ def test_a_sample_in_pieces_is_that_of_the_guide(monkeypatch):
 
 MEMORY = """
 import pathlib
-import nfvi.fit.approximation, nfvi.fit.restarts
+import nfvi.fit.measured, nfvi.fit.restarts
 from nfvi import NFVI, LogDensity
-nfvi.fit.restarts.DRAWS = nfvi.fit.approximation.DIAGNOSTIC_DRAWS = {draws}
+nfvi.fit.restarts.DRAWS = nfvi.fit.measured.DIAGNOSTIC_DRAWS = {draws}
 target = LogDensity(lambda z: -0.5 * (z * z).sum(-1), {dim}, name="normal")
 fit = NFVI("{formula}", seed=0).fit(target, steps=1, n_mc=64, progress=False)
 assert fit.khat == fit.khat

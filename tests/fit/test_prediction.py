@@ -57,6 +57,14 @@ def test_keyword_arguments(fit: Fit) -> None:
     assert fit.predict(5, args=(), kwargs={"x": X[:2], "y": None})["y"].shape == (5, 2)
 
 
+def test_draws_as_a_table(fit: Fit) -> None:
+    table = fit.to_dataframe(6, seed=0)
+    assert list(table.columns) == ["slope"]
+    assert table["slope"].tolist() == fit.sample(6, seed=0)["slope"].tolist()
+    function = NFVI("scale-loc", seed=1).fit(pot1, steps=5, restarts=1)
+    assert list(function.to_dataframe(2).columns) == ["z[0]", "z[1]"]
+
+
 def test_wrong_arguments(fit: Fit) -> None:
     with pytest.raises(ValueError, match="pass one"):
         fit.predict(5, weighted=True, prior=True)

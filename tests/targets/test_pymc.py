@@ -368,6 +368,25 @@ class TestFit:
         # PyMC 5.28 has then noted y twice.
         PyMCTarget(schools.model)
 
+    def test_likelihood_and_predictions(self, fit, schools) -> None:
+        data = fit.to_arviz(200, seed=0, predictions=True)
+        error = schools.constant_data["error"]
+        y = schools.observed_data["y"]
+        expected = torch.distributions.Normal(
+            torch.as_tensor(data["posterior"]["theta"].values), torch.as_tensor(error)
+        ).log_prob(torch.as_tensor(y))
+        np.testing.assert_allclose(data["log_likelihood"]["y"].values, expected, rtol=1e-6)
+        for draws, made in (("posterior", "posterior_predictive"), ("prior", "prior_predictive")):
+            assert data[made]["y"].dims == ("chain", "draw", "school")
+            noise = (data[made]["y"].values - data[draws]["theta"].values) / error
+            # Five standard errors of 1 600 draws.
+            assert noise.mean() == pytest.approx(0.0, abs=5 / 1600**0.5)
+            assert noise.std() == pytest.approx(1.0, abs=5 / 3200**0.5)
+
+    def test_new_data_are_for_pymc(self, fit) -> None:
+        with pytest.raises(TargetError, match="set_data in the model"):
+            fit.predict(5, args=(1.0,))
+
     def test_a_file(self, fit, schools, tmp_path) -> None:
         fit.save(tmp_path / "fit.safetensors")
         again = Fit.load(tmp_path / "fit.safetensors", target=schools.model)
