@@ -20,7 +20,19 @@ from nfvi.guides import AutoFlow, Guide, MixtureGuide
 from nfvi.inference import NFVI
 from nfvi.mcmc import MCMCRun, hmc, nuts
 from nfvi.search import MissedMass
-from nfvi.targets import LogDensity, NamedDensity, PyroTarget, Target, as_target, log_density
+from nfvi.targets import (
+    JaxLogDensity,
+    LogDensity,
+    NamedDensity,
+    NumPyroTarget,
+    PyMCTarget,
+    PyroTarget,
+    RowsTarget,
+    StanTarget,
+    Target,
+    as_target,
+    log_density,
+)
 from nfvi.training import (
     Callback,
     CheckElboConvergence,
@@ -58,13 +70,18 @@ __all__ = [
     "FormulaError",
     "GradientTracker",
     "Guide",
+    "JaxLogDensity",
     "LogDensity",
     "MCMCRun",
     "MissedMass",
     "MixtureGuide",
     "NamedDensity",
+    "NumPyroTarget",
     "ProgressBar",
+    "PyMCTarget",
     "PyroTarget",
+    "RowsTarget",
+    "StanTarget",
     "Stop",
     "Target",
     "TargetError",

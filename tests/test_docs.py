@@ -29,6 +29,8 @@ FENCE = re.compile(
 CODE = re.compile(r"`([^`]+)`")
 COLUMN = " nfvi "
 """The head of a last column whose code is run."""
+NEEDS = {"docs/other-libraries.md": "numpyro", "docs/pymc.md": "pymc"}
+"""What a page cannot do without, and is skipped where it is not installed."""
 
 
 def blocks(page: str, *, doctests: bool) -> list[str]:
@@ -117,6 +119,8 @@ def short(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore:\nArviZ is undergoing:FutureWarning")
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page).strip()])
 def test_code_runs(page, short, tmp_path):
+    if page in NEEDS:
+        pytest.importorskip(NEEDS[page])
     path = tmp_path / f"{Path(page).stem}.py"
     path.write_text(script(page))
     runpy.run_path(str(path))

@@ -110,6 +110,16 @@ EXAMPLES = {
             r"NUTS, non-centred +mean \S+, P\(tau < 1\) \S+",
         ],
     },
+    "pymc_nfvi": {
+        "needs": "pymc",
+        "figures": ["planar2-gradients", "planar8-history", "pot1"],
+        "lines": [
+            r"KL\(q \|\| p\) of planar\*8: \S+ nats; PyMC3's notebook: 0\.10",
+            r"mass left of 0: NUTS 0\.\d+, planar\*8 0\.\d+; exact 0\.500",
+            r"effect of Choate: \S+ ± \S+",
+            r"posterior predictive draws of the effects: .*'draw': 1000, 'school': 8",
+        ],
+    },
 }
 
 
@@ -129,13 +139,21 @@ def coarse(monkeypatch):
     monkeypatch.setattr("nfvi.plots.grids.LONG_POINTS", (120, 40))
 
 
+def cost(name: str) -> object:
+    """PyMC and JAX compile for half a minute."""
+    marks = [pytest.mark.slow] if "needs" in EXAMPLES[name] else []
+    return pytest.param(name, marks=marks)
+
+
 def test_every_example_is_here():
     assert {path.stem for path in FOLDER.glob("*.py")} == {*EXAMPLES, "common"}
 
 
 @pytest.mark.filterwarnings("ignore:\nArviZ is undergoing:FutureWarning")
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS installation")
+@pytest.mark.parametrize("name", [*map(cost, EXAMPLES)])
 def test_runs_and_leaves_its_figures(name, examples, coarse, tmp_path, capsys):
+    pytest.importorskip(EXAMPLES[name].get("needs", "nfvi"))
     examples(name).main(["--quick", "--out", str(tmp_path / "figures")])
     printed = capsys.readouterr().out
     named = re.findall(r"^figure: (.+)$", printed, re.MULTILINE)

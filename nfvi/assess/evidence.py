@@ -226,8 +226,9 @@ def _warnings(fit: Approximation, verdict: Verdict) -> tuple[str, ...]:
             + " ".join(verdict.reasons).removesuffix(".")
         )
     target = fit.target
+    found += () if target is None else target.evidence_caveats
     if isinstance(target, PyroTarget):
-        terms = unnormalised_terms(target)
+        terms = unnormalised_terms(target, of_all_rows=True)
         found += [
             f"site {site!r} is {reason}, so that Z is no evidence" for site, reason in terms.items()
         ]

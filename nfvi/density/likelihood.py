@@ -83,6 +83,10 @@ class MaximumLikelihood(Objective):
         self.rows, self.batch_size, self.seed, self.log_scale = rows, batch_size, seed, log_scale
         self._orders: OrderedDict[int, Tensor] = OrderedDict()
 
+    @property
+    def rows_a_step(self) -> int:
+        return min(self.batch_size, len(self.rows))
+
     def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Rows:
         """The rows of a step, counted from 0."""
         n, size = len(self.rows), self.batch_size

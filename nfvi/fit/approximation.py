@@ -18,7 +18,7 @@ from nfvi.fit.scalars import summarize
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.search import MissedMass, search_mass
-from nfvi.targets import Target
+from nfvi.targets import Target, affordable
 from nfvi.utils import check_whole, held, to_inference_data
 
 if TYPE_CHECKING:
@@ -63,13 +63,15 @@ class Approximation(FittedGuide):
 
     @property
     def diagnostics(self) -> Diagnostics:
-        """All numbers about the quality of the fit, computed from 10 000 draws once."""
+        """All numbers about the quality of the fit, computed once, from 10 000 draws.
+
+        They are fewer for a target of over 100 000 rows, all of which are taken.
+        """
         if self._diagnostics is None:
             generator = torch.Generator(self.guide.device).manual_seed(self.seed + 1)
-            n = DIAGNOSTIC_DRAWS
-            draws = draw_weighted(
-                self.guide, self._known_target(), n, generator, keep=held(n, self.dim)
-            )
+            target = self._known_target()
+            n = affordable(target, DIAGNOSTIC_DRAWS)
+            draws = draw_weighted(self.guide, target, n, generator, keep=held(n, self.dim))
             self._diagnostics = diagnose(draws)
         return self._diagnostics
 
@@ -90,7 +92,7 @@ class Approximation(FittedGuide):
 
     @property
     def ess(self) -> float:
-        """Effective draws after importance weighting, out of 10 000."""
+        """Effective draws after importance weighting, out of ``diagnostics.draws``."""
         return self.diagnostics.ess
 
     @property
@@ -200,11 +202,12 @@ class Approximation(FittedGuide):
     def to_arviz(self, n: int = 1_000, *, seed: int | None = None) -> Any:
         """n draws as one chain for ArviZ, with log p and log q in ``sample_stats``.
 
-        The diagnostics and the word of the verdict are attributes. See
+        The diagnostics and the word of the verdict are attributes; names of dimensions and data are
+        those that the target knows. See
         :func:`nfvi.utils.to_inference_data` for the type.
         """
-        draws = self.weighted_draws(n, seed=seed)
-        posterior = self._known_target().constrain(draws.z)
+        draws, target = self.weighted_draws(n, seed=seed), self._known_target()
+        posterior = target.constrain(draws.z)
         self.warn_of(self.verdict)
         attrs = {
             "inference_library": "nfvi",
@@ -216,6 +219,10 @@ class Approximation(FittedGuide):
             {name: value.unsqueeze(0) for name, value in posterior.items()},
             {"lp": draws.log_p.unsqueeze(0), "log_q": draws.log_q.unsqueeze(0)},
             attrs,
+            observed_data=target.observed_data,
+            constant_data=target.constant_data,
+            dims=target.dims,
+            coords=target.coords,
         )
 
     def search(

@@ -28,6 +28,7 @@ class _Share(Target):
         self.target, self.mixture, self.k = target, mixture, k
         self.dim, self.name, self.batching = target.dim, target.name, target.batching
         self.named, self.log_normalizer = target.named, None
+        self.differentiable_once = target.differentiable_once
 
     def log_prob(self, z: Tensor) -> Tensor:
         share = self.mixture.log_parts(z).log_softmax(0)[self.k]

@@ -11,6 +11,7 @@ import torch
 from nfvi.fit.mixture_weights import mixture_weights
 from nfvi.fit.restarts import Restart, kept, rank
 from nfvi.guides import AnyGuide, MixtureGuide
+from nfvi.targets import affordable
 from nfvi.training import Trainer
 
 __all__ = ["outcome"]
@@ -34,7 +35,8 @@ def outcome(trainer: Trainer, draws: int | None = None) -> tuple[AnyGuide, tuple
     """
     restarts = rank(trainer, trainer.settings["seed"], draws)
     if trainer.settings.get("combine") == "mixture":
-        restarts = _weighed(trainer, restarts, WEIGHING if draws is None else draws // 10)
+        each = affordable(trainer.target, WEIGHING, 0.1) if draws is None else draws // 10
+        restarts = _weighed(trainer, restarts, each)
     guides = [trainer.guide(index) for index in kept(restarts)]
     weights = [r.weight for r in restarts if r.weight is not None]
     return (MixtureGuide(guides, weights) if weights else guides[0]), restarts

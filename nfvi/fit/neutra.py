@@ -33,6 +33,7 @@ class BaseSpace(Target):
     def __init__(self, guide: Guide, target: Target) -> None:
         self.guide, self.target = guide, target
         self.dim, self.batching = target.dim, target.batching
+        self.differentiable_once = target.differentiable_once
         self.name, self.named = f"{target.name} through {guide.formula}", target.named
         self.log_normalizer = target.log_normalizer
 

@@ -9,6 +9,7 @@ import torch
 
 from nfvi.fit.diagnostics import elbo_of
 from nfvi.fit.evaluation import evaluate
+from nfvi.targets import affordable
 from nfvi.training import REPLICATES, History, Pruned, Trainer, qmc_elbo
 
 __all__ = ["Restart", "kept", "rank", "still_rises"]
@@ -53,8 +54,14 @@ def kept(restarts: Sequence[Restart]) -> list[int]:
     return mixed or [restart.index for restart in restarts if restart.best]
 
 
-def still_rises(history: History, restarts: Sequence[Restart]) -> bool:
-    """Whether the best ELBO rose from the last fifth but one to the last, and not by chance."""
+def still_rises(history: History, restarts: Sequence[Restart], *, rows: bool = False) -> bool:
+    """Whether the best ELBO rose from the last fifth but one to the last, and not by chance.
+
+    Args:
+        history: of the fit.
+        restarts: of the fit.
+        rows: whether a step sees a few rows of data.
+    """
     steps = len(history)
     if not steps:
         return False
@@ -63,6 +70,9 @@ def still_rises(history: History, restarts: Sequence[Restart]) -> bool:
     elbo, se = history.elbo[:, best].double(), history.elbo_se[:, best].double()
     gain = float(elbo[-length:].mean() - elbo[-2 * length : -length].mean())
     error = float(se[-2 * length :].square().sum().sqrt()) / length
+    if rows:
+        # All draws of a step see the same rows, and their spread says nothing of that noise.
+        error = max(error, float(elbo[-2 * length :].std()) * (2 / length) ** 0.5)
     # A gain that is NaN, as after a single step, says nothing against more steps.
     return not gain <= max(LEAST_GAIN, 3 * error)
 
@@ -73,7 +83,7 @@ def rank(trainer: Trainer, seed: int, draws: int | None = None) -> tuple[Restart
     They are even ones in a fit that was run with ``draws="qmc"``, see
     :func:`~nfvi.training.noise.qmc_elbo`.
     """
-    draws = DRAWS if draws is None else draws
+    draws = affordable(trainer.target, DRAWS, 0.25) if draws is None else draws
     scores = [_score(trainer, row, seed, draws) for row in range(trainer.ensemble.size)]
     # NaN never compares greater, so a restart without a finite ELBO is only kept if all are so.
     best = max(range(len(scores)), key=lambda i: (scores[i][0] == scores[i][0], scores[i][0]))

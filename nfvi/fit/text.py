@@ -46,6 +46,7 @@ class FitReport:
         path: the rungs of a climb, or ``None``.
         findings: how good the guide is; ``None`` where that is not known.
         shell: whether advice names options of the command line in place of methods and arguments.
+        rows: of data in a step, and in all; ``None`` where a step takes all there is.
     """
 
     formula: str
@@ -65,6 +66,7 @@ class FitReport:
     path: ClimbPath | None
     findings: Findings | None
     shell: bool = False
+    rows: tuple[int, int] | None = None
 
 
 def describe(fit: FitReport) -> str:
@@ -76,7 +78,8 @@ def describe(fit: FitReport) -> str:
     ]
     if fit.findings is None:
         return "\n".join([*lines, *wrapped("no diagnostics: load it with target= to compute them")])
-    return "\n".join([*lines, "", *_numbers(fit.findings), "", *_advice(fit, fit.findings)])
+    numbers = [*_numbers(fit.findings), *_all_rows(fit)]
+    return "\n".join([*lines, "", *numbers, "", *_advice(fit, fit.findings)])
 
 
 def _path(path: ClimbPath | None) -> list[str]:
@@ -96,16 +99,22 @@ def _header(fit: FitReport) -> list[str]:
     return [
         f"NFVI {fit.formula!r} on {fit.target}, d = {fit.dim}, base {fit.base}, seed {fit.seed}",
         *wrapped(
-            f"{_course(fit)} {fit.gradient_evaluations:,} gradients of the target in"
+            f"{_course(fit)} {fit.gradient_evaluations:,} gradients {_of_what(fit)} in"
             f" {fit.batched_evaluations:,} batches, {fit.wall_time:.1f} s"
             f" ({how.get(fit.stopped, fit.stopped)})"
         ),
     ]
 
 
+def _of_what(fit: FitReport) -> str:
+    return "of the rows of a step, or at the start of all," if fit.rows else "of the target"
+
+
 def _course(fit: FitReport) -> str:
     """Where the fit started and how long it went on; of a climb, that of the rung that was kept."""
-    steps = f"{fit.steps:,} steps of {_draws(fit)} draws" if fit.steps else "no optimiser steps"
+    rows = f" and {fit.rows[0]:,} of {fit.rows[1]:,} rows" if fit.rows else ""
+    steps = f"{fit.steps:,} steps of {_draws(fit)} draws{rows}"
+    steps = steps if fit.steps else "no optimiser steps"
     if fit.path is not None:
         return f"rung {fit.path.best + 1} of {len(fit.path)}, with {steps}; in all"
     return f"{steps}," if fit.init == "zeros" else f"init {fit.init}, {steps},"
@@ -147,6 +156,10 @@ def _numbers(findings: Findings) -> list[str]:
             " ELBO and have weight 0"
         )
     return lines
+
+
+def _all_rows(fit: FitReport) -> list[str]:
+    return wrapped(f"These numbers are of all {fit.rows[1]:,} rows.") if fit.rows else []
 
 
 def _kl(d: Diagnostics, known: float | None) -> list[tuple[str, str, str]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pyro
 import torch
 from pyro.infer.autoguide import AutoContinuous
 from pyro.infer.autoguide.guides import prototype_hide_fn
-from pyro.infer.autoguide.initialization import init_to_feasible
 from pyro.params.param_store import param_with_module_name
 from torch import Tensor
 from torch.distributions import biject_to
@@ -19,7 +19,16 @@ from nfvi.errors import TargetError
 from nfvi.formula import Formula
 from nfvi.guides.bases import Base, make_base
 from nfvi.guides.guide import Guide
+from nfvi.guides.placement import Placement
 from nfvi.guides.pyro_posterior import BaseDistribution, FlowPosterior, FlowTransform
+from nfvi.guides.pyro_start import (
+    check_function,
+    checked_plates,
+    feasible,
+    quantile_levels,
+    start_at,
+    start_scale,
+)
 
 __all__ = ["AutoFlow"]
 
@@ -52,12 +61,21 @@ class AutoFlow(AutoContinuous):
         jitter: standard deviation of the start around the identity; ``None`` leaves each flow its
             own default.
         seed: of that start; ``None`` draws from torch's default generator.
+        init_loc_fn: where the guide starts, as for Pyro's ``AutoNormal``: a function of a site such
+            as ``pyro.infer.autoguide.init_to_median``. Its median is there, but for the jitter.
+            Default the image of the base around z = 0.
+        init_scale: sd of each unconstrained coordinate at the start, over 0; default 0.1 beside
+            ``init_loc_fn``, as in Pyro, and else the base's own. Place and scale stand behind the
+            flows as a fixed affine map, so that a formula without ``loc`` is placed as well.
+        create_plates: a function of the model's arguments that returns a ``pyro.plate`` or several,
+            such as those that subsample, for the guide to share with the model.
 
     Attributes:
         flow: the :class:`Guide` over the unconstrained vector; ``None`` before the first call.
 
     Raises:
         FormulaError: the formula or the base cannot be read.
+        ValueError, TypeError: ``init_loc_fn``, ``init_scale`` or ``create_plates`` is wrong.
 
     Example:
         >>> import pyro.distributions as dist
@@ -82,10 +100,19 @@ class AutoFlow(AutoContinuous):
         base: str | Base = "normal",
         jitter: float | None = None,
         seed: int | None = None,
+        init_loc_fn: Callable[..., Any] | None = None,
+        init_scale: float | None = None,
+        create_plates: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(model, init_loc_fn=_feasible)  # type: ignore[no-untyped-call]
+        check_function("init_loc_fn", init_loc_fn, "of a site, such as init_to_median")
+        check_function("create_plates", create_plates, "of the model's arguments to plates")
+        start = feasible if init_loc_fn is None else partial(start_at, init_loc_fn)
+        super().__init__(model, init_loc_fn=start)  # type: ignore[no-untyped-call]
+        if create_plates is not None:
+            self.create_plates = partial(checked_plates, create_plates)
         self.formula = Formula.parse(formula)
         self.base = make_base(base)
+        self.init_scale = start_scale(init_scale, init_loc_fn is not None, self.base)
         self.jitter = jitter
         self.seed = seed
         self.flow: Guide | None = None
@@ -118,17 +145,23 @@ class AutoFlow(AutoContinuous):
     ) -> dict[str, Tensor]:
         """Marginal posterior quantiles of each element of each site, estimated from 4000 draws.
 
+        The level q is met to √(q (1 − q) / 4000), one standard error: a median is the quantile of
+        0.5 ± 0.008, and that of 0.05 is off by 0.003.
+
         Args:
             quantiles: Q levels in [0, 1].
             args: the model's arguments, as are ``kwargs``.
 
         Returns:
             (Q, \\*shape) for each site.
+
+        Raises:
+            ValueError, TypeError: the levels are none.
         """
+        levels = quantile_levels(quantiles)
         if self.prototype_trace is None:
             self._setup_prototype(*args, **kwargs)
         draws = self._constrained_draws(_DRAWS_FOR_QUANTILES)
-        levels = torch.as_tensor([float(q) for q in quantiles])
         # The order statistic nearest to the level: torch.quantile refuses large tensors.
         rows = (levels * (_DRAWS_FOR_QUANTILES - 1)).round().long()
         return {name: value.sort(0).values[rows.to(value.device)] for name, value in draws.items()}
@@ -143,7 +176,10 @@ class AutoFlow(AutoContinuous):
         flow = self._silent_flow()
         if flow is None:
             start: Tensor = self._init_loc()  # type: ignore[no-untyped-call]
-            self._build(self.latent_dim, start.dtype, start.device)
+            placement = None
+            if self.init_scale is not None:
+                placement = Placement(start, torch.full_like(start, self.init_scale / self.base.sd))
+            self._build(self.latent_dim, start.dtype, start.device, placement)
         elif flow.dim != self.latent_dim:
             self.prototype_trace = None
             raise TargetError(
@@ -151,13 +187,20 @@ class AutoFlow(AutoContinuous):
                 f"{self.latent_dim} dimensions; load it for the model that it was fitted to"
             )
 
-    def _build(self, dim: int, dtype: torch.dtype, device: torch.device) -> None:
+    def _build(
+        self,
+        dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        placement: Placement | None = None,
+    ) -> None:
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         flow = Guide(
             self.formula,
             dim,
             base=self.base,
             jitter=self.jitter,
+            placement=placement,
             generator=generator,
             dtype=dtype,
             device=device,
@@ -203,17 +246,10 @@ class AutoFlow(AutoContinuous):
         size = int(state_dict.get(prefix + "latent_size", 0))
         tensors = [value for key, value in state_dict.items() if key.startswith(f"{prefix}flow.")]
         if self._silent_flow() is None and size > 0 and tensors:
-            self._build(size, tensors[0].dtype, tensors[0].device)
+            placed = f"{prefix}flow.placement.loc" in state_dict
+            placement = Placement.identity(size, diagonal=True) if placed else None
+            self._build(size, tensors[0].dtype, tensors[0].device, placement)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _feasible(site: Any = None) -> Any:
-    """Pyro's start at a feasible point; a discrete site, which the guide leaves out, is drawn."""
-    if site is None:
-        return _feasible
-    if getattr(site["fn"].support, "is_discrete", False):
-        return site["fn"].sample()
-    return init_to_feasible(site)
 
 
 def _claim_store(name: str, flow: Guide) -> None:

@@ -10,10 +10,13 @@ from nfvi.errors import FormulaError
 from nfvi.fit import Fit
 from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
-from nfvi.targets import Target
+from nfvi.targets import Target, takes_rows
 from nfvi.training import CallbackLike, Checkpoint
 
 __all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_guide_options"]
+
+# Two minutes for a logistic regression on one core.
+MOST_ROWS = 50_000
 
 
 def is_auto(formula: object) -> bool:
@@ -75,6 +78,8 @@ def auto_fit(
     """
     limits = Budget.of(budget)
     _refuse(arguments, callbacks)
+    if budget is None:
+        _refuse_rows(target)
     found, path, stopped = climb(
         ClimbArguments(
             target,
@@ -105,6 +110,20 @@ def auto_fit(
         path=path,
         missed=found.missed,
     )
+
+
+def _refuse_rows(target: Target) -> None:
+    """Refuse to climb for hours.
+
+    Raises:
+        ValueError: the target has many rows.
+    """
+    if takes_rows(target) and target.rows > MOST_ROWS:
+        raise ValueError(
+            f'NFVI("auto") takes gradients on all rows at some 60,000 points, and {target.name!r}'
+            f' has {target.rows:,} rows: name a formula, such as NFVI("scale-loc") or'
+            ' NFVI("realnvp*4"), whose steps see a few rows; or say how long it may take, budget='
+        )
 
 
 def _refuse(arguments: FitArguments, callbacks: Sequence[CallbackLike]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from nfvi.formula import Formula
 from nfvi.guides import Base, Guide, Placement
-from nfvi.targets import Target
+from nfvi.targets import Target, takes_rows
 
 __all__ = ["GuideSpec"]
 
@@ -72,11 +72,15 @@ class GuideSpec:
 
     def target_settings(self, target: Target, init: str) -> dict[str, Any]:
         """The same of a fit to a target, with what is said of the target and of ``init=``."""
+        rows = {}
+        if takes_rows(target):
+            rows = {"rows": target.rows, "batch_size": target.batch_size}
         return {
             **self.settings(target.dim, self.target_dtype(target)),
             "target": target.name,
             "named": target.named,
             "init": init,
+            **rows,
         }
 
     def target_dtype(self, target: Target) -> torch.dtype:

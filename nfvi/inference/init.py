@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from nfvi.errors import TargetError
+from nfvi.errors import FitError, TargetError
 from nfvi.fit import Approximation, Fit
 from nfvi.guides import Guide, Placement, header_of_guide, parts
 from nfvi.inference.guide_spec import GuideSpec
-from nfvi.starts import FULL_RANK_LIMIT, StartName, find_start
-from nfvi.targets import Target, log_prob_and_score
+from nfvi.starts import FULL_RANK_LIMIT, STARTS, StartName, find_start
+from nfvi.targets import Target, log_prob_and_score, takes_rows
 from nfvi.utils import check_unmasked
 
 __all__ = ["WORDS", "Beginning", "Init", "read_init", "resumed_init"]
 
 Init: TypeAlias = str | Fit | Tensor | Mapping[str, Any] | Any
-WORDS = (*get_args(StartName), "zeros")
+WORDS = (*STARTS, "zeros")
 ACCEPTED = (
     f"{', '.join(repr(word) for word in WORDS[:-1])} or {WORDS[-1]!r}, a point (d,) of"
     " unconstrained space, a dict of a model's sites, or a Fit"
 )
 DRAWS = 10_000
+# The curvature at a mode takes 2 d gradients on all rows, which is to cost less than the fit.
+CURVATURE_LIMIT = 1_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Beginning:
     Attributes:
         label: what ``fit.settings["init"]`` says.
         search: the start that is still to be found, if any.
+        fallback: whether guides start around the identity where none is found.
         placement: the map behind the flows of every guide, or ``None`` for none.
         sources: guides whose parameters and placements are copied, one for each restart in turn;
             none for guides that start around the identity.
@@ -45,6 +48,7 @@ class Beginning:
 
     label: str = "zeros"
     search: StartName | None = None
+    fallback: bool = False
     placement: Placement | None = None
     sources: tuple[Guide, ...] = ()
     batched_evaluations: int = 0
@@ -60,10 +64,15 @@ class Beginning:
             return self
         # Another stream than those of the guides, the ranking, the diagnostics and the mixture.
         generator = torch.Generator(spec.device).manual_seed(seed + 3)
-        start = find_start(target, self.search, generator, spec.target_dtype(target))
+        try:
+            start = find_start(target, self.search, generator, spec.target_dtype(target))
+        except FitError:
+            if not self.fallback:
+                raise
+            return Beginning()
         return replace(
             self,
-            label=f"auto ({start.name})" if self.search == "auto" else self.label,
+            label=self.label.format(start.name),
             search=None,
             placement=start.placement(spec.base.sd),
             batched_evaluations=start.iterations,
@@ -93,7 +102,7 @@ def read_init(spec: GuideSpec, target: Target, init: Init) -> Beginning:
         ValueError, TargetError: it is none of what is accepted, or does not fit the target.
     """
     if init is None:
-        return Beginning()
+        return _of_rows(spec, target) if takes_rows(target) else Beginning()
     if isinstance(init, str):
         return _of_word(spec, init)
     if isinstance(init, Approximation):
@@ -120,6 +129,20 @@ def resumed_init(target: Target, values: dict[str, Any]) -> Beginning:
     return Beginning(values.get("init", "zeros"), placement=placement)
 
 
+def _of_rows(spec: GuideSpec, target: Target) -> Beginning:
+    """Where a fit to many rows starts by itself: at the mode, which is far narrower than the base.
+
+    All rows at one point cost as much as a few steps.
+    """
+    if target.dim > CURVATURE_LIMIT:
+        return Beginning()
+    try:
+        spec.base.sd  # noqa: B018
+    except NotImplementedError:  # nothing can be placed behind it
+        return Beginning()
+    return Beginning("auto ({})", search="uphill", fallback=True)
+
+
 def _of_word(spec: GuideSpec, word: str) -> Beginning:
     if word not in WORDS:
         raise ValueError(f"init= got {word!r}; it takes {ACCEPTED}")
@@ -129,7 +152,8 @@ def _of_word(spec: GuideSpec, word: str) -> Beginning:
         spec.base.sd  # noqa: B018
     except NotImplementedError as error:
         raise ValueError(f"init={word!r} needs the spread of the base: {error}") from error
-    return Beginning(word, search=word)  # type: ignore[arg-type]
+    label = "auto ({})" if word == "auto" else word
+    return Beginning(label, search=word)  # type: ignore[arg-type]
 
 
 def _of_fit(spec: GuideSpec, target: Target, fit: Approximation) -> Beginning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -13,7 +13,7 @@ from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.inference.init import Beginning, read_init, resumed_init
 from nfvi.inference.saved_run import SavedRun
-from nfvi.targets import Target
+from nfvi.targets import MinibatchTarget, Target, takes_rows
 from nfvi.training import (
     CAP,
     FIRST,
@@ -51,7 +51,7 @@ def target_trainer(spec: GuideSpec, target: Target, arguments: FitArguments) -> 
     trial = spec.guide(target.dim, spec.target_dtype(target), torch.Generator().manual_seed(0))
     default = default_restarts(trial, target, arguments.optimizer)
     restarts = _restarts(arguments.restarts, beginning, default)
-    plan = _plan(arguments, trial, beginning, steps, restarts, spec.fresh_seed())
+    plan = _plan(arguments, trial, beginning, steps, restarts, spec.fresh_seed(), target)
     searching = isinstance(arguments.lr, str)
     if beginning.search is not None or searching:
         # What is wrong is said before all work.
@@ -87,6 +87,8 @@ def resumed_target_trainer(
             f"the checkpoint is of {values['target']!r} with dim={values['dim']}, and"
             f" {target.name!r} has dim={target.dim}; resume with the same target"
         )
+    if takes_rows(target):
+        _same_rows(target, values)
     beginning = resumed_init(target, values)
     plan = Plan.from_dict(values)
     if arguments.compile is False:
@@ -96,6 +98,20 @@ def resumed_target_trainer(
     return trainer
 
 
+def _same_rows(target: MinibatchTarget, values: dict[str, Any]) -> None:
+    """Check that a target has the rows of a checkpoint.
+
+    Raises:
+        TargetError: it has others, or takes another number of them a step.
+    """
+    for name, here in (("rows", target.rows), ("batch_size", target.batch_size)):
+        if values.get(name) != here:
+            raise TargetError(
+                f"the checkpoint is of {values['target']!r} with {name}={values.get(name)}, and"
+                f" {target.name!r} has {name}={here}; resume with the same target"
+            )
+
+
 def _plan(
     arguments: FitArguments,
     trial: Guide,
@@ -103,15 +119,17 @@ def _plan(
     steps: int,
     restarts: int,
     seed: int,
+    target: Target,
 ) -> Plan:
     """The plan of a new fit: its arguments, with defaults that suit a guide like ``trial``."""
     anneal, ends_itself = arguments.anneal, isinstance(arguments.steps, str)
-    # A guide that is fitted already is not to be flattened first.
-    anneal = False if anneal is None and beginning.sources else anneal
+    # A guide that is fitted already, or starts at the mode, is not to be flattened first.
+    placed = beginning.sources or takes_rows(target)
+    anneal = False if anneal is None and placed else anneal
     rate = default_learning_rate(trial) if arguments.optimizer is None else None
     lr = _number("lr", arguments.lr, "a positive number", rate, auto=rate)
     least = "an integer of at least 2"
-    n_mc = _number("n_mc", arguments.n_mc, least, default_n_mc(trial.dim), auto=FIRST)
+    n_mc = _number("n_mc", arguments.n_mc, least, default_n_mc(trial.dim, target), auto=FIRST)
     return Plan(
         steps=steps,
         n_mc=n_mc,

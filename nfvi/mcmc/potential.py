@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from nfvi.targets import Target
+from nfvi.targets import Target, known_gradient
 from nfvi.tracing import Traced, TraceError, traced
 
 __all__ = ["Potential", "traced_potential"]
@@ -40,7 +38,7 @@ class Potential:
                 value, gradient = self.graph(z.detach())
             except RuntimeError:  # the target itself says what is wrong, as Pyro knows it
                 return _potential(self.target, z)
-            return _Known.apply(z, value, gradient)  # type: ignore[no-any-return, no-untyped-call]
+            return known_gradient(z, value, gradient)
         return _potential(self.target, z)
 
 
@@ -52,7 +50,7 @@ def traced_potential(target: Target, starts: Tensor, draws: int) -> Traced | Non
         starts: points (c, d) where chains begin.
         draws: of all chains, warm-up included.
     """
-    if draws < LEAST_DRAWS or starts.device.type != "cpu":
+    if draws < LEAST_DRAWS or starts.device.type != "cpu" or target.differentiable_once:
         return None
 
     def evaluate(z: Tensor) -> tuple[Tensor, ...]:
@@ -73,16 +71,3 @@ def traced_potential(target: Target, starts: Tensor, draws: int) -> Traced | Non
 
 def _potential(target: Target, z: Tensor) -> Tensor:
     return -target.log_prob(z.unsqueeze(0)).to(z.dtype).squeeze(0)
-
-
-class _Known(torch.autograd.Function):
-    """A value whose gradient is known already."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, along: Tensor) -> Any:
-        return along * ctx.saved_tensors[0], None, None

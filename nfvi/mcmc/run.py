@@ -164,7 +164,8 @@ class MCMCRun:
         """The run for the installed ArviZ; see :func:`nfvi.utils.arviz_export.to_inference_data`.
 
         ``posterior`` holds the constrained sites, ``sample_stats`` ``lp`` (the log-density on
-        unconstrained space), ``diverging``, ``n_steps`` and ``step_size``.
+        unconstrained space), ``diverging``, ``n_steps`` and ``step_size``. Names of dimensions and
+        data are those that the target knows.
         """
         stats = {
             "lp": self.log_prob,
@@ -183,7 +184,15 @@ class MCMCRun:
             "seed": self.seed,
             "interrupted": self.interrupted,
         }
-        return to_inference_data(self._sites, stats, attrs)
+        return to_inference_data(
+            self._sites,
+            stats,
+            attrs,
+            observed_data=self.target.observed_data,
+            constant_data=self.target.constant_data,
+            dims=self.target.dims,
+            coords=self.target.coords,
+        )
 
     def _report(self, shell: bool = False) -> RunReport:
         chains, draws, _ = self.draws.shape

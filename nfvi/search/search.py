@@ -22,7 +22,7 @@ from nfvi.search.places import (
 )
 from nfvi.search.result import MissedMass, Place
 from nfvi.search.wide import REACH, moments, prior_scale, wide_draws
-from nfvi.targets import Target, log_prob_anywhere, numbers_per_point
+from nfvi.targets import Target, affordable, log_prob_anywhere, numbers_per_point
 from nfvi.utils import at_once, sizes
 
 __all__ = ["search_mass"]
@@ -37,6 +37,8 @@ WORK = 2e8
 """Numbers that the operations of log p may write for the draws: 0.1 to 0.4 s on one core."""
 STARTS = (16, 512)
 """At least and at most: one for 64 draws."""
+SHARE = 0.5
+"""Of the work of the diagnostics, where a target is a sum over many rows."""
 DRAWS_OF_A_LOOP = 1_024
 NUMBERS = 2**23
 """Of all inverse Hessians side by side: 512 starts up to d = 128, 93 at d = 300."""
@@ -62,8 +64,8 @@ def draws_for(target: Target, z: Tensor) -> int:
     if target.batching == "loop":
         return DRAWS_OF_A_LOOP
     most = DRAWS_FEW_DIMENSIONS if target.dim <= FEW_DIMENSIONS else DRAWS
-    affordable = int(WORK / max(numbers_per_point(target, z), 1.0))
-    return max(min(most, affordable), FEWEST_DRAWS)
+    least = affordable(target, FEWEST_DRAWS, SHARE)
+    return max(min(most, int(WORK / max(numbers_per_point(target, z), 1.0))), least)
 
 
 def search_mass(

@@ -1,13 +1,18 @@
 """Targets: what a fit or a sampler is run on."""
 
-from nfvi.targets.anywhere import log_prob_anywhere
+from nfvi.targets.anywhere import evaluate_anywhere, log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
+from nfvi.targets.jax import JaxLogDensity
+from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.laplace import laplace
 from nfvi.targets.log_density import LogDensity, log_density
+from nfvi.targets.minibatch import MinibatchTarget, affordable, takes_rows
 from nfvi.targets.named_density import NamedDensity
+from nfvi.targets.numpyro import NumPyroTarget
 from nfvi.targets.parameters import declared_parameters
+from nfvi.targets.pymc import PyMCTarget
 from nfvi.targets.pyro import (
     PyroTarget,
     check_simulable,
@@ -16,19 +21,30 @@ from nfvi.targets.pyro import (
     simulate,
     unnormalised_terms,
 )
+from nfvi.targets.rows import RowsTarget
 from nfvi.targets.score import log_prob_and_score
+from nfvi.targets.stan import StanTarget
 from nfvi.targets.work import numbers_per_point
 
 __all__ = [
+    "JaxLogDensity",
     "LogDensity",
+    "MinibatchTarget",
     "NamedDensity",
+    "NumPyroTarget",
+    "PyMCTarget",
     "PyroTarget",
+    "RowsTarget",
+    "StanTarget",
     "Target",
+    "affordable",
     "as_target",
     "check_simulable",
     "checked_call",
     "declared_parameters",
+    "evaluate_anywhere",
     "given_data",
+    "known_gradient",
     "laplace",
     "log_density",
     "log_prob_and_score",
@@ -37,5 +53,6 @@ __all__ = [
     "observed_sites",
     "simulate",
     "takes_one_argument",
+    "takes_rows",
     "unnormalised_terms",
 ]

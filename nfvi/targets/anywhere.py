@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
-from nfvi.targets.checks import checked_call
+from nfvi.targets.checks import Evaluate, checked_call
 from nfvi.targets.factorization import NanWhereSingular
 
-__all__ = ["log_prob_anywhere"]
+__all__ = ["evaluate_anywhere", "log_prob_anywhere"]
 
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 
@@ -25,17 +25,22 @@ def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
     Raises:
         TargetError: the values are not (n), or the target wrote into z.
     """
+    return evaluate_anywhere(target.log_prob, z, target.name)
+
+
+def evaluate_anywhere(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
+    """The same of a function of points (n, d) -> (n,), which messages call by a name."""
     try:
-        return checked_call(target.log_prob, z, target.name)
+        return checked_call(evaluate, z, name)
     except LinAlgError:
-        return _in_spite_of_failures(target, z)
+        return _in_spite_of_failures(evaluate, z, name)
 
 
-def _in_spite_of_failures(target: Target, z: Tensor) -> Tensor:
+def _in_spite_of_failures(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
     try:
         with NanWhereSingular():
-            return checked_call(target.log_prob, z, target.name)
+            return checked_call(evaluate, z, name)
     except LinAlgError:
         if len(z) == 1:
             return z.sum(-1) * torch.nan
-        return torch.cat([log_prob_anywhere(target, part) for part in z.tensor_split(2)])
+        return torch.cat([evaluate_anywhere(evaluate, part, name) for part in z.tensor_split(2)])

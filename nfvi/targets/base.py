@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +29,13 @@ class Target(ABC):
         named: whether the sites are those of a model; ``Fit.sample`` then returns a dict.
         batching: ``"loop"`` where a batch is evaluated point by point, which is slow.
         dtype: that of the model behind it; ``None`` where there is no such thing.
+        differentiable_once: whether values and gradients come from another library, by
+            :func:`~nfvi.targets.known_gradient.known_gradient`. Steps are then not traced, and
+            second derivatives are differences of gradients.
+        evidence_caveats: why the integral is no evidence, or of what; none where it is.
+        work: numbers that one evaluation of one point writes, where torch does not see them.
+        dims: site -> the names of its event's dimensions, for ArviZ; others are named by number.
+        coords: name of a dimension -> the labels along it.
     """
 
     dim: int
@@ -36,6 +44,11 @@ class Target(ABC):
     named: bool = False
     batching: str = "batch"
     dtype: torch.dtype | None = None
+    differentiable_once: bool = False
+    evidence_caveats: tuple[str, ...] = ()
+    work: float | None = None
+    dims: Mapping[str, Sequence[str]] = MappingProxyType({})
+    coords: Mapping[str, Sequence[Any]] = MappingProxyType({})
     _sampler: Sampler | None = None
 
     @abstractmethod
@@ -63,6 +76,16 @@ class Target(ABC):
     def on_edge(self, z: Tensor) -> Tensor:
         """Whether a site's value at z (n, d) was rounded to an edge of its support: (n,) bool."""
         return torch.zeros(len(z), dtype=torch.bool, device=z.device)
+
+    @property
+    def observed_data(self) -> Mapping[str, Any]:
+        """The data that the density is given, by name, as arrays; ArviZ's group of that name."""
+        return {}
+
+    @property
+    def constant_data(self) -> Mapping[str, Any]:
+        """Other arrays that the model reads, by name, such as covariates."""
+        return {}
 
     @property
     def has_sampler(self) -> bool:

@@ -11,6 +11,9 @@ from nfvi.targets.base import Target
 from nfvi.targets.checks import needed_arguments
 from nfvi.targets.log_density import LogDensity
 from nfvi.targets.named_density import NamedDensity
+from nfvi.targets.other_libraries import advice_on
+from nfvi.targets.pymc import PyMCTarget
+from nfvi.targets.pymc_graphs import is_pymc_model
 from nfvi.targets.pyro import PyroTarget
 
 __all__ = ["as_target", "takes_one_argument"]
@@ -26,7 +29,7 @@ def as_target(
 
     Args:
         target: a :class:`Target`, which is returned as it is; a function log p(z), with ``dim=``;
-            or a Pyro model, with its arguments.
+            a Pyro model, with its arguments; or a PyMC model.
         args: the arguments of a Pyro model.
         dim: d, for a function log p(z).
         parameters: name -> shape, support or prior, for a function of named parameters; see
@@ -37,16 +40,20 @@ def as_target(
     """
     if parameters is not None:
         return _named(target, args, dim, parameters)
+    if is_pymc_model(target):
+        target = PyMCTarget(target)
     if isinstance(target, Target):
         if args:
             raise TargetError(f"{target.name!r} is a target already and takes no model arguments")
         if dim is not None and dim != target.dim:
             raise TargetError(f"dim={dim} was given, but {target.name!r} has dim={target.dim}")
         return target
+    if (advice := advice_on(target)) is not None:
+        raise TargetError(advice)
     if not callable(target):
         raise TargetError(
-            "a target is a function log p(z) with dim=, a function with parameters=, a Pyro model"
-            " or a Target; got "
+            "a target is a function log p(z) with dim=, a function with parameters=, a Pyro model,"
+            " a PyMC model or a Target; got "
             f"{type(target).__name__}"
         )
     if dim is None:

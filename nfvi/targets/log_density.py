@@ -14,7 +14,7 @@ from nfvi.targets.base import CheckedTarget, Sampler
 from nfvi.targets.batching import find_batching
 from nfvi.targets.checks import Evaluate, check_values, checked_call, name_of
 
-__all__ = ["LogDensity", "log_density"]
+__all__ = ["LogDensity", "checked_dimension", "improper_text", "log_density"]
 
 
 class LogDensity(CheckedTarget):
@@ -61,7 +61,7 @@ class LogDensity(CheckedTarget):
             raise TargetError(f"a log-density is a function of z; got {type(fn).__name__}")
         super().__init__()
         self.fn = fn
-        self.dim = _dimension(dim)
+        self.dim = checked_dimension(dim)
         self.name = name or name_of(fn)
         self.log_normalizer = log_normalizer
         self._sampler = sampler
@@ -120,7 +120,7 @@ class LogDensity(CheckedTarget):
         evaluate = raw if self._sign == 1 else lambda z: -raw(z)
         found = check_values(evaluate, points, self.name)
         if found.flat:
-            raise TargetError(_improper(self.name, found.flat, self.dim))
+            raise TargetError(improper_text(self.name, found.flat, self.dim))
         evaluate = _kept(evaluate, found.dtype, points.dtype, self.name)
         why = f"torch.func.vmap cannot map it ({reason}); write it for a batch z (n, d) -> (n,)"
         return evaluate, batching, why
@@ -157,13 +157,19 @@ def log_density(
     return decorate
 
 
-def _dimension(dim: Any) -> int:
+def checked_dimension(dim: Any) -> int:
+    """The argument ``dim=`` of a log-density.
+
+    Raises:
+        TargetError: it is no integer of at least 1.
+    """
     if isinstance(dim, bool) or not isinstance(dim, Integral) or dim < 1:
         raise TargetError(f"dim= must be an integer of at least 1; got {dim!r}")
     return int(dim)
 
 
-def _improper(name: str, flat: tuple[int, ...], dim: int) -> str:
+def improper_text(name: str, flat: tuple[int, ...], dim: int) -> str:
+    """What an error says of coordinates on which a log-density does not depend."""
     columns = ", ".join(f"z[:, {column}]" for column in flat)
     fewer = f", or leave it out, with dim={dim - len(flat)}" if len(flat) < dim else ""
     return (

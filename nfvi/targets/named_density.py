@@ -177,9 +177,12 @@ class NamedDensity(CheckedTarget):
 
         found = check_values(evaluate, points, self.name)
         if found.flat:
-            raise TargetError(_improper(self.name, self._parameters, found.flat))
+            self._refuse_flat(found.flat)
         why = f"torch.func.vmap cannot map it ({reason}); write it for a batch of values"
         return evaluate, batching, why
+
+    def _refuse_flat(self, flat: tuple[int, ...]) -> None:
+        raise TargetError(_improper(self.name, self._parameters, flat))
 
     def _given(self, n: int) -> Given:
         """How messages call the values that f gets."""

@@ -19,6 +19,7 @@ from nfvi.training.history import History
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop import Trainer
 from nfvi.training.loop_state import Control, Pruned
+from nfvi.training.minibatch import Anchors
 from nfvi.training.noise import REPLICATES, qmc_elbo
 from nfvi.training.objectives import Objective
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer
@@ -52,6 +53,7 @@ __all__ = [
     "REPLICATES",
     "RESTARTS",
     "STEPS",
+    "Anchors",
     "Anneal",
     "Callback",
     "CallbackLike",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -26,6 +26,11 @@ class Objective(ABC):
     """What is recorded beside the loss, and is the higher the better."""
     advice: ClassVar[str]
     """What to look at when the loss is not finite."""
+
+    @property
+    def rows_a_step(self) -> int | None:
+        """Rows of data that a step takes; ``None`` where there are none."""
+        return None
 
     @abstractmethod
     def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Any:
@@ -81,6 +86,7 @@ class ReverseKL(Objective):
         n_mc: draws a step for each restart.
         gradient: ``"path"`` or ``"total"``.
         noise: where base draws come from; ``None`` for independent ones.
+        common: whether all restarts see the same draws, so that they differ by other things alone.
         bridge: whether the target is tempered to the base density q₀ of the guide, behind its
             placement, and not to a flat one: the loss is E_q[log q − β log p − (1 − β) log q₀].
 
@@ -100,6 +106,7 @@ class ReverseKL(Objective):
     gradient: Literal["path", "total"] = "path"
     noise: SobolNoise | None = None
     bridge: bool = False
+    common: bool = False
 
     def with_draws(self, n_mc: int) -> ReverseKL:
         """The same with another number of draws a step."""
@@ -111,6 +118,9 @@ class ReverseKL(Objective):
         if self.noise is not None:
             return self.noise.draw(ensemble.size, generator)
         n, device = self.n_mc, ensemble.flat.device
+        if self.common:
+            one = ensemble.template.base_sample(1, n, generator=generator)
+            return one.expand(ensemble.size, -1, -1)
         if at_once(ensemble.size * ensemble.dim, n, device) < n:
             return LateNoise(ensemble, n, ensemble.at_once(n), generator)
         return ensemble.draw(n, generator)
@@ -125,10 +135,25 @@ class ReverseKL(Objective):
 
     def __call__(self, ensemble: Ensemble, batch: Tensor, beta: Tensor) -> Evaluation:
         """Evaluate at base draws (R, n, d) with the temperature β (R) of each restart."""
-        x, log_q = ensemble.push(batch)
+
+        def log_p(x: Tensor) -> Tensor:
+            values: Tensor = log_prob_anywhere(self.target, x.flatten(0, 1))
+            return values.reshape(x.shape[:2])
+
+        return self.evaluated(ensemble, batch, beta, log_p)
+
+    def evaluated(
+        self,
+        ensemble: Ensemble,
+        noise: Tensor,
+        beta: Tensor,
+        log_p_of: Callable[[Tensor], Tensor],
+    ) -> Evaluation:
+        """The same, with log p (R, n) as a function of the draws x (R, n, d)."""
+        x, log_q = ensemble.push(noise)
         if self.gradient == "path":
-            log_q = ensemble.log_prob(x, batch)
-        log_p = log_prob_anywhere(self.target, x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            log_q = ensemble.log_prob(x, noise)
+        log_p = log_p_of(x)
         beta = beta.unsqueeze(-1)
         loss = log_q - beta * log_p
         if self.bridge and bool((beta < 1).any()):

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.guides import Guide
-from nfvi.targets import Target
+from nfvi.targets import Target, affordable
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.loop import Trainer
+from nfvi.training.minibatch import reverse_kl
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
@@ -56,14 +57,6 @@ class RateSearch:
     start: float
     gradient_evaluations: int
     batched_evaluations: int
-
-
-class _CommonDraws(ReverseKL):
-    """The same base draws for every row, so that rows differ by their rates alone."""
-
-    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
-        one = ensemble.template.base_sample(1, self.n_mc, generator=generator)
-        return one.expand(ensemble.size, -1, -1)
 
 
 def find_learning_rate(
@@ -146,7 +139,7 @@ def _trainer(
     gradient = default_gradient(guide) if gradient is None else gradient
     return Trainer(
         ensemble,
-        _CommonDraws(target, n_mc, gradient),
+        reverse_kl(target, n_mc, gradient, common=True),
         make_optimizer(optimizer, ensemble.flat, lr),
         LearningRate(((steps, 1.0),), steps // 2),
         Tempering((0,) * len(FACTORS)),
@@ -163,7 +156,7 @@ def _cost(trainer: Trainer) -> tuple[int, int]:
 @torch.no_grad()
 def _compare(trainer: Trainer, guide: Guide, generator: torch.Generator) -> Tensor:
     """log p − log q of each rate, and of the start last (K + 1, n), on common base draws."""
-    noise = guide.base_sample(1, DRAWS, generator=generator)
+    noise = guide.base_sample(1, affordable(trainer.target, DRAWS), generator=generator)
     ended, started = trainer.ensemble, Ensemble([copy.deepcopy(guide).requires_grad_(True)])
     objective = ReverseKL(trainer.target, DRAWS, "total")
     pieces = []

@@ -33,6 +33,8 @@ LATER_TARGET = {
     "growing": bool,
     "prune": bool,
     "adaptive": bool,
+    "rows": Positive,
+    "batch_size": Positive,
     **LATER,
 }
 DATA = GUIDE | {

@@ -12,12 +12,13 @@ import torch
 from nfvi.errors import FitError
 from nfvi.flows import Flow
 from nfvi.guides import AnyGuide, Guide, header_of_guide, parts
-from nfvi.targets import Target
+from nfvi.targets import Target, takes_rows
 from nfvi.training.controls import Growth, Plateau, Pruning, open_ended
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.history import History
 from nfvi.training.loop import Trainer
 from nfvi.training.loop_state import Control
+from nfvi.training.minibatch import MinibatchKL, reverse_kl
 from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
@@ -120,9 +121,9 @@ class Plan:
         return cls(**{**chosen, "lengths": tuple(chosen["lengths"])})
 
 
-def default_n_mc(dim: int) -> int:
-    """Draws a step for each restart: 256 for up to 10 dimensions, 64 for more."""
-    return N_MC[dim > FEW_DIMENSIONS]
+def default_n_mc(dim: int, target: Target | None = None) -> int:
+    """Draws a step for each restart: 256 for up to 10 dimensions, 64 for more or for many rows."""
+    return N_MC[dim > FEW_DIMENSIONS or (target is not None and takes_rows(target))]
 
 
 def default_gradient(guide: Guide) -> Literal["path", "total"]:
@@ -144,11 +145,13 @@ def default_learning_rate(guide: Guide) -> float:
 def default_restarts(guide: Guide, target: Target, optimizer: OptimizerSpec) -> int:
     """8 for up to 10 dimensions, 4 for more; 2 for many parameters, 1 where more cannot be had.
 
+    One as well for a target of many rows, where restarts would start at the same mode.
     A target that is evaluated draw by draw makes restarts costly, and an optimiser may mix them.
     Two are the least with which one is tempered and one is not: tempering finds the modes of
     pot1, and gets lost in a funnel.
     """
-    if target.batching == "loop" or not row_wise(optimizer):
+    alone = target.batching == "loop" or takes_rows(target)
+    if alone or not row_wise(optimizer):
         return 1
     parameters = sum(p.numel() for p in guide.parameters())
     return RESTARTS[target.dim > FEW_DIMENSIONS] if parameters <= CHEAP_PARAMETERS else 2
@@ -176,15 +179,16 @@ def build_trainer(
     noise = torch.Generator(ensemble.flat.device)
     noise.manual_seed(int(torch.randint(2**62, (), generator=start)))
     made = make_optimizer(optimizer, ensemble.flat, plan.lr)
+    objective = _objective(ensemble, target, plan)
     return Trainer(
         ensemble,
-        _objective(ensemble, target, plan),
+        objective,
         made,
         open_ended(plan.steps) if plan.open_ended else LearningRate.over(plan.steps),
         AdaptiveTempering(plan.lengths) if plan.adaptive else Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
-        controls=_controls(plan, ensemble),
+        controls=[*_controls(plan, ensemble), *_anchors(objective)],
         traced=_traced(ensemble, target, plan),
     )
 
@@ -192,6 +196,7 @@ def build_trainer(
 def _traced(ensemble: Ensemble, target: Target, plan: Plan) -> TracedStep:
     otherwise = {
         "the target is evaluated draw by draw": target.batching == "loop",
+        "the gradient of the target is that of another library": target.differentiable_once,
         'anneal="adaptive"': plan.adaptive,
         'n_mc="auto" changes the number of draws': plan.growing,
         "prune=True changes the number of restarts": plan.prune,
@@ -207,12 +212,17 @@ def _controls(plan: Plan, ensemble: Ensemble) -> list[Control]:
     return controls + ([Pruning(length)] if plan.prune else [])
 
 
+def _anchors(objective: ReverseKL) -> list[Control]:
+    """What keeps the anchors of a fit to rows near its guides."""
+    return [objective.anchors] if isinstance(objective, MinibatchKL) else []
+
+
 def _objective(ensemble: Ensemble, target: Target, plan: Plan) -> ReverseKL:
     noise = None
     if plan.draws == "qmc":
         base = ensemble.template.base
         noise = SobolNoise(base, plan.n_mc, target.dim, plan.seed, ensemble.flat)
-    return ReverseKL(target, plan.n_mc, plan.gradient, noise, plan.adaptive)
+    return reverse_kl(target, plan.n_mc, plan.gradient, noise, plan.adaptive)
 
 
 def trainer_of_guide(
@@ -241,14 +251,16 @@ def trainer_of_guide(
     ensemble = Ensemble([copy.deepcopy(one).requires_grad_(True) for one in guides])
     # Another stream than that of the first fit, whose place in it is not known.
     noise = torch.Generator(ensemble.flat.device).manual_seed(plan.seed + len(history))
+    objective = _objective(ensemble, target, plan)
     trainer = Trainer(
         ensemble,
-        _objective(ensemble, target, plan),
+        objective,
         make_optimizer(None, ensemble.flat, plan.lr),
         LearningRate.over(len(history)),
         Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": "Adam"},
+        controls=_anchors(objective),
         traced=_traced(ensemble, target, plan),
     )
     trainer.history = history

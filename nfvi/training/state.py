@@ -89,6 +89,11 @@ class TrainState:
         return self._loop.last
 
     @property
+    def rows(self) -> int | None:
+        """Rows of data that a step takes; ``None`` where there are none."""
+        return self._loop.objective.rows_a_step
+
+    @property
     def stopped(self) -> str | None:
         """Why it ended: ``"steps"``, ``"converged"``, ``"interrupted"`` or the reason of a Stop.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,11 @@ def to_inference_data(
     posterior: Mapping[str, Any],
     sample_stats: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
+    *,
+    observed_data: Mapping[str, Any] | None = None,
+    constant_data: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
 ) -> Any:
     """The draws as what ``import arviz as az`` understands.
 
@@ -25,7 +30,8 @@ def to_inference_data(
     with ArviZ 0.x (the last line for Python 3.11 and before), whose functions refuse a tree, it is
     an ``arviz.InferenceData`` with the same groups; its ``to_datatree()`` gives the tree. Both have
     ``to_netcdf(path)``, for which the extra ``nfvi[arviz]`` brings what is needed.
-    Event dimensions are named ``<site>_dim_0``, ``<site>_dim_1``, ... and counted from 0.
+    Event dimensions without a name in ``dims`` are named ``<site>_dim_0``, ``<site>_dim_1``, ...
+    and counted from 0.
 
     Args:
         posterior: site -> array or tensor (chains, draws, \\*event) on the constrained scale.
@@ -33,6 +39,10 @@ def to_inference_data(
         attrs: what is true of the whole run. It is stored on the root and on ``posterior`` in types
             that a netCDF file takes: numbers, strings and numeric arrays stay, booleans become 0 or
             1, other values become JSON text, and ``None`` is left out.
+        observed_data: name -> array or tensor, the data that the density is given.
+        constant_data: name -> array or tensor, what else the model reads.
+        dims: name of an array, in any group -> the names of its event dimensions.
+        coords: name of a dimension -> the labels along it; those of no array are left out.
 
     Returns:
         ``xarray.DataTree`` or ``arviz.InferenceData``.
@@ -48,9 +58,14 @@ def to_inference_data(
     if sample_stats:
         groups["sample_stats"] = _arrays(sample_stats)
     _check_shapes(groups)
+    groups |= {
+        name: _arrays(data)
+        for name, data in (("observed_data", observed_data), ("constant_data", constant_data))
+        if data
+    }
     stored = dict(map(_attr, (attrs or {}).items()))
     kept = {name: value for name, value in stored.items() if value is not None}
-    return from_dict(groups, {"creation_library": "nfvi", **kept})
+    return from_dict(groups, {"creation_library": "nfvi", **kept}, dims or {}, coords or {})
 
 
 def _arrays(group: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ numbers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -36,28 +36,39 @@ def ess(draws: np.ndarray, method: str) -> np.ndarray:
     return _of_columns("ess", draws, method=method, **prob)
 
 
-def from_dict(groups: Mapping[str, Mapping[str, np.ndarray]], attrs: Mapping[str, Any]) -> Any:
+def from_dict(
+    groups: Mapping[str, Mapping[str, np.ndarray]],
+    attrs: Mapping[str, Any],
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+) -> Any:
     """The groups in ArviZ's schema, in the type that the functions of ``import arviz`` take.
 
     Args:
         groups: "posterior", and "sample_stats" if there are any: name -> array
-            (chains, draws, \\*event).
+            (chains, draws, \\*event). "observed_data" and "constant_data": name -> any array.
         attrs: attributes of the root and of the posterior, of types that a netCDF file takes.
+        dims: name of an array -> the names of its event dimensions.
+        coords: name of a dimension -> the labels along it.
 
     Returns:
         ``arviz.InferenceData`` where ArviZ 0.x is installed, ``xarray.DataTree`` elsewhere.
     """
+    labels: dict[str, Any] = {
+        "dims": {name: list(names) for name, names in (dims or {}).items()},
+        "coords": {name: np.asarray(values) for name, values in (coords or {}).items()},
+    }
     if _has_arviz_0():
         stored = {"attrs": dict(attrs), "posterior_attrs": dict(attrs)}
         with warnings.catch_warnings():
             # Fewer draws than chains, and a site of any name, are legitimate here.
             warnings.simplefilter("ignore", UserWarning)
-            return _arviz_0().from_dict(**groups, **stored, index_origin=0)
+            return _arviz_0().from_dict(**groups, **labels, **stored, index_origin=0)
     from arviz_base import from_dict
 
     stored = {"/": dict(attrs), "posterior": dict(attrs)}
     # Unchecked conventions: fewer draws than chains are legitimate here.
-    return from_dict(groups, attrs=stored, check_conventions=False)
+    return from_dict(groups, **labels, attrs=stored, check_conventions=False)
 
 
 def _of_columns(statistic: str, draws: np.ndarray, **options: object) -> np.ndarray:

@@ -16,7 +16,10 @@ REQUIRED = (
     *("pyro-ppl", "arviz-base", "arviz-stats", "numpy", "scipy", "pandas", "xarray"),
     *("lark", "safetensors", "tqdm", "typer"),
 )
-EXTRAS = ("matplotlib", "jinja2", "arviz", "scikit-learn", "tensorboard", "ipywidgets")
+EXTRAS = (
+    *("matplotlib", "jinja2", "arviz", "scikit-learn", "tensorboard", "ipywidgets", "jax"),
+    *("numpyro", "funsor", "pymc", "pytensor", "numba", "bridgestan", "httpstan"),
+)
 
 
 def versions() -> list[tuple[str, str]]:

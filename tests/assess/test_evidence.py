@@ -156,6 +156,12 @@ def scaled(log_z: float, seed: int, scale: float = 1.4) -> Approximation:
     return Approximation(guide, target, settings, missed=CLEAN)
 
 
+def test_what_a_target_says_of_its_own_integral():
+    fits = {"a": scaled(0.0, 0), "b": scaled(1.0, 1)}
+    fits["b"].target.evidence_caveats = ("Z is without a constant",)
+    assert "b: Z is without a constant" in str(compare_evidence(fits))
+
+
 def test_errors_are_the_spread_over_repetitions(monkeypatch):
     """200 repetitions know a standard deviation to 5 %; means are within 4.5 of their own errors.
 

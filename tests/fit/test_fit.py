@@ -8,6 +8,7 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,22 @@ class TestArviz:
     def test_it_can_be_stored(self, fit: Fit, tmp_path: Path) -> None:
         fit.to_arviz(10).to_netcdf(tmp_path / "draws.nc")
         assert (tmp_path / "draws.nc").stat().st_size > 0
+
+    def test_what_the_target_knows_goes_with_it(self) -> None:
+        class Labelled(LogDensity):
+            named = True
+            dims = MappingProxyType({"z": ["axis"]})
+            coords = MappingProxyType({"axis": ("east", "north")})
+            observed_data = MappingProxyType({"y": DATA})
+            constant_data = MappingProxyType({"weight": np.ones(3)})
+
+        target = Labelled(lambda z: -0.5 * z.square().sum(-1), 2)
+        fit = NFVI("scale-loc", seed=1).fit(target, steps=5, restarts=1)
+        data = fit.to_arviz(10)
+        assert data["posterior"]["z"].dims == ("chain", "draw", "axis")
+        assert data["posterior"]["axis"].values.tolist() == ["east", "north"]
+        np.testing.assert_array_equal(data["observed_data"]["y"], DATA)
+        np.testing.assert_array_equal(data["constant_data"]["weight"], np.ones(3))
 
     def test_one_draw(self, fit: Fit) -> None:
         assert fit.to_arviz(1)["posterior"]["z"].shape == (1, 1, 2)

@@ -39,3 +39,13 @@ def test_a_gain_within_three_standard_errors_may_be_chance() -> None:
 
 def test_no_step_is_no_rise() -> None:
     assert not still_rises(History(), RESTARTS)
+
+
+def test_a_gain_within_the_noise_of_the_rows_may_be_chance() -> None:
+    made, generator = History(), torch.Generator().manual_seed(0)
+    for rise in torch.linspace(0, 2.0, 400).tolist():
+        elbo = torch.tensor([0.0, rise]) + 5 * torch.randn((), generator=generator)
+        rest = {name: torch.zeros(2) for name in ("loss", "grad_norm", "beta")}
+        made.append(0.1, 8, elbo=elbo, elbo_se=torch.full((2,), 1e-3), **rest)
+    assert not still_rises(made, RESTARTS, rows=True)
+    assert still_rises(history(400, 0.5), RESTARTS, rows=True)

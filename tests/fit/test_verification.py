@@ -230,7 +230,7 @@ def test_a_guide_outside_the_support_is_refused():
         verify_guide(guide(), target, 200, torch.Generator().manual_seed(0), khat=0.2)
 
 
-@pytest.mark.parametrize("chains", [0, 50, 2.5, None])
+@pytest.mark.parametrize("chains", [0, 50, 2.5, "all"])
 def test_wrong_chains_are_refused(chains, tmp_path):
     fit = NFVI("scale-loc", seed=0).fit(make_gaussian(2, seed=0), steps=2, restarts=1)
     with pytest.raises(ValueError, match="chains must be an integer of at least 100"):

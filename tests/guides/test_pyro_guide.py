@@ -19,11 +19,12 @@ from pyro.infer import (
     TraceMeanField_ELBO,
     config_enumerate,
 )
-from pyro.infer.autoguide import AutoContinuous
+from pyro.infer.autoguide import AutoContinuous, init_to_value
 from pyro.infer.importance import psis_diagnostic
 from pyro.infer.reparam import NeuTraReparam
 
 from nfvi.errors import FormulaError, TargetError
+from nfvi.guides.bases import Base, Normal
 from nfvi.guides.guide import Guide
 from nfvi.guides.pyro_guide import AutoFlow
 from nfvi.guides.pyro_posterior import FlowPosterior
@@ -254,6 +255,111 @@ def test_what_is_wrong_is_said_early():
         AutoFlow(conjugate, "planar", base="cauchi")
     with pytest.raises(TargetError, match="call it once with the model's arguments"):
         AutoFlow(conjugate, "planar").get_posterior()
+
+
+@pytest.mark.parametrize("formula", ["scale-loc", "planar*2", "radial-hh"])
+@pytest.mark.parametrize("base", ["normal", "laplace"])
+def test_the_guide_starts_where_it_is_told_and_as_wide(formula, base):
+    values = {
+        "mu": torch.tensor(1.5),
+        "tau": torch.tensor(0.3),
+        "w": torch.tensor([0.2, 0.5, 0.3]),
+        "theta": torch.linspace(-1, 1, 5),
+    }
+    guide = AutoFlow(
+        regression, formula, base=base, jitter=0.0, seed=0,
+        init_loc_fn=init_to_value(values=values), init_scale=0.01,
+    )  # fmt: skip
+    guide(Y)
+    torch.manual_seed(0)
+    found = guide.median(Y)
+    # 4 000 draws of sd 0.01 tell a median to 0.0002; a radial flow bends at the start.
+    for name, value in values.items():
+        torch.testing.assert_close(found[name], value, atol=5e-3, rtol=0.01)
+    draws = guide.flow.sample(20_000, generator=torch.Generator().manual_seed(0))
+    if formula == "scale-loc":
+        torch.testing.assert_close(draws.std(0), torch.full((9,), 0.01), rtol=0.05, atol=0)
+
+
+def test_place_and_scale_have_the_defaults_of_pyro_and_go_together():
+    placed = AutoFlow(
+        conjugate, "loc", jitter=0.0, init_loc_fn=init_to_value(values={"mu": torch.tensor(2.0)})
+    )
+    placed(Y)
+    assert float(placed.flow.placement.tril) == pytest.approx(0.1)
+    narrow = AutoFlow(conjugate, "loc", jitter=0.0, init_scale=0.5)
+    narrow(Y)
+    assert float(narrow.flow.placement.tril) == 0.5 and float(narrow.flow.placement.loc) == 0.0
+    plain = AutoFlow(conjugate, "loc")
+    plain(Y)
+    assert plain.flow.placement is None
+
+
+def test_a_placed_guide_loads_and_trains():
+    start = init_to_value(values={"mu": torch.tensor(5.0)})
+    guide = AutoFlow(conjugate, "scale-loc", seed=0, init_loc_fn=start)
+    train(conjugate, guide, Y, steps=20)
+    fresh = AutoFlow(conjugate, "scale-loc")
+    fresh.load_state_dict(guide.state_dict())
+    noise = torch.linspace(-2, 2, 5).unsqueeze(1)
+    torch.testing.assert_close(fresh.flow(noise)[0], guide.flow(noise)[0])
+
+
+def test_plates_that_subsample_are_shared_with_the_model():
+    """The plate of the guide chooses the rows, and the model takes them."""
+    seen = []
+
+    def model(y):
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(y), subsample_size=2) as i:
+            seen.append(i)
+            pyro.sample("y", dist.Normal(mu, 1.0), obs=y[i])
+
+    def plates(y):
+        return pyro.plate("data", len(y), subsample=torch.tensor([1, 4]))
+
+    guide = AutoFlow(model, "scale-loc", seed=0, create_plates=plates)
+    train(model, guide, Y, steps=3, elbo=Trace_ELBO())
+    assert all(i.tolist() == [1, 4] for i in seen[1:]) and len(seen) == 4
+    posterior = AutoFlow(model, "scale-loc", seed=0, create_plates=lambda y: [plates(y)])
+    losses = train(model, posterior, Y, steps=2, elbo=Trace_ELBO())
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+class NoSpread(Normal):
+    sd = Base.sd
+
+
+def test_starts_plates_and_levels_that_are_wrong_are_refused_by_name():
+    for wrong in (0.0, -1.0, math.nan, "0.1", True):
+        with pytest.raises(ValueError, match="init_scale must be a positive number"):
+            AutoFlow(conjugate, "planar", init_scale=wrong)
+    with pytest.raises(TypeError, match=r"init_loc_fn= must be a function of a site.* got 3"):
+        AutoFlow(conjugate, "planar", init_loc_fn=3)
+    with pytest.raises(TypeError, match="create_plates= must be a function of the model's"):
+        AutoFlow(conjugate, "planar", create_plates=[])
+    with pytest.raises(ValueError, match="init_scale= need the spread of the base"):
+        AutoFlow(conjugate, "planar", base=NoSpread(), init_scale=0.1)
+    guide = AutoFlow(conjugate, "planar", create_plates=lambda y: "data")
+    with pytest.raises(TypeError, match=r"create_plates= must return a pyro\.plate or a list"):
+        guide(Y)
+    guide = AutoFlow(conjugate, "planar")
+    for wrong in ([1.2], [-0.1, 0.5], [math.nan]):
+        with pytest.raises(ValueError, match="quantiles must be from 0 to 1"):
+            guide.quantiles(wrong, Y)
+    with pytest.raises(TypeError, match="quantiles must be several levels"):
+        guide.quantiles(0.5, Y)
+
+
+def test_quantiles_are_off_by_the_error_that_is_told():
+    guide = AutoFlow(conjugate, "loc", jitter=0.0)
+    guide(Y)
+    torch.manual_seed(0)
+    levels = torch.tensor([0.05, 0.5, 0.9])
+    found = dist.Normal(0.0, 1.0).cdf(guide.quantiles(levels, Y)["mu"])
+    error = (levels * (1 - levels) / 4000).sqrt()
+    # Five standard errors, and half a step between order statistics.
+    assert bool(((found - levels).abs() < 5 * error + 2e-4).all())
 
 
 def test_enumerated_sites_are_left_to_the_elbo():

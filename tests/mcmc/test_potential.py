@@ -47,7 +47,7 @@ def test_the_same_draws(name, sampler, monkeypatch) -> None:
     monkeypatch.setattr(potential_module, "LEAST_DRAWS", 1)
     used = []
     monkeypatch.setattr(
-        potential_module._Known, "apply", _counted(potential_module._Known.apply, used)
+        potential_module, "known_gradient", _counted(potential_module.known_gradient, used)
     )
     traced = sampler(TARGETS[name](), **options)
     assert used

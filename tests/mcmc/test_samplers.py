@@ -481,6 +481,14 @@ def test_to_arviz(run):
     assert data["posterior"].attrs["seed"] == 3
 
 
+def test_to_arviz_with_what_the_target_knows():
+    target = LogDensity(standard, 2)
+    target.dims, target.coords = {"z": ["axis"]}, {"axis": ("east", "north")}
+    data = hmc(target, draws=4, warmup=4, chains=1, seed=0).to_arviz()
+    assert data["posterior"]["z"].sel(axis="north").shape == (1, 4)
+    assert "observed_data" not in list(data)
+
+
 @pytest.mark.parametrize("init", [None, torch.zeros(2)])
 def test_a_device_that_is_not_there(init):
     with pytest.raises(ValueError, match="device='gpu' cannot be used here"):

@@ -77,3 +77,23 @@ def test_arviz_stats_from_before_psis_is_passed_over(monkeypatch):
     base.array_stats = array_stats
     monkeypatch.setitem(sys.modules, "arviz_stats.base", base)
     assert functions._array_stats() is None
+
+
+def test_both_lines_name_dimensions_alike(request, chains):
+    """Of the posterior and of data, which have neither chains nor draws."""
+    groups = {
+        "posterior": {"theta": chains, "tau": chains[..., 0]},
+        "observed_data": {"y": np.arange(6.0)},
+        "constant_data": {"x": np.ones((6, 2), dtype=int)},
+    }
+    dims = {"theta": ["school"], "y": ["school"], "x": ["school", "column"]}
+    coords = {"school": tuple("abcdef"), "column": ("one", "two"), "nowhere": (1, 2)}
+    for data in in_both(request, lambda: functions.from_dict(groups, {}, dims, coords)):
+        theta = data["posterior"]["theta"]
+        assert theta.dims == ("chain", "draw", "school")
+        assert theta["school"].values.tolist() == list("abcdef")
+        np.testing.assert_array_equal(theta.sel(school="b").values, chains[..., 1])
+        assert data["observed_data"]["y"].dims == ("school",)
+        assert data["constant_data"]["x"].sel(column="two").dims == ("school",)
+        assert data["constant_data"]["x"].dtype == int
+        assert "nowhere" not in data["posterior"].coords

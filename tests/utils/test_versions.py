@@ -16,7 +16,7 @@ import nfvi
 from nfvi.utils import versions
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-USERS = ["arviz", "plots", "sklearn", "tensorboard"]
+USERS = ["arviz", "jax", "plots", "sklearn", "stan", "tensorboard"]
 """The extras that nfvi itself imports."""
 
 

@@ -14,10 +14,11 @@ from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.sites import Site
 
-__all__ = ["Batched", "PyroBatching", "choose_batching", "map_deterministics"]
+__all__ = ["Batched", "PyroBatching", "batched", "choose_batching", "map_deterministics"]
 
 PyroBatching = Literal["vmap", "broadcast", "loop"]
 Batched = Callable[[Values, Values], Tensor]
+KINDS: tuple[PyroBatching, ...] = ("loop", "vmap", "broadcast")
 
 
 def choose_batching(
@@ -37,6 +38,20 @@ def choose_batching(
     Returns:
         The function of values and parts to (n,), its kind, and for a loop why it had to be.
     """
+    points = (values, parts)
+    loop, mapped, broadcast = (batched(program, sites, kind) for kind in KINDS)
+    expected = _value_and_gradients(loop, points)
+    reason = _disagreement(mapped, points, expected)
+    if not reason:
+        return mapped, "vmap", ""
+    # The axis of an enumerated site and that of the points would be hard to tell apart.
+    if program.summation is None and not _disagreement(broadcast, points, expected):
+        return broadcast, "broadcast", ""
+    return loop, "loop", reason
+
+
+def batched(program: Program, sites: Mapping[str, Site], kind: PyroBatching) -> Batched:
+    """The model as a function of batches of values and parts, in one of three ways."""
 
     def loop(values: Values, parts: Values) -> Tensor:
         rows = zip(_rows(values), _rows(parts), strict=True) if parts else zip(_rows(values))
@@ -56,15 +71,7 @@ def choose_batching(
         found: Tensor = loop(values, parts) if alone else vmapped(values, parts)
         return found
 
-    points = (values, parts)
-    expected = _value_and_gradients(loop, points)
-    reason = _disagreement(mapped, points, expected)
-    if not reason:
-        return mapped, "vmap", ""
-    # The axis of an enumerated site and that of the points would be hard to tell apart.
-    if program.summation is None and not _disagreement(broadcast, points, expected):
-        return broadcast, "broadcast", ""
-    return loop, "loop", reason
+    return {"loop": loop, "vmap": mapped, "broadcast": broadcast}[kind]
 
 
 def map_deterministics(program: Program, values: Values) -> Callable[[Values], dict[str, Tensor]]:

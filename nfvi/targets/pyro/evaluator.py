@@ -17,7 +17,7 @@ from nfvi.targets.pyro.program import Program
 from nfvi.targets.sites import Site, constrain_sites, unconstrained_parts
 from nfvi.utils import process_wide
 
-__all__ = ["checked_evaluator", "warn_of_flat"]
+__all__ = ["checked_evaluator", "on_unconstrained", "warn_of_flat"]
 
 
 def checked_evaluator(
@@ -55,7 +55,7 @@ def checked_evaluator(
             f"{error}. The model draws its sites in {model_dtype}; pass dtype= or device= to "
             "match its data, or convert these"
         ) from error
-    evaluate = _on_unconstrained(batched, sites, wide)
+    evaluate = on_unconstrained(batched, sites, wide)
     if _draws_at_random(evaluate, points, name):
         evaluate = _repeatable(evaluate)
     try:
@@ -66,7 +66,7 @@ def checked_evaluator(
             odd = _odd_sites(program, values, ~evaluate(points).isfinite())
             raise TargetError(f"{error}{odd}") from error.__cause__
         sites_at_fault = _steep_sites(program, values, steep)
-        advice = _in_float64(_on_unconstrained(batched, sites, torch.float64), points)
+        advice = _in_float64(on_unconstrained(batched, sites, torch.float64), points)
         said = str(error).partition("; look for")[0] if advice else str(error)
         raise TargetError(f"{said}{sites_at_fault}{advice}") from error.__cause__
     return evaluate, batching, reason, found.flat
@@ -88,7 +88,9 @@ def warn_of_flat(name: str, sites: Mapping[str, Site], flat: tuple[int, ...]) ->
     )
 
 
-def _on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:
+def on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:
+    """A function of z from one of values, which it gets in a dtype; Jacobians are added."""
+
     def evaluate(z: Tensor) -> Tensor:
         z_wide = z.to(wide)
         values, ladj = constrain_sites(sites, z_wide)

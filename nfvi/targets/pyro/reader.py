@@ -96,8 +96,14 @@ def _check_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
             raise TargetError(f"{name!r}: {error}") from error
 
 
-def warn_of_constants(name: str, program: Program) -> None:
-    """Warn of parameters that are not learned, and of plates that keep one random subsample."""
+def warn_of_constants(name: str, program: Program, fresh: str | None) -> None:
+    """Warn of parameters that are not learned, and of plates that keep one random subsample.
+
+    Args:
+        name: what messages call the model.
+        program: the model.
+        fresh: a plate that draws anew in each step.
+    """
     if program.params:
         shown = ", ".join(list(program.params)[:5]) + (", ..." if len(program.params) > 5 else "")
         warnings.warn(
@@ -114,7 +120,7 @@ def warn_of_constants(name: str, program: Program) -> None:
             stacklevel=3,
         )
     for plate in program.random_plates:
-        if plate in program.unscaled:
+        if plate in program.unscaled or plate == fresh:
             continue
         warnings.warn(
             f"{name!r}: plate {plate!r} draws its own subsample; the target keeps one, of "

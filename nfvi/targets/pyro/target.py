@@ -12,10 +12,18 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
-from nfvi.targets.checks import Evaluate, fixed_randomness
-from nfvi.targets.pyro.batching import map_deterministics
+from nfvi.targets.checks import Evaluate, check_values, fixed_randomness
+from nfvi.targets.minibatch import MinibatchTarget, random_rows
+from nfvi.targets.pyro.batching import PyroBatching, map_deterministics
 from nfvi.targets.pyro.evaluator import checked_evaluator, warn_of_flat
 from nfvi.targets.pyro.handlers import Values
+from nfvi.targets.pyro.minibatch import (
+    OfRows,
+    density_of_all,
+    density_of_rows,
+    minibatch_plate,
+    numbers_of_draw,
+)
 from nfvi.targets.pyro.prior import draw_prior
 from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
 from nfvi.targets.sites import constrain_sites, sites_on_edge, unconstrain_sites
@@ -23,7 +31,7 @@ from nfvi.targets.sites import constrain_sites, sites_on_edge, unconstrain_sites
 __all__ = ["PyroTarget"]
 
 
-class PyroTarget(CheckedTarget):
+class PyroTarget(CheckedTarget, MinibatchTarget):
     """The posterior of a Pyro model's latent sites, log p(x, y) + log|det dx/dz|, up to a constant.
 
     The latent sites x, in the model's order, are put end to end in one vector z (d,), after each
@@ -36,10 +44,11 @@ class PyroTarget(CheckedTarget):
       part of ``obs_mask=`` has for which there are data: the density would have no finite
       integral. A distribution's own ``.mask(False)`` is a flat prior, as written.
     - **Subsampling plates** scale their log-likelihood by N/B; one with latent sites in it does
-      not, with a warning that the posterior is that given the rows taken. A plate that draws its
-      own B indices would make the density another one at each call; it keeps the indices that are
-      drawn, by a fixed seed, when the target is made, with a warning that the posterior is then
-      that of the subsample.
+      not, with a warning that the posterior is that given the rows taken. Where one plate draws
+      its own B of N indices and holds data alone, ``log_prob`` is that of all N rows, and a step of
+      a fit draws B of them anew, see docs/large-data. Of other plates that draw their own, as of
+      several, the indices are kept that are drawn, by a fixed seed, when the target is made, with a
+      warning that the posterior is then that of the subsample.
     - **pyro.param** statements keep the value that the parameter store holds when the target is
       made, or their initial one, with a warning that they are not learned.
     - **Draws** are evaluated as a batch, by ``torch.func.vmap`` or else by broadcasting along an
@@ -65,6 +74,9 @@ class PyroTarget(CheckedTarget):
         sites: the latent sites by name, with shapes, and places in z.
         deterministic: names of the deterministic sites in :meth:`constrain`.
         subsamples: the indices (B,) kept for each plate that would draw its own.
+        rows: N, where steps draw B of N rows of a plate anew; else 0.
+        batch_size: B.
+        fresh_plate: the name of that plate, or ``None``.
         dtype: the widest in which the model itself draws a site.
         program: the model and its arguments, with all that varies from run to run held fixed.
         batching: ``"vmap"``, ``"broadcast"`` or ``"loop"``, as the last check found.
@@ -102,9 +114,15 @@ class PyroTarget(CheckedTarget):
         )
         self.deterministic = self.program.deterministic
         self.subsamples = dict(self.program.subsamples)
+        self.fresh_plate = minibatch_plate(self.program)
+        self._of_rows: OfRows | None = None
+        self._numbers = 0.0
+        if self.fresh_plate is not None:
+            self.rows = int(self.program.sizes[self.fresh_plate])
+            self.batch_size = len(self.subsamples.pop(self.fresh_plate))
         self.batching: str = "vmap"
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
-        warn_of_constants(self.name, self.program)
+        warn_of_constants(self.name, self.program, self.fresh_plate)
         self._warned_of_flat = False
 
     def __repr__(self) -> str:
@@ -170,6 +188,24 @@ class PyroTarget(CheckedTarget):
             )
         return unconstrain_sites(self.sites, values)
 
+    def draw_rows(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The numbers of B rows of the plate that draws its own, at random and none twice."""
+        index = torch.from_numpy(random_rows(self.rows, self.batch_size, generator))
+        return (index.to(self.program.subsamples[self.fresh_plate or ""].device),)
+
+    def log_prob_of(self, z: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
+        """The estimate of log p(z) from some rows of that plate (n), at points z (n, d)."""
+        if self._of_rows is None:
+            self.check(z.dtype, z.device)
+        return self._of_rows(z, rows[0])  # type: ignore[misc]
+
+    def numbers_per_draw(self) -> float:
+        return self._numbers
+
+    def steps_of_a_look(self, n_mc: int) -> float:
+        """N / B: the model is run as often."""
+        return self.rows / self.batch_size
+
     def _number_of_probes(self) -> int:
         """A number that is no dimension of a site, lest axes be mixed up."""
         taken = {size for site in self.sites.values() for size in site.shape}
@@ -179,6 +215,9 @@ class PyroTarget(CheckedTarget):
         evaluate, batching, reason, flat = checked_evaluator(
             self.program, self.sites, self.dtype, points, self.name
         )
+        if self.fresh_plate is not None:
+            evaluate = self._of_all(points, batching)
+            flat = check_values(evaluate, points, self.name).flat
         if flat and not self._warned_of_flat:
             self._warned_of_flat = True
             warn_of_flat(self.name, self.sites, flat)
@@ -187,6 +226,14 @@ class PyroTarget(CheckedTarget):
             " tensors and branches on values in the model"
         )
         return evaluate, batching, why
+
+    def _of_all(self, points: Tensor, batching: PyroBatching) -> Evaluate:
+        """The density of all rows of the plate that draws its own."""
+        program, plate = self.program, self.fresh_plate or ""
+        of_rows = density_of_rows(program, self.sites, plate, batching, self.dtype)
+        rows = program.subsamples[plate]
+        self._of_rows, self._numbers = of_rows, numbers_of_draw(of_rows, points, rows, batching)
+        return density_of_all(program, plate, of_rows, self._numbers)
 
 
 def _name_of(model: Callable[..., Any]) -> str:

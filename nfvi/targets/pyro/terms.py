@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -13,18 +14,26 @@ from nfvi.targets.pyro.target import PyroTarget
 
 __all__ = ["observed_sites", "unnormalised_terms"]
 
+ONE = torch.ones((), dtype=torch.float64)
 
-def unnormalised_terms(target: PyroTarget) -> dict[str, str]:
+
+def unnormalised_terms(target: PyroTarget, *, of_all_rows: bool = False) -> dict[str, str]:
     """The terms that have no normaliser of their own: site -> what it is.
 
     These are improper priors, ``pyro.factor``, and sites whose log-density is scaled, as in a
     plate that subsamples. A model without any is a law of latent sites and data together: it can be
     simulated from, and its integral over the latent sites is the evidence.
+
+    Args:
+        target: of the model.
+        of_all_rows: whether to look at the density of all rows, in which a plate that draws fresh
+            rows in each step scales nothing.
     """
+    fresh = target.fresh_plate if of_all_rows else None
     return {
         name: reason
         for name, node in _trace(target).nodes.items()
-        if node["type"] == "sample" and in_density(node) and (reason := _reason(node))
+        if node["type"] == "sample" and in_density(node) and (reason := _reason(node, fresh))
     }
 
 
@@ -45,12 +54,14 @@ def _trace(target: PyroTarget) -> Any:
         return target.program.trace(target.program.feasible)
 
 
-def _reason(node: Message) -> str:
+def _reason(node: Message, fresh: str | None) -> str:
     if isinstance(_bare(node["fn"]), dist.ImproperUniform):
         return "an improper prior"
     if isinstance(_bare(node["fn"]), dist.Unit):
         return "a pyro.factor term"
-    if bool((torch.as_tensor(node["scale"]) != 1).any()):
+    frames = [frame for frame in node["cond_indep_stack"] if frame.name == fresh]
+    factor = math.prod(frame.full_size / frame.size for frame in frames)
+    if not torch.allclose(torch.as_tensor(node["scale"] / factor).double(), ONE):
         return "a scaled log-density, as in a plate with subsample_size= or poutine.scale"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ LONGEST = 24
 class ProgressBar(Callback):
     """Shows formula, step, speed, and the ELBO (nats) and gradient length of the best restart.
 
-    A fit to data shows its log-likelihood a row (nats) in place of the ELBO.
+    A fit to data shows its log-likelihood a row (nats) in place of the ELBO. Where a step takes
+    rows of data, the bar says how many a second.
 
     A fit has one by default in a terminal or notebook; ``progress=`` turns it on or off. One that
     is among ``callbacks=`` is shown in any case.
@@ -33,8 +35,10 @@ class ProgressBar(Callback):
         check_whole("every", every, 1)
         self.every = every
         self._bar: Any = None
+        self._first, self._started = 0, 0.0
 
     def open(self, state: TrainState) -> None:
+        self._first, self._started = state.step, time.perf_counter()
         self._bar = progress_bar(state.steps - state.step, shorten(state.formula))
 
     def __call__(self, state: TrainState) -> Stop | None:
@@ -42,10 +46,17 @@ class ProgressBar(Callback):
             best, quantity = state.best, state.history.quantity
             mean = float(state.history.last(quantity, self.every)[:, best].nanmean())
             norm = float(state.history.last("grad_norm", 1)[0, best])
-            shown = {quantity: f"{mean:.3f}", "gradient": f"{norm:.2g}"}
+            shown = {quantity: f"{mean:.3f}", "gradient": f"{norm:.2g}", **self._speed(state)}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
         return None
+
+    def _speed(self, state: TrainState) -> dict[str, str]:
+        """Rows a second in this run, where a step takes rows."""
+        if not state.rows:
+            return {}
+        steps, seconds = state.step - self._first, time.perf_counter() - self._started
+        return {"rows/s": f"{steps * state.rows / seconds:,.0f}"}
 
     def close(self, state: TrainState) -> None:
         self._bar.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nfvi.targets import affordable
 from nfvi.training.loop_state import Control, LoopState, Pruned
 from nfvi.training.objectives import ReverseKL
 
@@ -59,8 +60,8 @@ class Pruning(Control):
 @torch.no_grad()
 def _terms(loop: LoopState) -> Tensor:
     """log p − log q of each restart (R, n) at common base draws."""
-    ensemble = loop.ensemble
-    noise = ensemble.template.base_sample(1, DRAWS, generator=loop.generator)
+    ensemble, draws = loop.ensemble, affordable(loop.target, DRAWS)
+    noise = ensemble.template.base_sample(1, draws, generator=loop.generator)
     objective = ReverseKL(loop.target, DRAWS, "total")
     beta = ensemble.flat.new_ones(ensemble.size)
     elbo: Tensor = objective(ensemble, noise.expand(ensemble.size, -1, -1), beta).elbo

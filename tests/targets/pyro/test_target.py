@@ -535,19 +535,22 @@ def test_wrong_shape_of_z_is_refused():
         PyroTarget(eight_schools).log_prob(torch.zeros(10))
 
 
-def test_random_subsample_is_kept_and_told():
+def test_random_subsamples_of_several_plates_are_kept_and_told():
     def model():
         mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
         with pyro.plate("data", 12, subsample_size=3) as i:
             pyro.sample("y", dist.Normal(mu, 1.0), obs=DATA[i])
+        with pyro.plate("more", 12, subsample_size=3) as i:
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=DATA[i])
 
-    with pytest.warns(UserWarning, match="plate 'data' draws its own subsample") as caught:
+    with pytest.warns(UserWarning, match="plate 'data' draws its own subsample|'more'") as caught:
         target = PyroTarget(model)
-    assert caught[0].filename == __file__
+    assert caught[0].filename == __file__ and target.rows == 0
     mu = torch.tensor([[0.3]], dtype=F64)
     kept = target.subsamples["data"]
     assert len(kept.unique()) == 3
     likelihood = dist.Normal(mu, 1.0).log_prob(DATA[kept]).sum()
+    likelihood += dist.Normal(0.0, 1.0).log_prob(DATA[target.subsamples["more"]]).sum()
     expected = dist.Normal(0.0, 1.0).log_prob(mu)[0, 0] + 12 / 3 * likelihood
     torch.testing.assert_close(target.log_prob(mu)[0], expected)
 

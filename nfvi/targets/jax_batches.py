@@ -1,0 +1,192 @@
+"""Functions of JAX on batches of torch's points: compiled, in the dtype and on the device of z."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from nfvi.utils import sizes
+
+__all__ = ["OnBatches", "jax_package", "points_at_once", "precision", "work_of"]
+
+NO_JAX = "{what} needs JAX, the extra `jax`: pip install 'nfvi[jax]'"
+# 256 MB in float64; XLA keeps only some of what a function writes.
+AT_ONCE = 2**25
+FEWEST = 64
+# From here on a third of a batch is filled up at most, and before, a half.
+FINER = 1024
+
+
+def jax_package(what: str) -> Any:
+    """The module ``jax``, without its word on a GPU that it cannot use.
+
+    Args:
+        what: needs it.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import jax
+    except ImportError as error:
+        raise ImportError(NO_JAX.format(what=what)) from error
+    with _silent():
+        jax.devices()
+    return jax
+
+
+def precision(dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """JAX's switch for float64, for this thread and while it is entered; else as it is."""
+    if dtype != torch.float64:
+        return nullcontext()
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)  # type: ignore[no-any-return]
+    from jax.experimental import enable_x64  # before JAX 0.8
+
+    return enable_x64()  # type: ignore[no-any-return]
+
+
+class OnBatches:
+    """A function of one point (d,) to arrays, as one of a batch of torch's points (n, d).
+
+    It is mapped by ``jax.vmap`` and compiled for a few numbers of points; a batch is filled up to
+    the next of these by copies of its last point. Memory is shared by DLPack where both libraries
+    know the device; else z goes by way of the CPU.
+
+    Args:
+        fn: the function; its values may be any tree of arrays.
+        most: points at once.
+        transform: such as ``jax.value_and_grad``, of the function of one point.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Any], Any],
+        most: int,
+        transform: Callable[[Any], Any] = lambda fn: fn,
+    ) -> None:
+        import jax
+
+        def one(point: Any) -> Any:  # a new one, as JAX keeps what it knows of a function
+            return fn(point)
+
+        self._compiled, self._most = jax.jit(jax.vmap(transform(one))), most
+
+    def __call__(self, z: Tensor) -> Any:
+        """The same tree of tensors (n, \\*shape), apart from autograd."""
+        import jax
+
+        z = z.detach()
+        pieces = z.split([*sizes(len(z), self._most)]) if len(z) else (z,)
+        found = [self._piece(piece) for piece in pieces]
+        if len(found) == 1:
+            return found[0]
+        return jax.tree.map(lambda *parts: torch.cat(parts), *found)
+
+    def _piece(self, z: Tensor) -> Any:
+        import jax
+
+        with precision(z.dtype):
+            # Not left to run on, as z may be written into as soon as this returns.
+            values = jax.block_until_ready(self._compiled(_to_jax(_filled(z, _rung(len(z))))))
+            return jax.tree.map(lambda x: _to_torch(x, z.device)[: len(z)], values)
+
+
+def work_of(fn: Callable[[Any], Any], dim: int, dtype: torch.dtype) -> float:
+    """Numbers that the operations of a function of one point (d,) write."""
+    import jax
+
+    with precision(dtype):
+        return _written(jax.make_jaxpr(lambda point: fn(point))(jax.numpy.zeros(dim)).jaxpr)
+
+
+def points_at_once(work: float) -> int:
+    """How many points at once go through a function that writes so many numbers for each."""
+    return max(int(AT_ONCE / max(work, 1.0)), FEWEST)
+
+
+def _written(program: Any) -> float:
+    total = 0.0
+    for equation in program.eqns:
+        inner = [_written(part) for part in _parts(equation.params)]
+        # A while loop says nothing of how often it runs: once is the least.
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        own = sum(math.prod(getattr(out.aval, "shape", ())) for out in equation.outvars)
+        total += times * sum(inner) if inner else own
+    return float(total)
+
+
+def _parts(params: dict[str, Any]) -> Iterator[Any]:
+    """The programs within an operation."""
+    for value in params.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            program = getattr(part, "jaxpr", part)
+            if hasattr(program, "eqns"):
+                yield program
+
+
+def _rung(n: int) -> int:
+    """The next of 1, 16, 64, 128, ..., 1024, 1536, 2048, 3072, ... that is not below n.
+
+    To compile takes 0.3 s or more; up to some tens of points a call takes as long as for one.
+    """
+    if n <= 1:
+        return 1
+    power = 1 << (n - 1).bit_length()
+    if power <= 64:
+        return 16 if n <= 16 else 64
+    return 3 * power // 4 if power > FINER and n <= 3 * power // 4 else power
+
+
+def _filled(z: Tensor, rows: int) -> Tensor:
+    if len(z) == rows:
+        return z.contiguous()
+    last = z[-1:] if len(z) else z.new_zeros(1, z.shape[1])
+    return torch.cat([z, last.expand(rows - len(z), -1)])
+
+
+def _to_jax(z: Tensor) -> Any:
+    import jax
+
+    if z.device.type == "cuda" and not _sees_cuda():
+        z = z.cpu()
+    return jax.dlpack.from_dlpack(z)
+
+
+def _to_torch(x: Any, device: torch.device) -> Tensor:
+    if x.dtype == bool:  # which DLPack was late to know
+        return from_dlpack(x.astype("uint8")).bool().to(device)
+    return from_dlpack(x).to(device)
+
+
+def _sees_cuda() -> bool:
+    import jax
+
+    try:
+        return bool(jax.devices("cuda"))
+    except RuntimeError:
+        return False
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """JAX looks for devices once, and logs that it was built without those that it finds."""
+    log = logging.getLogger("jax._src.xla_bridge")
+
+    def quiet(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    log.addFilter(quiet)
+    try:
+        yield
+    finally:
+        log.removeFilter(quiet)

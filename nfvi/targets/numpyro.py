@@ -1,0 +1,230 @@
+"""A NumPyro model as a target on unconstrained space."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfvi.errors import TargetError
+from nfvi.targets.checks import USER_ERRORS, shape_text
+from nfvi.targets.jax import JaxTarget
+from nfvi.targets.jax_batches import precision
+from nfvi.targets.numpyro_model import NumPyroSite
+from nfvi.targets.numpyro_reader import read_numpyro
+from nfvi.utils import process_wide
+
+__all__ = ["NumPyroTarget"]
+
+# As for Pyro's sites, in units of z.
+LOST = 0.5
+
+
+class NumPyroTarget(JaxTarget):
+    """The posterior of a NumPyro model, log p(x, y) + log|det dx/dz|, up to a constant.
+
+    The latent sites x, in the model's order, are put end to end in one vector z (d,), after each
+    is mapped from its support to R^k by NumPyro's ``biject_to``. The density is that of NumPyro's
+    own NUTS, compiled with its gradient for batches of points, as in :class:`JaxLogDensity`.
+
+    - **Discrete** latent sites marked for parallel enumeration are summed out by NumPyro; a
+      deterministic site that depends on one is left out of :meth:`constrain`. Others are refused.
+    - **Subsampling plates** keep the indices that are drawn when the target is made, with a
+      warning; **numpyro.param** statements keep their initial value, with a warning.
+    - **dtype**: results have that of z, and float64 is evaluated in float64 whatever JAX's global
+      switch says; it is never changed. Arguments that are arrays of NumPy keep their precision;
+      an array of JAX has the one that it was made with.
+    - **Plates** give the dimensions their names in ``fit.to_arviz()``.
+
+    Args:
+        model: a NumPyro model, with or without handlers around it.
+        args: its positional arguments; tensors of torch become arrays of NumPy.
+        name: for tables and figures; default the model's own name.
+        kwargs: its keyword arguments.
+
+    Attributes:
+        sites: the latent sites by name, with shapes, and places in z.
+        deterministic: names of the deterministic sites in :meth:`constrain`.
+        dims: site -> the names of its dimensions.
+        dtype: float64 where JAX's global switch was on when the target was made; else ``None``,
+            torch's default.
+
+    Raises:
+        ImportError: JAX or NumPyro is not installed.
+        TargetError: the model raised, has no continuous latent site, or has discrete sites that
+            are not marked.
+
+    Example:
+        >>> import numpyro, numpyro.distributions as dist  # doctest: +SKIP
+        >>> def model(y):  # doctest: +SKIP
+        ...     mu = numpyro.sample("mu", dist.Normal(0.0, 10.0))
+        ...     with numpyro.plate("data", len(y)):
+        ...         numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+        >>> NumPyroTarget(model, np.zeros(5)).log_prob(torch.zeros(3, 1)).shape  # doctest: +SKIP
+        torch.Size([3])
+    """
+
+    named = True
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *args: Any,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not callable(model):
+            raise TargetError(f"a NumPyro model is a function; got {type(model).__name__}")
+        called = name or _name_of(model)
+        self._model = read_numpyro(called, model, args, kwargs)
+        super().__init__(called, self._model.dim)
+        self.sites = self._model.sites
+        self.deterministic = self._model.deterministic
+        self.dims = self._model.dims
+        self.evidence_caveats = self._model.caveats
+        self._warned_of_flat = False
+        self._flat: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
+
+    @property
+    def observed_data(self) -> Mapping[str, Any]:
+        """The data by site, as arrays."""
+        return self._model.observed
+
+    def constrain(self, z: Tensor) -> dict[str, Tensor]:
+        """Latent and deterministic sites at points z (n, d), in the model's order.
+
+        Returns:
+            (n, \\*shape) for each site; real values in the dtype of z.
+        """
+        self._require_shape(z)
+        values = self._mapped(self._model.constrained, z)
+        return {
+            name: x.to(z.dtype) if (x := values[name]).is_floating_point() else x
+            for name in self._model.order
+        }
+
+    def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
+        """z from the values of the latent sites: the inverse of :meth:`constrain`.
+
+        Args:
+            values: (n, \\*shape) for every latent site, or all of them without n. Deterministic
+                sites may be among them; they follow from the others.
+
+        Returns:
+            (n, d), or (d,) for values without n.
+
+        Raises:
+            TargetError: a site is missing, unknown, of another shape, or outside its support.
+        """
+        given = {key: torch.as_tensor(value).detach() for key, value in values.items()}
+        lead = self._lead(given)
+        latent = {key: given[key].reshape(-1, *self.sites[key].shape) for key in self.sites}
+        like = next(iter(latent.values()))
+        z = self._each(self._model.unconstrained, latent).to(like.dtype)
+        back = self.constrain(z)
+        for key, value in latent.items():
+            close = torch.isclose(back[key].to(value), value, rtol=1e-3, atol=1e-5).all()
+            if not (z.isfinite().all() and close):
+                raise TargetError(
+                    f"site {key!r}: a value is outside its support, or on its edge; got values"
+                    f" from {float(value.min()):g} to {float(value.max()):g}"
+                )
+        return z.reshape(*lead, self.dim)
+
+    def on_edge(self, z: Tensor) -> Tensor:
+        """Whether a site's value at z (n, d) sits on an edge of its support: (n,) bool.
+
+        There, the value, a float, no longer tells how far from the edge it is.
+        """
+        self._require_shape(z)
+        back = self._mapped(self._there_and_back, z)
+        moved = (back - z.detach().to(back.dtype)).abs()
+        inside: Tensor = (moved < LOST).all(1)
+        return ~inside
+
+    def prior_draws(self, n: int, seed: int) -> Tensor | None:
+        """n draws z (n, d) of the model's prior; ``None`` where it is improper.
+
+        Args:
+            n: how many.
+            seed: of the draws.
+        """
+        import jax
+
+        try:
+            with process_wide(), precision(torch.float64):
+                keys = jax.random.split(jax.random.PRNGKey(seed), n)
+                z = jax.jit(jax.vmap(lambda key: self._model.prior_draw(key)))(keys)
+                found = torch.from_numpy(np.array(z, dtype=np.float64))
+        except (*USER_ERRORS, NotImplementedError):
+            return None
+        usable = found.isfinite().all(1)
+        return found[usable] if bool(usable.any()) else None
+
+    def _of_point(self, z: Any) -> Any:
+        return self._model.log_joint(z)
+
+    def _there_and_back(self, z: Any) -> Any:
+        return self._model.unconstrained(self._model.constrained(z))
+
+    def _each(self, fn: Callable[[Any], Any], values: Mapping[str, Tensor]) -> Tensor:
+        """A function of the values of one draw, for all of n, in float64."""
+        import jax
+
+        with process_wide(), precision(torch.float64):
+            arrays = {key: jax.numpy.asarray(x.cpu().numpy()) for key, x in values.items()}
+            return torch.from_numpy(np.array(jax.vmap(lambda one: fn(one))(arrays)))
+
+    def _lead(self, values: Mapping[str, Tensor]) -> torch.Size:
+        """The shape () or (n,) in front of the values of all latent sites."""
+        unknown = [key for key in values if key not in self._model.order]
+        missing = [key for key in self.sites if key not in values]
+        if unknown or missing:
+            what = f"has no site {', '.join(unknown)}" if unknown else "needs a value for each site"
+            raise TargetError(f"{self.name!r} {what}; its latent sites are {', '.join(self.sites)}")
+        first = next(iter(self.sites.values()))
+        lead = values[first.name].shape[: values[first.name].dim() - len(first.shape)]
+        for key, site in self.sites.items():
+            if len(lead) > 1 or values[key].shape != lead + site.shape:
+                raise TargetError(
+                    f"site {key!r} takes values of shape {shape_text(site.shape)}, or n of them in"
+                    f" {shape_text(('n', *site.shape))}; got {shape_text(values[key].shape)}"
+                )
+        return lead
+
+    def check(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> None:
+        super().check(dtype, device)
+        flat, self._flat = self._flat, ()
+        if flat and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warnings.warn(_flat_text(self.name, self.sites, flat), stacklevel=2)
+
+    def _refuse_flat(self, flat: tuple[int, ...]) -> None:
+        self._flat = flat  # a warning for later, as a check is silent
+
+
+def _flat_text(name: str, sites: Mapping[str, NumPyroSite], flat: tuple[int, ...]) -> str:
+    shown = ", ".join(
+        f"{site.name!r} ({', '.join(map(str, own))} of {site.stop - site.start})"
+        for site in sites.values()
+        if (own := [j - site.start for j in flat if site.start <= j < site.stop])
+    )
+    return (
+        f"{name!r} is improper: its log-density does not depend on these numbers of site {shown},"
+        " so that they spread without end in a fit. Give them a prior"
+    )
+
+
+def _name_of(model: Any) -> str:
+    while not hasattr(model, "__name__") and getattr(model, "fn", None) is not None:
+        model = model.fn
+    return str(getattr(model, "__name__", "") or type(model).__name__)

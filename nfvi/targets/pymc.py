@@ -1,0 +1,220 @@
+"""A PyMC model as a target on unconstrained space."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfvi.errors import TargetError
+from nfvi.targets.base import CheckedTarget
+from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
+from nfvi.targets.known_gradient import known_gradient
+from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, has_jax
+from nfvi.targets.pymc_graphs import draw_prior, is_pymc_model, read_facts, read_graphs
+
+__all__ = ["PyMCTarget"]
+
+NO_PYMC = "PyMCTarget needs PyMC, the extra `pymc`: pip install 'nfvi[pymc]'"
+# That of the jitter of PyMC's own samplers, uniform from −1 to 1.
+JITTER = 0.6
+
+
+class PyMCTarget(CheckedTarget):
+    """The posterior of a PyMC model's free variables, with PyMC's own transforms and Jacobians.
+
+    The free variables x, in the model's order, are put end to end in one vector z (d,), on the
+    unconstrained scale of ``model.value_vars``; log p is ``model.logp()``. What ``to_arviz()`` of
+    a fit or a run returns is what ``pm.sample`` would: names, deterministics, dimensions,
+    coordinates and data, so that ``pm.sample_posterior_predictive`` goes on from there.
+
+    The model is read when the target is made: ``pm.set_data`` later does not change it. Discrete
+    free variables and ``pm.Minibatch`` are refused.
+
+    Log-density and gradient come from PyTensor and are float64, or PyTensor's ``floatX``. Torch can
+    differentiate them once, so that steps are not traced.
+
+    Args:
+        model: a ``pm.Model``.
+        name: for tables and figures; default the model's own name, or ``"PyMC model"``.
+        mode: how PyTensor's graphs are run: ``"JAX"``, or one of PyTensor's modes, ``"NUMBA"`` or
+            ``"CVM"`` (C). By default JAX, which compiles fastest, where it is installed and knows
+            all operations of the model; else PyTensor's own default on a graph over batches.
+
+    Attributes:
+        mode: the one in use, or ``None`` for PyTensor's default.
+        dims: variable -> names of its dimensions, as in the model.
+        coords: name of a dimension -> the labels along it, as in the model.
+
+    Raises:
+        ImportError: PyMC is not installed.
+        TargetError: it is no PyMC model, or one that cannot be used.
+
+    Example:
+        >>> import pymc as pm  # doctest: +SKIP
+        >>> with pm.Model() as model:  # doctest: +SKIP
+        ...     mu = pm.Normal("mu", 0, 10)
+        ...     pm.Normal("y", mu, 1, observed=[1.2, 0.7])
+        >>> PyMCTarget(model).log_prob(torch.zeros(3, 1)).shape  # doctest: +SKIP
+        torch.Size([3])
+    """
+
+    named = True
+    differentiable_once = True
+
+    def __init__(self, model: Any, *, name: str | None = None, mode: Any = None) -> None:
+        try:
+            import pymc  # noqa: F401
+        except ImportError as error:
+            raise ImportError(NO_PYMC) from error
+        if not is_pymc_model(model):
+            raise TargetError(f"PyMCTarget takes a pm.Model; got {type(model).__name__}")
+        super().__init__()
+        self.model = model
+        self.name = name or model.name or "PyMC model"
+        self._graphs, facts = read_graphs(model, self.name), read_facts(model)
+        self.dim = len(self._graphs.start)
+        self.dtype = getattr(torch, self._graphs.z.dtype)
+        self.dims, self.coords = facts.dims, facts.coords
+        self.evidence_caveats = facts.caveats
+        self._facts = facts
+        self.mode = mode
+        self._compiled: dict[str, OnPoints] = {}
+        self._loop = ""
+        self._flat: tuple[int, ...] = ()
+        self._warned_of_flat = False
+
+    def __repr__(self) -> str:
+        shown = list(self._graphs.places)
+        return f"{type(self).__name__}({self.name!r}, dim={self.dim}, free={shown})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was compiled, which another process does for itself.
+
+        Models hold functions that pickle alone refuses; PyMC sends them by cloudpickle, too.
+        """
+        import cloudpickle
+
+        model = cloudpickle.dumps(self.model)
+        return {**self.__dict__, "model": model, "_evaluators": {}, "_compiled": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From what :meth:`__getstate__` gave."""
+        import cloudpickle
+
+        self.__dict__.update({**state, "model": cloudpickle.loads(state["model"])})
+
+    @property
+    def observed_data(self) -> Mapping[str, Any]:
+        """The data of the observed variables, by name."""
+        return self._facts.observed_data
+
+    @property
+    def constant_data(self) -> Mapping[str, Any]:
+        """The ``pm.Data`` that the model reads, by name."""
+        return self._facts.constant_data
+
+    def constrain(self, z: Tensor) -> dict[str, Tensor]:
+        """Free variables and deterministics at points z (n, d), each (n, \\*shape).
+
+        Real values are in the dtype of z.
+        """
+        self._require_shape(z)
+        values = self._function("sites")(z)
+        return {
+            name: value.to(z.dtype) if value.is_floating_point() else value
+            for name, value in zip(self._graphs.shown, values, strict=True)
+        }
+
+    def check(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """As of every checked target; what is flat is warned of, once."""
+        super().check(dtype, device)
+        names = [
+            name
+            for name, place in self._graphs.places.items()
+            if any(place.start <= j < place.stop for j in self._flat)
+        ]
+        if names and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warnings.warn(
+                f"{self.name!r} is improper: its log-density does not depend on all numbers of"
+                f" {', '.join(names)}, so that they spread without end in a fit. Give them a prior",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def prior_draws(self, n: int, seed: int) -> Tensor | None:
+        """n draws z (n, d) of the model's prior; ``None`` where it has none, as ``pm.Flat``.
+
+        Args:
+            n: how many.
+            seed: of the draws.
+        """
+        draws = draw_prior(self.model, n, seed)
+        if draws is None:
+            return None
+        usable = torch.from_numpy(draws[np.isfinite(draws).all(1)])
+        return usable.to(self.dtype) if len(usable) else None
+
+    def _probes(self, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        start = torch.from_numpy(self._graphs.start).to(device, dtype)
+        return start + JITTER * probe_points(n, self.dim, dtype, device)
+
+    def _number_of_probes(self) -> int:
+        return 3
+
+    def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
+        try:
+            self._evaluate(points)
+        except TargetError:
+            raise
+        except USER_ERRORS as error:
+            raise TargetError(
+                f"{self.name!r} raised {type(error).__name__} near PyMC's initial point: {error}"
+            ) from error
+        self._flat = check_values(self._evaluate, points, self.name).flat
+        why = (
+            f"PyTensor cannot vectorise it ({self._loop}); install JAX, pip install"
+            " 'nfvi[jax]', or write the model without such operations"
+        )
+        return self._evaluate, "loop" if self._loop else "batch", why
+
+    def _evaluate(self, z: Tensor) -> Tensor:
+        """log p (n) of points (n, d); its gradient is computed with it, where one is asked for."""
+        if not (z.requires_grad and torch.is_grad_enabled()):
+            return self._function("value")(z)[0].to(z.dtype)
+        value, gradient = self._function("gradient")(z)
+        return known_gradient(z, value.to(z.dtype), gradient.to(z.dtype))
+
+    def _function(self, kind: str) -> OnPoints:
+        """One of ``"value"``, ``"gradient"`` (log p with it) and ``"sites"``, compiled once."""
+        if kind not in self._compiled:
+            self._compiled[kind] = self._compile(kind)
+        return self._compiled[kind]
+
+    def _compile(self, kind: str) -> OnPoints:
+        graphs, gradient = self._graphs, kind == "gradient"
+        outputs = [*graphs.shown.values()] if kind == "sites" else [graphs.log_p]
+        if self.mode == "JAX" or (self.mode is None and has_jax()):
+            try:
+                run, work = by_jax(graphs.z, outputs, gradient=gradient)
+            except (*USER_ERRORS, ImportError) as error:
+                if self.mode == "JAX":
+                    raise TargetError(
+                        f"{self.name!r} cannot be run by JAX: {type(error).__name__}: {error}."
+                        " Leave out mode=, or choose one of PyTensor's, as mode='NUMBA'"
+                    ) from error
+            else:
+                self.work = work if kind == "value" else self.work or work
+                return run
+        run, loop = by_pytensor(graphs.z, outputs, self.mode, graphs.work, gradient=gradient)
+        self.work = graphs.work
+        if kind != "sites":
+            self._loop = loop
+        return run

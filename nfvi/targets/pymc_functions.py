@@ -1,0 +1,161 @@
+"""Graphs of PyTensor as functions of torch's points: by JAX where it can, or by PyTensor."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfvi.targets.checks import USER_ERRORS
+from nfvi.targets.jax_batches import OnBatches, jax_package, points_at_once, precision, work_of
+from nfvi.utils import process_wide, sizes
+
+__all__ = ["OnPoints", "by_jax", "by_pytensor", "has_jax"]
+
+OnPoints: TypeAlias = Callable[[Tensor], list[Tensor]]
+LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+
+
+def has_jax() -> bool:
+    """Whether JAX can be imported."""
+    try:
+        jax_package("PyMC by JAX")
+    except ImportError:
+        return False
+    return True
+
+
+def by_jax(z: Any, outputs: Sequence[Any], *, gradient: bool = False) -> tuple[OnPoints, float]:
+    """The outputs as functions of points (n, d), by JAX, and the numbers written for one point.
+
+    Args:
+        z: the vector (d,) that they depend on.
+        outputs: graphs; with ``gradient`` one, a scalar, whose gradient is returned with it.
+        gradient: whether to return it.
+
+    Raises:
+        NotImplementedError, TypeError and others: JAX cannot do an operation of the graphs.
+    """
+    import jax
+
+    fn = _jaxified(z, outputs)
+    transform: Callable[[Any], Any] = jax.value_and_grad if gradient else lambda f: f
+    dtype = getattr(torch, z.dtype)
+
+    def one(point: Any) -> Any:
+        values = fn(point)
+        return values[0] if gradient else list(values)
+
+    work = work_of(transform(one), z.type.shape[0], dtype)
+    batches = OnBatches(one, points_at_once(work), transform)
+
+    def run(points: Tensor) -> list[Tensor]:
+        return list(batches(points.detach().to(dtype)))
+
+    return run, work
+
+
+def by_pytensor(
+    z: Any, outputs: Sequence[Any], mode: Any, work: float, *, gradient: bool = False
+) -> tuple[OnPoints, str]:
+    """The same by a function that PyTensor compiles, over a batch of points or over one.
+
+    Args:
+        z: the vector (d,) that they depend on.
+        outputs: graphs; as in :func:`by_jax`.
+        mode: of PyTensor; ``None`` for its default, or Numba where that would be Python for want of
+            a C compiler.
+        work: numbers that are written for one point.
+        gradient: whether to return that of the one output with it.
+
+    Returns:
+        The function, and why it is a loop over the points; empty where it is none.
+    """
+    import pytensor
+    import pytensor.tensor as pt
+    from pytensor.graph.replace import vectorize_graph
+
+    if mode is None and not pytensor.config.cxx:
+        mode = "NUMBA"
+    with process_wide(), _quiet():
+        if gradient:
+            outputs = [outputs[0], pytensor.grad(outputs[0], z)]
+        many = pt.matrix("z", shape=(None, z.type.shape[0]), dtype=z.dtype)
+        try:
+            batched = vectorize_graph(list(outputs), {z: many})
+        except USER_ERRORS as error:
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            return _looped(_compiled(z, outputs, mode), z.dtype), reason
+        fn = _compiled(many, batched, mode)
+    same = [out.ndim == own.ndim for out, own in zip(batched, outputs, strict=True)]
+    most = points_at_once(work)
+
+    def run(points: Tensor) -> list[Tensor]:
+        rows = points.detach().cpu().numpy().astype(z.dtype)
+        ends = np.cumsum([*sizes(len(rows), most)])[:-1]
+        pieces = [_call(fn, part) for part in np.split(rows, ends)]
+        found = [
+            _repeated(parts[0], len(rows)) if fixed else np.concatenate(parts)
+            for fixed, *parts in zip(same, *pieces, strict=True)
+        ]
+        return [torch.from_numpy(x).to(points.device) for x in found]
+
+    return run, ""
+
+
+def _repeated(x: np.ndarray, n: int) -> np.ndarray:
+    """What does not depend on the point, for each of n points."""
+    return np.array(np.broadcast_to(x, (n, *np.shape(x))))
+
+
+def _looped(fn: Any, dtype: str) -> OnPoints:
+    def run(points: Tensor) -> list[Tensor]:
+        rows = points.detach().cpu().numpy().astype(dtype)
+        found = zip(*(_call(fn, row) for row in rows), strict=True)
+        return [torch.from_numpy(np.stack(x)).to(points.device) for x in found]
+
+    return run
+
+
+def _compiled(z: Any, outputs: Sequence[Any], mode: Any) -> Any:
+    from pymc.pytensorf import compile
+
+    fn = compile([z], list(outputs), mode=mode, on_unused_input="ignore")
+    fn.trust_input = True
+    return fn
+
+
+def _call(fn: Any, rows: np.ndarray) -> list[np.ndarray]:
+    # Its storage is shared by all calls.
+    with process_wide(), np.errstate(all="ignore"), _quiet():
+        try:
+            return [np.array(x) for x in fn(rows)]
+        except np.linalg.LinAlgError as error:
+            raise LinAlgError(str(error)) from error
+
+
+def _jaxified(z: Any, outputs: Sequence[Any]) -> Any:
+    """A function of JAX, of one point, from graphs."""
+    from pytensor.compile.mode import JAX
+    from pytensor.graph.fg import FunctionGraph
+
+    with process_wide(), _quiet(), precision(getattr(torch, z.dtype)):
+        # PyTensor sets JAX's switch for float64 to its own floatX as this is imported.
+        from pytensor.link.jax.dispatch import jax_funcify
+
+        graph = FunctionGraph([z], list(outputs), clone=True)
+        JAX.optimizer.rewrite(graph)
+        return jax_funcify(graph)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTensor warns of a missing C compiler, checks that JAX skips, and division by 0."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
