@@ -118,6 +118,7 @@ class Task:
                 found = NFVI(**self.nfvi, seed=seeds[1]).fit(
                     given_data(target, drawn.data),
                     **self.options,
+                    distribute=False,
                     progress=False,
                 )
                 if found.stopped == "interrupted":
