@@ -143,8 +143,8 @@ def print_iris(repeats: int) -> None:
     """Accuracies of the example, in-sample for three seeds and cross-validated."""
     x, y, _ = iris.iris()
     for seed in range(3):
-        each = iris.scores_of_each(iris.density_each(x, y, seed, **iris.BY_HEART))(x)
-        one = iris.scores_of_one(iris.conditional(x, y, seed, **iris.BY_HEART))(x)
+        each = iris.scores_of_each(iris.density_each(x, y, seed, **iris.OVERFIT))(x)
+        one = iris.scores_of_one(iris.conditional(x, y, seed, **iris.OVERFIT))(x)
         print(
             f"iris in-sample, seed {seed}: a flow a species {iris.accuracy(each, y):.4f}, one"
             f" conditional flow {iris.accuracy(one, y):.4f}",

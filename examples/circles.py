@@ -33,7 +33,7 @@ SD = math.sqrt((RADII[0] ** 2 + RADII[1] ** 2) / 4 + NOISE**2)
 MARGINAL = "spline(bins=8)"
 JOINT = "(nsf(bins=8)-perm)*4"
 LONG_ENOUGH: dict[str, Any] = {"validation": None, "epochs": 80, "batch_size": 128}
-"""For the joint flow: all rows, and an end before they are learnt by heart. Chosen on points of
+"""For the joint flow: all rows, and an end before the flow overfits. Chosen on points of
 another seed."""
 WINDOW = ((-2.5, 2.5), (-2.5, 2.5))
 
@@ -105,7 +105,7 @@ def explain(example: Example, fit: DensityFit) -> None:
         f"""A spline for each coordinate gets the marginals right and knows nothing else: it cannot
         pass the last line, and it is near it. The joint flow can. With the default settings a
         tenth of the points is held out, and of {fit.steps} steps the state after
-        {fit.validation.best_step} was best on it: with so few points a flow learns them by heart
+        {fit.validation.best_step} was best on it: with so few points a flow overfits
         soon after. Knowing that, one can give it all points and an end, as in the third line. What
         is left to the truth is the price of 1,000 points, not of the formula."""
     )

@@ -2,7 +2,7 @@
 
 The Gaussian of highest likelihood is known in closed form: the mean and the sd of the sample. No
 Gaussian can give the sample a higher likelihood, so here an optimiser can be held to account. What
-flexible flows gain beyond it is noise that they have learnt, and fresh draws take it back.
+flexible flows gain beyond it is noise that they have learned, and fresh draws take it back.
 
     python examples/gaussian_1d.py            # about half a minute; figures in out/gaussian_1d
     python examples/gaussian_1d.py --quick    # a few seconds, to see that it runs

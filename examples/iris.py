@@ -42,7 +42,7 @@ Method: TypeAlias = Callable[[Array, Labels, int], Scores]
 SEED = 42
 FORMULA = "realnvp(hidden=[100])*5"
 COMMON: dict[str, Any] = {"validation": None, "batch_size": 32, "progress": False}
-BY_HEART = {**COMMON, "epochs": 300, "optimizer": torch.optim.AdamW, "lr": 0.005}
+OVERFIT = {**COMMON, "epochs": 300, "optimizer": torch.optim.AdamW, "lr": 0.005}
 SMOOTH = {
     **{**COMMON, "epochs": 1},
     "optimizer": partial(torch.optim.AdamW, lr=0.005, weight_decay=5.0),
@@ -59,29 +59,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     x, y, names = iris()
     few = example.fitting_data
     example.heading("In-sample, as published")
-    learnt = density_each(x, y, SEED, **BY_HEART | few)
-    one = conditional(x, y, SEED, **BY_HEART | few)
-    in_sample(example, learnt, one, x, y)
+    overfit = density_each(x, y, SEED, **OVERFIT | few)
+    one = conditional(x, y, SEED, **OVERFIT | few)
+    in_sample(example, overfit, one, x, y)
     example.heading("Smooth densities")
     smooth = density_each(*smeared(x, y, SEED), SEED, **SMOOTH | few)
     example.say(
         f"""Five coupling flows have {sum(p.numel() for p in smooth[0].guide.parameters()):,}
-        parameters and a species has 50 flowers, so they are learnt by heart. A smooth fit sees
+        parameters and a species has 50 flowers, so the flows overfit. A smooth fit sees
         {COPIES} copies of each flower, each moved by up to {WIDTH} cm, once, and its weights
         decay."""
     )
-    for name, a, b in zip(names, learnt, smooth, strict=True):
+    for name, a, b in zip(names, overfit, smooth, strict=True):
         flowers = x[y == names.index(name)]
-        print(f"{name:<12}log-likelihood of its flowers: {a.score(flowers):.2f} by heart,"
+        print(f"{name:<12}log-likelihood of its flowers: {a.score(flowers):.2f} overfitted,"
               f" {b.score(flowers):.2f} smooth")  # fmt: skip
     found = accuracy(scores_of_each(smooth)(x), y)
     print(f"accuracy of the smooth fits, in-sample: {found:.4f}")
-    example.save(marginals(x, y, names, learnt, smooth), "marginals")
-    example.save(draws(x, y, names, learnt, smooth), "draws")
+    example.save(marginals(x, y, names, overfit, smooth), "marginals")
+    example.save(draws(x, y, names, overfit, smooth), "draws")
     example.heading("Cross-validated")
     repeats, folds = (1, 2) if example.quick else (10, 5)
     scores = cross_validated(methods(few), x, y, repeats=repeats, folds=folds)
-    scores |= cross_validated(by_heart(few), x, y, repeats=1, folds=folds)
+    scores |= cross_validated(overfitted(few), x, y, repeats=1, folds=folds)
     print(describe_scores(scores, y))
     example.say(
         """The last column is the log-likelihood of held-out flowers under their own species, nats a
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         flowers. The flows that are right about all flowers that they were fitted to are the
         worst about others (their row is of one repeat, since they take long)."""
     )
-    uncertain(example, scores["a flow a species"], learnt, x, y, names)
+    uncertain(example, scores["a flow a species"], overfit, x, y, names)
     rubbish(example, x, y, few)
 
 
@@ -110,7 +110,7 @@ def smeared(x: Array, y: Labels, seed: int, copies: int = COPIES) -> tuple[Array
 def rounded_on_purpose() -> Iterator[None]:
     """No warning that flowers share values, which were rounded to a millimetre.
 
-    That a flow can put a spike on each is half of how it learns them by heart; the smooth fits see
+    That a flow can put a spike on each is half of how it overfits; the smooth fits see
     copies with noise.
     """
     with warnings.catch_warnings():
@@ -195,11 +195,11 @@ def methods(few: dict[str, Any]) -> dict[str, Method]:
     }
 
 
-def by_heart(few: dict[str, Any]) -> dict[str, Method]:
+def overfitted(few: dict[str, Any]) -> dict[str, Method]:
     """The flows of the published accuracy, as in :func:`methods`."""
     return {
-        "a flow a species, by heart": lambda x, y, seed: scores_of_each(
-            density_each(x, y, seed, **BY_HEART | few)
+        "a flow a species, overfitted": lambda x, y, seed: scores_of_each(
+            density_each(x, y, seed, **OVERFIT | few)
         )
     }
 
@@ -248,10 +248,10 @@ def uncertain(
     for i in entropy.argsort()[::-1][:5]:
         sizes = "  ".join(f"{value:.1f}" for value in x[i])
         print(f"{i:>5}  {sizes:<20}{names[y[i]]:<12}{entropy[i]:>8.3f}"
-              f"   {shares(p[i])} held out; {shares(seen[i])} by heart")  # fmt: skip
+              f"   {shares(p[i])} held out; {shares(seen[i])} overfitted")  # fmt: skip
     example.say(
         """Held out: the mean over the repeats, each of flows that were fitted without the flower.
-        By heart: the flows of the first part, which are sure of everything."""
+        Overfitted: the flows of the first part, which are sure of everything."""
     )
 
 
@@ -290,13 +290,13 @@ def marginals(
     x: Array,
     y: Labels,
     names: Sequence[str],
-    learnt: Sequence[DensityFit],
+    overfit: Sequence[DensityFit],
     smooth: Sequence[DensityFit],
 ) -> Figure:
     """Each measurement: histograms of the flowers, and of many draws of both fits."""
     figure = Figure(figsize=(11, 5.6), dpi=100, layout="constrained")
     axes = figure.subplots(2, 4, sharex="col")
-    for row, fits, title in zip(axes, (learnt, smooth), ("by heart", "smooth"), strict=True):
+    for row, fits, title in zip(axes, (overfit, smooth), ("overfitted", "smooth"), strict=True):
         for k, fit in enumerate(fits):
             drawn = fit.sample(40_000, seed=SEED).double().numpy()
             for j, ax in enumerate(row):
@@ -324,14 +324,14 @@ def draws(
     x: Array,
     y: Labels,
     names: Sequence[str],
-    learnt: Sequence[DensityFit],
+    overfit: Sequence[DensityFit],
     smooth: Sequence[DensityFit],
 ) -> Figure:
     """The flowers and as many draws of both fits, in the planes of sepals and petals."""
     figure = Figure(figsize=(10, 6.4), dpi=100, layout="constrained")
     axes = figure.subplots(2, 3, sharex="row", sharey="row")
     sets = {"the flowers": [x[y == k] for k in range(3)]}
-    for title, fits in {"draws, by heart": learnt, "draws, smooth": smooth}.items():
+    for title, fits in {"draws, overfitted": overfit, "draws, smooth": smooth}.items():
         sets[title] = [fit.sample(50, seed=SEED).double().numpy() for fit in fits]
     for column, (title, groups) in zip(axes.T, sets.items(), strict=True):
         column[0].set_title(title, fontsize=11)

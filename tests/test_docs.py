@@ -6,6 +6,7 @@ cut short: a few steps, a few draws.
 
 from __future__ import annotations
 
+import ast
 import doctest
 import functools
 import re
@@ -15,17 +16,23 @@ from pathlib import Path
 import pytest
 
 import nfvi
+import nfvi.plots
 from nfvi.fit import restarts
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *("README.md", "CONTRIBUTING.md"),
-    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *sorted(
+        str(path.relative_to(ROOT))
+        for folder in (".", "api")
+        for path in (ROOT / "docs" / folder).glob("*.md")
+    ),
 ]
 FENCE = re.compile(
     r"(?P<skip><!-- not run: .+ -->\n\s*)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
     re.M | re.S,
 )
+EXTENSION = runpy.run_path(str(ROOT / "docs" / "_ext" / "generated_pages.py"))
 CODE = re.compile(r"`([^`]+)`")
 COLUMN = " nfvi "
 """The head of a last column whose code is run."""
@@ -110,6 +117,8 @@ def short(monkeypatch, tmp_path):
     monkeypatch.setattr(nfvi, "nuts", at_most(nfvi.nuts, **chains, max_tree_depth=3))
     fit_nuts = at_most(nfvi.Fit.nuts, **chains, max_tree_depth=3)
     monkeypatch.setattr(nfvi.Fit, "nuts", fit_nuts)
+    monkeypatch.setattr(nfvi.Fit, "verify", at_most(nfvi.Fit.verify, chains=100))
+    monkeypatch.setattr(nfvi, "calibrate", at_most(nfvi.calibrate, simulations=10))
     monkeypatch.setattr(nfvi, "hmc", at_most(nfvi.hmc, **chains))
     monkeypatch.setattr(nfvi, "compare", at_most(nfvi.compare, draws=50))
     monkeypatch.chdir(tmp_path)
@@ -145,4 +154,50 @@ def test_what_is_run_is_found():
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)", text)
-    assert not [link for link in links if not ((ROOT / page).parent / link).exists()]
+    made = [link for link in links if not link.startswith("_generated/")]
+    assert not [link for link in made if not ((ROOT / page).parent / link).exists()]
+
+
+def test_api_pages_hold_every_public_name():
+    """Each once, under a topic that has a page."""
+    topics = EXTENSION["topics"]()
+    names = [name for members in topics.values() for name in members]
+    pictures = [f"plots.{name}" for name in nfvi.plots.__all__]
+    assert sorted(names) == sorted([*nfvi.__all__, *pictures])
+    pages = {path.stem for path in (ROOT / "docs" / "api").glob("*.md")}
+    assert pages == set(topics) and all(topics.values())
+    for topic, members in topics.items():
+        assert f"api-{topic}.md" in (ROOT / "docs" / "api" / f"{topic}.md").read_text()
+        entry = EXTENSION["parts"]()[f"api-{topic}.md"]
+        assert all(f":: nfvi.{name}\n" in entry for name in members)
+
+
+def test_gallery_has_every_picture():
+    """Each function is called, and what is shown is what the code saves."""
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    code = runpy.run_path(str(ROOT / "docs" / "_ext" / "gallery.py"))["code_of"](page)
+    assert not [name for name in nfvi.plots.__all__ if f"plots.{name}(" not in code]
+    saved = re.findall(r'savefig\("(.+)"\)', code)
+    assert sorted(saved) == sorted(re.findall(r"\]\(_generated/gallery/(.+)\)", page))
+
+
+def test_messages_that_a_page_quotes_are_there():
+    """Those of the table by which a reader looks an error up."""
+    page = (ROOT / "docs" / "what-went-wrong.md").read_text()
+    table = page.split("| the message has |")[1].split("\n\n")[0]
+    quoted = re.findall(r"^\| `([^`]+)`", table, re.M)
+    source = " ".join(
+        str(node.value)
+        for path in (ROOT / "nfvi").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    known = re.sub(r"\s+", " ", source)
+    missing = [text for text in quoted if text.split("[")[0] not in known]
+    assert len(quoted) > 8 and not missing
+
+
+def test_glossary_is_in_order():
+    page = (ROOT / "docs" / "glossary.md").read_text().split("```{glossary}")[1]
+    terms = re.findall(r"^(\S.*)$", page.split("```")[0], re.M)
+    assert len(terms) > 30 and terms == sorted(terms, key=str.lower)

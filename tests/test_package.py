@@ -77,6 +77,23 @@ def test_citation_agrees_with_the_project():
     assert citation["title"].startswith(f"{PROJECT['name']}: ")
 
 
+def test_changelog_has_this_version():
+    """With its date, below what is not released yet."""
+    titles = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert titles[0] == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(PROJECT['version'])}\] - \d{{4}}-\d\d-\d\d", titles[1])
+
+
+def test_the_workflow_runs_every_python_that_is_supported():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    job = workflow["jobs"]["check"]
+    named = [text.rpartition(" ")[2] for text in PROJECT["classifiers"]]
+    assert job["strategy"]["matrix"]["python"] == [v for v in named if re.fullmatch(r"3\.\d+", v)]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        assert yaml.safe_load(form.read_text())
+
+
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
@@ -100,7 +117,7 @@ def test_import_leaves_what_is_slow_or_an_extra_alone():
     code = "import nfvi, sys; print(*{name.split('.')[0] for name in sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     extras = {"arviz", "arviz_base", "arviz_stats", "matplotlib", "sklearn", "tensorboard"}
-    extras |= {"bridgestan", "funsor", "httpstan", "jax", "numpyro"}
+    extras |= {"bridgestan", "httpstan", "jax", "numpyro"}  # Pyro itself imports funsor
     assert "torch" in run.stdout.split() and not extras & set(run.stdout.split())
 
 

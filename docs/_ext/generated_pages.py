@@ -1,9 +1,10 @@
-"""Pages written from the package itself: the table of flows and the list of public names."""
+"""Parts of pages that are written from the package itself: the table of flows and the API."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import operator
+from collections.abc import Sequence
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -17,6 +18,17 @@ FAST = {
     "sampling": "sampling (z → x)",
     "density": "density (x → z)",
 }
+
+TOPICS = {
+    "fitting": ("inference", "auto", "fit", "search"),
+    "targets": ("targets",),
+    "guides": ("formula", "guides", "flows"),
+    "data": ("density", "sklearn"),
+    "checks": ("mcmc", "assess"),
+    "callbacks": ("training",),
+    "errors": ("errors", "utils"),
+}
+"""The pages of docs/api/, and the folders of the package whose public names they hold."""
 
 
 def _row(spec: FlowSpec) -> str:
@@ -37,7 +49,9 @@ def flows_table() -> str:
 def _directive(name: str, value: object) -> str:
     options = ""
     if inspect.isclass(value):
-        kind, options = "autoclass", "\n:members:\n:show-inheritance:"
+        kind, options = "autoclass", "\n:members:"
+        if value.__base__ is not object:
+            options += "\n:show-inheritance:"
         origins = {base.__module__.partition(".")[0] for base in value.__mro__[1:-1]}
         if origins <= {"nfvi", "abc"}:
             options += "\n:inherited-members:"
@@ -50,34 +64,54 @@ def _directive(name: str, value: object) -> str:
     return f"```{{eval-rst}}\n.. {kind}:: nfvi.{name}{options}\n```\n".replace("\n:", "\n   :")
 
 
-def api_page() -> str:
-    """Every public name of ``nfvi``, under the title of the module that it comes from."""
-    sections: dict[str, list[str]] = {}
+def topics() -> dict[str, list[str]]:
+    """The public names of each topic, in the order of ``nfvi.__all__``; pictures stand last.
+
+    Raises:
+        KeyError: a name comes from a folder that no topic has; add it to ``TOPICS``.
+    """
+    of = {room: topic for topic, rooms in TOPICS.items() for room in rooms}
+    found: dict[str, list[str]] = {topic: [] for topic in TOPICS}
     for name in nfvi.__all__:
-        value = getattr(nfvi, name)
-        if not name.startswith("__"):
-            sections.setdefault(getattr(value, "__module__", "nfvi"), []).append(name)
-    text = ""
-    for module, members in sections.items():
-        title = (inspect.getdoc(importlib.import_module(module)) or module).splitlines()[0]
-        text += f"## {title.rstrip('.')}\n\n"
-        text += "\n".join(_directive(name, getattr(nfvi, name)) for name in members) + "\n"
-    return text + plots_section()
+        room = getattr(nfvi, name).__module__.split(".")[1]
+        found[of[room]].append(name)
+    return {**found, "pictures": [f"plots.{name}" for name in plots.__all__]}
 
 
-def plots_section() -> str:
-    """The pictures, which are not imported by ``import nfvi``."""
-    text = "## Pictures: `nfvi.plots`\n\n" + "```{eval-rst}\n.. automodule:: nfvi.plots\n```\n\n"
-    return text + "\n".join(
-        _directive(f"plots.{name}", getattr(plots, name)) for name in plots.__all__
-    )
+def table(names: Sequence[str]) -> str:
+    """Names with the first sentence of each, linked to their entries."""
+    lines = [".. autosummary::", "   :nosignatures:", "", *(f"   nfvi.{name}" for name in names)]
+    return "\n".join(["```{eval-rst}", *lines, "```", ""])
+
+
+def topic_page(names: Sequence[str]) -> str:
+    """A table of names, and below it the entry of each."""
+    entries = [f"## {_title(name)}\n\n{_directive(name, _value(name))}" for name in names]
+    return "\n".join([table(names), *entries])
+
+
+def _title(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _value(name: str) -> object:
+    return operator.attrgetter(name)(nfvi)
+
+
+def parts() -> dict[str, str]:
+    """The text of each file that a page includes."""
+    found = {"flows.md": flows_table()}
+    for topic, members in topics().items():
+        found[f"api-{topic}.md"] = topic_page(members)
+        found[f"table-{topic}.md"] = table(members)
+    return found
 
 
 def write(app: Sphinx) -> None:
-    """Write both pages under docs/_generated, unless they are there with the same text."""
+    """Write the parts under docs/_generated, unless they are there with the same text."""
     folder = Path(app.srcdir) / "_generated"
     folder.mkdir(exist_ok=True)
-    for file, text in {"flows.md": flows_table(), "api.md": api_page()}.items():
+    for file, text in parts().items():
         path = folder / file
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -54,7 +54,8 @@ class PooledLikelihood(Objective):
 
     Before each step some particles move, in ways that leave the target as it is: by a proposal from
     the flow itself, taken with the chance min(1, w′ / w) for w = p / q, which jumps from mode to
-    mode, and by an iteration of HMC. So the flow sees fresh draws, and learns no particle by heart.
+    mode, and by an iteration of HMC. So the flow sees fresh draws, and does not
+    overfit the particles.
 
     Args:
         target: p.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -9,8 +10,7 @@ import typer
 from nfvi._version import __version__
 from nfvi.cli.data import fit_data
 from nfvi.cli.fit import fit
-from nfvi.flows import lookup, names
-from nfvi.utils import align
+from nfvi.flows import FlowSpec, lookup, names
 
 __all__ = ["app"]
 
@@ -18,7 +18,6 @@ app = typer.Typer(
     name="nfvi",
     help="Variational inference with normalizing flows: a formula, a target, an honest fit.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -46,14 +45,23 @@ def main(
 
 @app.command()
 def flows() -> None:
-    """List the flows that a formula can name."""
-    rows = []
-    for spec in (lookup(name) for name in names() if lookup(name).name == name):
-        options = ", ".join(map(str, spec.options.values()))
-        cells = [spec.name, spec.help, options, FAST[spec.cls.fast], ", ".join(spec.aliases)]
-        rows.append([cell or "-" for cell in cells])
-    header = ["name", "map", "options", "closed form", "other names"]
-    typer.echo(align(header, rows, left=len(header)))
+    """List the flows that a formula can name, with what each does and its options."""
+    specs = [lookup(name) for name in names() if lookup(name).name == name]
+    column = max(len(spec.name) for spec in specs) + 2
+    for spec in specs:
+        typer.echo(_entry(spec, column))
+
+
+def _entry(spec: FlowSpec, column: int) -> str:
+    """A flow in lines of at most 80 columns, what is said of it starting at one of them."""
+    facts = [f"closed form: {FAST[spec.cls.fast]}"]
+    if spec.options:
+        facts.append(f"options: {', '.join(map(str, spec.options.values()))}")
+    if spec.aliases:
+        facts.append(f"other names: {', '.join(spec.aliases)}")
+    said = [line for text in (spec.help, *facts) for line in wrap(text, 80 - column)]
+    first, *rest = said
+    return "\n".join([f"{spec.name:<{column}}{first}", *(" " * column + line for line in rest)])
 
 
 app.command()(fit)

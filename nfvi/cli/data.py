@@ -12,7 +12,16 @@ from nfvi.auto import AUTO
 from nfvi.cli.failures import exit_code, failures_in_words
 from nfvi.cli.files import Folder
 from nfvi.cli.folders import results_folder
-from nfvi.cli.options import Base, Device, Progress, Seed, dtype_option, fitting_option, out_option
+from nfvi.cli.options import (
+    Base,
+    Device,
+    Progress,
+    Seed,
+    Trace,
+    dtype_option,
+    fitting_option,
+    out_option,
+)
 from nfvi.cli.table import read_rows
 from nfvi.cli.values import start_of
 from nfvi.density import BATCH_SIZE, DATA_LEARNING_RATE, DATA_STEPS, LEAST_EPOCHS
@@ -84,12 +93,13 @@ def fit_data(
         ),
     ] = None,
     progress: Progress = None,
+    trace: Trace = False,
 ) -> None:
     """Fit a density to data by maximum likelihood, and say how good it is.
 
     Example: nfvi fit-data data.csv "maf*5" --columns a,b --context c --out out/
     """
-    with failures_in_words(), results_folder(out) as results:
+    with failures_in_words(trace=trace), results_folder(out) as results:
         if formula.strip().lower() == AUTO:
             raise ValueError(
                 "'auto' is for targets, not for data: leave the formula out, or name one, 'nsf*3'"

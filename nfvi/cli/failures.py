@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import NoReturn, TextIO
 
 import typer
 
-from nfvi.errors import FitError, FitWarning
+from nfvi.errors import FitError, FitWarning, TargetError
 
 __all__ = ["exit_code", "failures_in_words"]
 
@@ -22,12 +23,16 @@ def exit_code(interrupted: bool) -> int:
 
 
 @contextmanager
-def failures_in_words() -> Iterator[None]:
+def failures_in_words(*, trace: bool = False) -> Iterator[None]:
     """Turn the errors that nfvi raises on purpose into a line on stderr and an exit code.
 
     2 for what was asked (formula, target, numbers, files that are not there), 1 for what went wrong
     after that. Warnings become lines on stderr as well, but for those of a fit that is not to be
     trusted: the verdict is printed anyway.
+
+    Args:
+        trace: whether to print the whole traceback before that line. It ends in the user's own
+            function where that raised the error.
     """
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -35,13 +40,18 @@ def failures_in_words() -> Iterator[None]:
         try:
             yield
         except (ValueError, ImportError, FileNotFoundError) as error:
-            _fail(error, USAGE)
+            _fail(error, USAGE, trace)
         except (FitError, OSError) as error:
-            _fail(error, FAILURE)
+            _fail(error, FAILURE, trace)
 
 
-def _fail(error: BaseException, code: int) -> NoReturn:
+def _fail(error: BaseException, code: int, trace: bool) -> NoReturn:
+    if trace:
+        typer.echo("".join(traceback.format_exception(error)), err=True)
     typer.echo(f"nfvi: {error}", err=True)
+    users = isinstance(error, FitError | TargetError) and error.__cause__ is not None
+    if users and not trace:
+        typer.echo("nfvi: --traceback shows where it was raised", err=True)
     raise typer.Exit(code) from error
 
 

@@ -14,6 +14,7 @@ from nfvi.cli.options import (
     Device,
     Progress,
     Seed,
+    Trace,
     dtype_option,
     fitting_option,
     guide_option,
@@ -152,6 +153,7 @@ def fit(
         ),
     ] = None,
     progress: Progress = None,
+    trace: Trace = False,
 ) -> None:
     """Fit a formula to a target, and say how good the fit is.
 
@@ -164,6 +166,6 @@ def fit(
         resume=resume, nuts=nuts, draws=draws, warmup=warmup, chains=chains, weighted=weighted,
         out=out, progress=progress,
     )  # fmt: skip
-    with failures_in_words():
+    with failures_in_words(trace=trace):
         code = run(request)
     raise typer.Exit(code)

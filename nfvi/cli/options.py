@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    *("Base", "Device", "Progress", "Seed"),
+    *("Base", "Device", "Progress", "Seed", "Trace"),
     *("dtype_option", "fitting_option", "guide_option", "out_option", "result_option"),
 ]
 
@@ -26,4 +26,8 @@ Seed = Annotated[int | None, guide_option(help="Fixes everything random. Default
 Device = Annotated[str | None, guide_option(help="cpu, cuda, cuda:1. Default: cpu.")]
 Progress = Annotated[
     bool | None, result_option(help="Show a progress bar. Default: in a terminal.")
+]
+Trace = Annotated[
+    bool,
+    result_option("--traceback", help="After an error, show where it was raised."),
 ]

@@ -44,7 +44,7 @@ DATA_STEPS = 3_000
 BATCH_SIZE = 256
 # For more than 76 800 rows, which 3 000 batches would not show ten times each.
 LEAST_EPOCHS = 10
-# Lowered from 0.005, between what few rows want (0.001, as networks learn them by heart) and what
+# Lowered from 0.005, between what few rows want (0.001, as networks overfit them) and what
 # formulas without networks do (0.02).
 DATA_LEARNING_RATE = 0.003
 # A look is a pass over the held-out rows: of a tenth of the rows, a few per cent of an epoch.

@@ -57,7 +57,7 @@ class DensityReport:
 
 
 def describe(fit: DensityReport) -> str:
-    """The text of a fit to data, in lines of less than 100 columns."""
+    """The text of a fit to data, in lines of at most 88 columns."""
     lines = [line for text in advice(fit) for line in wrapped(text)]
     return "\n".join([*_header(fit), "", *_numbers(fit.quality), "", *lines])
 

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from nfvi.errors import FitError, FitWarning
-from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
+from nfvi.errors import FitWarning
+from nfvi.fit.arviz import Labels, export, loo_of
+from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose
 from nfvi.fit.expectation import Expectation, expectation_of
-from nfvi.fit.fitted_guide import FittedGuide
+from nfvi.fit.measured import DIAGNOSTIC_DRAWS, MeasuredGuide
+from nfvi.fit.prediction import arguments, draw_seed, points_for
 from nfvi.fit.resampling import resample
 from nfvi.fit.scalars import summarize
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
-from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
+from nfvi.guides import AnyGuide
 from nfvi.search import MissedMass, search_mass
-from nfvi.targets import Target, affordable
-from nfvi.training import Ranks
-from nfvi.utils import check_whole, held, to_inference_data
+from nfvi.targets import Target
+from nfvi.utils import check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Approximation"]
 
-# An ELBO to 0.01 sd of log w, and the 300 largest weights for k-hat. A hundredth as many would see
-# nothing of a mode that a thousandth of the draws are in.
-DIAGNOSTIC_DRAWS = 10_000
 
-
-class Approximation(FittedGuide):
+class Approximation(MeasuredGuide):
     """A guide q as an approximation of a target p, with its quality.
 
     Args:
@@ -56,84 +53,10 @@ class Approximation(FittedGuide):
         verified: bool | None = None,
         log_normalizer: float | None = None,
     ) -> None:
-        super().__init__(guide, settings)
-        self.target = target
-        self._diagnostics, self._missed, self._verified = diagnostics, missed, verified
+        super().__init__(guide, target, settings, diagnostics)
+        self._missed, self._verified = missed, verified
         self._log_normalizer = log_normalizer
         self._warned = False
-
-    @property
-    def diagnostics(self) -> Diagnostics:
-        """All numbers about the quality of the fit, computed once, from 10 000 draws.
-
-        They are fewer for a target of over 100 000 rows, all of which are taken.
-        """
-        if self._diagnostics is None:
-            self._diagnostics = self._diagnosed(Ranks())
-        return self._diagnostics
-
-    def _diagnosed(self, ranks: Ranks) -> Diagnostics:
-        generator = torch.Generator(self.guide.device).manual_seed(self.seed + 1)
-        target = self._known_target()
-        n = affordable(target, DIAGNOSTIC_DRAWS)
-        keep = held(n, self.dim)
-        return diagnose(draw_weighted(self.guide, target, n, generator, keep=keep, ranks=ranks))
-
-    @property
-    def elbo(self) -> float:
-        """E_q[log p − log q] = log Z − KL(q ‖ p), nats."""
-        return self.diagnostics.elbo
-
-    @property
-    def elbo_se(self) -> float:
-        """Monte-Carlo standard error of :attr:`elbo`."""
-        return self.diagnostics.elbo_se
-
-    @property
-    def khat(self) -> float:
-        """Pareto k-hat of the importance weights; below 0.7 they can be used."""
-        return self.diagnostics.khat
-
-    @property
-    def ess(self) -> float:
-        """Effective draws after importance weighting, out of ``diagnostics.draws``."""
-        return self.diagnostics.ess
-
-    @property
-    def log_evidence(self) -> float:
-        """Importance-sampling estimate of log Z, nats."""
-        return self.diagnostics.log_evidence
-
-    @property
-    def log_evidence_se(self) -> float:
-        """Standard error of :attr:`log_evidence`."""
-        return self.diagnostics.log_evidence_se
-
-    def sample(self, n: int, *, seed: int | None = None) -> Any:
-        """Draws from the guide.
-
-        Args:
-            n: how many.
-            seed: for the same draws each time; ``None`` goes on in the fit's own stream.
-
-        Returns:
-            A tensor (n, d) for a log-density; a dict of constrained sites, each (n, \\*event),
-            for a model.
-        """
-        check_whole("n", n, 1)
-        return self._sites(sample_in_pieces(self.guide, n, self._stream(seed)))
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z) (\\*) at points z (\\*, d) of unconstrained space."""
-        if not isinstance(z, Tensor) or z.shape[-1:] != (self.dim,):
-            got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            raise ValueError(f"z must be a tensor (*, {self.dim}) for this fit, got {got}")
-        return log_prob_in_pieces(self.guide, z)
-
-    def weighted_draws(self, n: int, *, seed: int | None = None) -> WeightedDraws:
-        """n unconstrained draws with log p, log q and Pareto-smoothed importance weights."""
-        check_whole("n", n, 1)
-        return draw_weighted(self.guide, self._known_target(), n, self._stream(seed))
 
     def expectation(
         self, function: Callable[[Any], Tensor], n: int = 10_000, *, seed: int | None = None
@@ -203,15 +126,97 @@ class Approximation(FittedGuide):
             table.attrs["verdict"] = verdict.word
         return table
 
-    def to_arviz(self, n: int = 1_000, *, seed: int | None = None) -> Any:
-        """n draws as one chain for ArviZ, with log p and log q in ``sample_stats``.
+    def predict(
+        self,
+        n: int = 1_000,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        weighted: bool = False,
+        prior: bool = False,
+        seed: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Data drawn from the model at draws of the fit: the posterior predictive distribution.
 
-        The diagnostics and the word of the verdict are attributes; names of dimensions and data are
-        those that the target knows. See
-        :func:`nfvi.utils.to_inference_data` for the type.
+        Args:
+            n: how many draws.
+            args: positional arguments of the model in place of those it was fitted with, for new
+                data, with ``None`` for what is to be predicted: ``args=(x_new, None)``.
+            kwargs: keyword arguments, likewise.
+            weighted: whether to resample the draws by their importance weights first, as
+                :meth:`importance_resample` does.
+            prior: whether to take draws from the prior in place of those of the fit.
+            seed: for the same draws each time; ``None`` goes on in the fit's own stream.
+
+        Returns:
+            Observed site -> (n, \\*shape); for new data the deterministic sites too.
+
+        Raises:
+            TargetError: the target is no model that data can be drawn from; the message says why.
+            ValueError: both ``weighted`` and ``prior``.
+        """
+        check_whole("n", n, 1)
+        target, stream = self._known_target(), self._stream(seed)
+        made = draw_seed(stream)
+        z, draws = points_for(self.guide, target, n, stream, weighted=weighted, prior=prior)
+        if draws is not None:
+            self._judge_by(draws)
+        return target.predict(z, seed=made, args=arguments(args), kwargs=kwargs)
+
+    def loo(self, n: int = 4_000, *, var_name: str | None = None, seed: int | None = None) -> Any:
+        """Leave-one-out cross-validation by PSIS, with the weights of the fit's own draws in it.
+
+        ``az.loo(fit.to_arviz())`` takes the draws for exact ones; here they are weighted by p/q.
+
+        Args:
+            n: draws.
+            var_name: which observed site, where there are several.
+            seed: as for :meth:`predict`.
+
+        Returns:
+            ``arviz_stats.ELPDData`` with pointwise values, which ``arviz_stats.compare`` takes.
+
+        Raises:
+            FitError: a draw has no finite density.
+            TargetError: the target does not tell its observations apart.
+
+        Reference:
+            Magnusson, Andersen, Jonasson and Vehtari, Bayesian leave-one-out cross-validation for
+            large data, 2019.
+        """
+        draws = self.weighted_draws(n, seed=seed)
+        self._judge_by(draws)
+        return loo_of(self._known_target(), draws, var_name)
+
+    def to_arviz(
+        self,
+        n: int = 1_000,
+        *,
+        log_likelihood: bool = True,
+        predictions: bool = False,
+        dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
+        seed: int | None = None,
+    ) -> Any:
+        """n draws as one chain for ArviZ, with all that the target knows of its data: docs/arviz.
+
+        ``sample_stats`` has log p, log q and the importance weights; the diagnostics and the word
+        of the verdict are attributes. For the type, see :func:`nfvi.utils.to_inference_data`.
+
+        Args:
+            n: draws; all in one chain, as they are independent.
+            log_likelihood: whether to add the group of that name, one number for each draw and
+                observation, where the target tells its observations apart.
+            predictions: whether to add ``posterior_predictive``, ``prior`` and
+                ``prior_predictive``, of n draws each.
+            dims: site -> names of its dimensions, in place of those that the target knows.
+            coords: name of a dimension -> the labels along it, likewise.
+            seed: as for :meth:`sample`.
+
+        Raises:
+            TargetError: with ``predictions=True``, no data can be drawn from the target.
         """
         draws, target = self.weighted_draws(n, seed=seed), self._known_target()
-        posterior = target.constrain(draws.z)
         self.warn_of(self.verdict)
         attrs = {
             "inference_library": "nfvi",
@@ -219,15 +224,9 @@ class Approximation(FittedGuide):
             **self._attributes(),
             **self.diagnostics.as_dict(),
         }
-        return to_inference_data(
-            {name: value.unsqueeze(0) for name, value in posterior.items()},
-            {"lp": draws.log_p.unsqueeze(0), "log_q": draws.log_q.unsqueeze(0)},
-            attrs,
-            observed_data=target.observed_data,
-            constant_data=target.constant_data,
-            dims=target.dims,
-            coords=target.coords,
-        )
+        made = draw_seed(self._stream(seed)) if predictions else None
+        labels = Labels(target, dims or {}, coords or {})
+        return export(target, draws, attrs, log_likelihood, made, labels)
 
     def search(
         self, *, draws: int | None = None, starts: int | None = None, seed: int | None = None
@@ -323,18 +322,3 @@ class Approximation(FittedGuide):
     def _attributes(self) -> dict[str, Any]:
         """What ArviZ is told of the approximation, beside the diagnostics."""
         return {"formula": str(self.formula), "base": str(self.guide.base), "seed": self.seed}
-
-    def _sites(self, z: Tensor) -> Any:
-        if self.target is None and self.settings["named"]:
-            self._known_target()
-        if self.target is None or not self.target.named:
-            return z
-        return self.target.constrain(z)
-
-    def _known_target(self) -> Target:
-        if self.target is None:
-            raise FitError(
-                f"this fit was loaded without its target {self.settings['target']!r}; pass it as"
-                " Fit.load(path, target=...). fit.guide.sample(n) gives unconstrained draws"
-            )
-        return self.target

@@ -137,6 +137,10 @@ class Fit(Approximation):
         if ranks.size > 1:
             self._diagnostics = self._diagnosed(ranks)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the optimiser, as in a file."""
+        return {**super().__getstate__(), "_trainer": None}
+
     @property
     def kept(self) -> list[int]:
         """The restarts that the guide is made of: those of a mixture, or the best one."""

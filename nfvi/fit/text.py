@@ -70,7 +70,7 @@ class FitReport:
 
 
 def describe(fit: FitReport) -> str:
-    """The text of a fit, in lines of less than 100 columns."""
+    """The text of a fit, in lines of at most 88 columns, but for the table of a climb."""
     lines = [
         *_header(fit),
         *_path(fit.path),
@@ -128,9 +128,9 @@ def _draws(fit: FitReport) -> str:
 def number_rows(findings: Findings) -> list[tuple[str, str, str]]:
     """What is known of a fit in numbers: name, value, and what that means."""
     d = findings.diagnostics
-    outside = "; some draws fall where the target is 0" if d.elbo == -math.inf else ""
+    outside = "some draws fall where the target is 0" if d.elbo == -math.inf else ""
     return [
-        ("ELBO", plus_minus(d.elbo, d.elbo_se), f"log Z − KL(q ‖ p), nats{outside}"),
+        ("ELBO", plus_minus(d.elbo, d.elbo_se), outside or "log Z − KL(q ‖ p), nats"),
         *_kl(d, findings.log_normalizer),
         ("k-hat", *_khat(d.khat)),
         (
@@ -166,10 +166,10 @@ def _kl(d: Diagnostics, known: float | None) -> list[tuple[str, str, str]]:
     """KL(q ‖ p) where log Z is known, or importance sampling estimates it well."""
     if known is not None:
         kl = plus_minus(known - d.elbo, d.elbo_se)
-        return [("KL(q ‖ p)", kl, f"log Z − ELBO; log Z = {known:.4f} is known for this target")]
+        return [("KL(q ‖ p)", kl, f"log Z − ELBO, with the exact log Z of {known:.4f}")]
     if d.khat < KHAT_LIMIT and math.isfinite(d.elbo):
         kl = plus_minus(d.log_evidence - d.elbo, d.elbo_se)
-        return [("KL(q ‖ p)", kl, "log evidence − ELBO: an estimate, of what the draws can see")]
+        return [("KL(q ‖ p)", kl, "log evidence − ELBO, as far as the draws can see")]
     return []
 
 
@@ -184,7 +184,7 @@ def _khat(khat: float) -> tuple[str, str]:
         return f"{khat:.2f}", f"under {KHAT_LIMIT}: importance weights can be used"
     if khat < 1:
         return f"{khat:.2f}", f"over {KHAT_LIMIT}: weighted results are not reliable"
-    return f"{khat:.2f}", "over 1: the guide misses a part, or its tails are too light"
+    return f"{khat:.2f}", "over 1: mass is missed, or tails are too light"
 
 
 def advice(fit: FitReport, found: Findings) -> list[str]:

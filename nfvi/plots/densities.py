@@ -150,7 +150,8 @@ def square(ax: Axes, window: Window, names: tuple[str, str] = ("z[0]", "z[1]")) 
     """Limits and labels for a window, with equal scales unless it is long and narrow."""
     ax.set(xlim=window[0], ylim=window[1], xlabel=names[0], ylabel=names[1])
     if not is_long(window):
-        ax.set_aspect("equal")
+        # At the top of its place, so that the layout sees how much room the title needs.
+        ax.set_aspect("equal", anchor="N")
     return ax
 
 

@@ -15,6 +15,8 @@ from nfvi.plots.style import COLORS, AnyFigure, Window, array, new_figure, note
 __all__ = ["side_by_side"]
 
 KEY = "shades: regions of 25, 50, 75, 90, 99 % of the target's mass; lines: of 50, 90, 99 %"
+NOTE = 0.25
+"""Inches of height for a line below the panels, so that their titles keep their room."""
 
 
 def side_by_side(
@@ -37,15 +39,18 @@ def side_by_side(
     # Three squares in a row are as high as the window makes them; three strips share what there is.
     (x0, x1), (y0, y1) = window
     height = 5.4 if long else 0.7 + 2.4 * (y1 - y0) / (x1 - x0)
+    notes = [outside(window, side.draws) for side in (right, left)]
+    height += NOTE * any(notes)
     fig = new_figure(fig, (8.0, height + 2.1))
     outer = fig.add_gridspec(2, 1, height_ratios=(height, 1.9))
     panels = _panels(fig, outer[0], long)
     draw_grid(panels[0], values, "exact")
     panels[0].set_title(f"{left.target.name}, the target", fontsize=11)
-    for ax, side, role in ((panels[1], right, "right"), (panels[2], left, "left")):
+    sides = zip(panels[1:], (right, left), ("right", "left"), notes, strict=True)
+    for ax, side, role, words in sides:
         draw_grid(ax, values, "exact", lines=True)
         scatter(ax, side.draws, COLORS[role])
-        note(ax, *outside(window, side.draws))
+        note(ax, *words)
         ax.set_title(f"{side.label}, {len(side.draws)} draws", fontsize=11, color=COLORS[role])
     for ax in panels:
         square(ax, window)

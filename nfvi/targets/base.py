@@ -87,6 +87,41 @@ class Target(ABC):
         """Other arrays that the model reads, by name, such as covariates."""
         return {}
 
+    def log_likelihood(self, z: Tensor) -> dict[str, Tensor]:
+        """log p(y | x) of every observation at points z (n, d): observed site -> (n, \\*shape).
+
+        Raises:
+            TargetError: the target does not tell its observations apart; the message says why.
+        """
+        raise TargetError(
+            f"target {self.name!r} is one function, in which observations cannot be told apart;"
+            " write it as a Pyro, NumPyro or PyMC model for log-likelihoods of observations"
+        )
+
+    def predict(
+        self,
+        z: Tensor,
+        *,
+        seed: int,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """New data drawn at points z (n, d): observed site -> (n, \\*shape).
+
+        Args:
+            z: points, of the posterior or of the prior.
+            seed: of the draws; no global random state changes.
+            args: positional arguments of the model in place of those it has, for new data.
+            kwargs: keyword arguments, likewise.
+
+        Raises:
+            TargetError: the target has nothing to draw data from; the message says why.
+        """
+        raise TargetError(
+            f"target {self.name!r} is a density of z alone, from which no data can be drawn; write"
+            " it as a Pyro, NumPyro or PyMC model, or draw data yourself from fit.sample(n)"
+        )
+
     @property
     def has_sampler(self) -> bool:
         """Whether :meth:`sample` gives exact draws."""
@@ -127,6 +162,10 @@ class CheckedTarget(Target):
     def __init__(self) -> None:
         self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
         self._warned_of_loop = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the functions that :meth:`check` chooses, and will choose again."""
+        return {**self.__dict__, "_evaluators": {}}
 
     @abstractmethod
     def _number_of_probes(self) -> int:

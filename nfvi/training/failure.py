@@ -57,7 +57,7 @@ def late_errors(loop: LoopState) -> Iterator[None]:
     except Exception as error:
         guide = _last_good(loop)
         raise FitError(
-            f"{type(error).__name__} {_when(loop)}: {error} ({_left(guide)}). Mend what raised it,"
+            f"{type(error).__name__} {_when(loop)}: {error} ({_left(guide)}). Fix what raised it,"
             " the target most likely, and fit again; from the file of a Checkpoint,"
             " NFVI.resume(path) goes on where it was",
             guide,

@@ -23,6 +23,7 @@ def to_inference_data(
     constant_data: Mapping[str, Any] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Sequence[Any]] | None = None,
+    predictions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """The draws as what ``import arviz as az`` understands.
 
@@ -43,6 +44,8 @@ def to_inference_data(
         constant_data: name -> array or tensor, what else the model reads.
         dims: name of an array, in any group -> the names of its event dimensions.
         coords: name of a dimension -> the labels along it; those of no array are left out.
+        predictions: further groups, such as ``log_likelihood``, ``posterior_predictive``, ``prior``
+            and ``prior_predictive``: name -> array or tensor (chains, draws, \\*event).
 
     Returns:
         ``xarray.DataTree`` or ``arviz.InferenceData``.
@@ -63,6 +66,7 @@ def to_inference_data(
         for name, data in (("observed_data", observed_data), ("constant_data", constant_data))
         if data
     }
+    groups |= {name: _arrays(arrays) for name, arrays in (predictions or {}).items() if arrays}
     stored = dict(map(_attr, (attrs or {}).items()))
     kept = {name: value for name, value in stored.items() if value is not None}
     return from_dict(groups, {"creation_library": "nfvi", **kept}, dims or {}, coords or {})

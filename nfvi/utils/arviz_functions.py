@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ess", "from_dict", "rhat"]
+__all__ = ["ess", "from_dict", "loo_approximate", "rhat"]
 
 
 def rhat(draws: np.ndarray) -> np.ndarray:
@@ -46,7 +46,8 @@ def from_dict(
 
     Args:
         groups: "posterior", and "sample_stats" if there are any: name -> array
-            (chains, draws, \\*event). "observed_data" and "constant_data": name -> any array.
+            (chains, draws, \\*event), and so of likelihoods, predictions and the prior.
+            "observed_data" and "constant_data": name -> any array.
         attrs: attributes of the root and of the posterior, of types that a netCDF file takes.
         dims: name of an array -> the names of its event dimensions.
         coords: name of a dimension -> the labels along it.
@@ -69,6 +70,32 @@ def from_dict(
     stored = {"/": dict(attrs), "posterior": dict(attrs)}
     # Unchecked conventions: fewer draws than chains are legitimate here.
     return from_dict(groups, **labels, attrs=stored, check_conventions=False)
+
+
+def loo_approximate(
+    log_likelihood: np.ndarray,
+    log_p: np.ndarray,
+    log_q: np.ndarray,
+    *,
+    name: str,
+    dims: Sequence[str] = (),
+) -> Any:
+    """PSIS-LOO of draws from an approximation q of a posterior p: ``arviz_stats.ELPDData``.
+
+    Args:
+        log_likelihood: by observation (n, \\*shape).
+        log_p: unnormalised (n).
+        log_q: (n).
+        name: of the observed site.
+        dims: the names of its dimensions.
+    """
+    import arviz_stats
+    from arviz_base import from_dict
+
+    groups = {"log_likelihood": {name: log_likelihood[None]}}
+    tree = from_dict(groups, dims={name: list(dims)}, check_conventions=False)
+    loo: Any = arviz_stats.loo_approximate_posterior
+    return loo(tree, log_p.astype(float), log_q.astype(float), pointwise=True)
 
 
 def _of_columns(statistic: str, draws: np.ndarray, **options: object) -> np.ndarray:

@@ -8,7 +8,7 @@ from textwrap import wrap
 
 __all__ = ["align", "plus_minus", "short", "to_sd", "wrapped"]
 
-WIDTH = 99
+WIDTH = 88
 
 
 def short(x: float, digits: int = 4) -> str:
@@ -47,7 +47,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def wrapped(text: str) -> list[str]:
-    """A paragraph in indented lines of less than 100 columns."""
+    """A paragraph in indented lines of at most 88 columns."""
     return wrap(
         text,
         WIDTH,

@@ -124,7 +124,7 @@ def test_wrong_draws_are_named(stand_in, changes, words):
     found = stand_in(**changes)
     assert not found.passed and found.checks[0].words == words
     assert words in str(found) and "are not uniform" in str(found)
-    assert all(len(line) < 100 for line in str(found).splitlines())
+    assert all(len(line) <= 88 for line in str(found).splitlines())
 
 
 def test_failures_are_counted(stand_in):

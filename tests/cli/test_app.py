@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -158,15 +161,46 @@ def test_advice_is_in_the_words_of_a_shell(cli):
 
 def test_flows_are_those_of_the_registry(cli):
     code, out, _ = cli("flows")
-    lines = out.splitlines()
+    entries = [" ".join(text.split()) for text in re.split(r"^(?=\S)", out, flags=re.M)[1:]]
     specs = {name: lookup(name) for name in names() if lookup(name).name == name}
     assert code == 0
-    assert len(lines) == 1 + len(specs)
-    for line, (name, spec) in zip(lines[1:], specs.items(), strict=True):
-        assert line.startswith(f"{name} ")
-        assert spec.help in line
-        assert all(str(option) in line for option in spec.options.values())
-        assert all(alias in line for alias in spec.aliases)
+    assert len(entries) == len(specs)
+    assert max(map(len, out.splitlines())) <= 80
+    for entry, (name, spec) in zip(entries, specs.items(), strict=True):
+        assert entry.startswith(f"{name} ")
+        assert " ".join(spec.help.split()) in entry
+        assert all(str(option) in entry for option in spec.options.values())
+        assert all(alias in entry for alias in spec.aliases)
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "said"),
+    [
+        ("--show-completion bash", {}, "_NFVI_COMPLETE=complete_bash"),
+        ("", {"_NFVI_COMPLETE": "complete_bash", "COMP_WORDS": "nfvi fit-", "COMP_CWORD": "1"},
+         "fit-data"),
+    ],
+)  # fmt: skip
+def test_completion_of_a_shell(words, environment, said):
+    """The script that a shell installs, and what it is then told."""
+    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", **environment}
+    run = subprocess.run(
+        [sys.executable, "-c", "from nfvi.cli import app; app(prog_name='nfvi')", *words.split()],
+        env=os.environ | named, capture_output=True, text=True,
+    )  # fmt: skip
+    assert said in run.stdout
+
+
+def test_traceback_ends_in_the_users_function(cli):
+    Path("own.py").write_text(
+        "def f(z):\n    return helper(z)\n\ndef helper(z):\n    return z / {}\n"
+    )
+    args = ("fit", "own.py:f", "loc", "--dim", "2", *FEW)
+    code, _, short = cli(*args)
+    assert code == 2 and "Traceback" not in short and "--traceback" in short
+    code, _, whole = cli(*args, "--traceback")
+    assert code == 2 and "in helper" in whole and "return z / {}" in whole
+    assert whole.splitlines()[-1].startswith("nfvi: ")
 
 
 def test_help_lists_every_option_of_a_fit(cli, monkeypatch):
@@ -354,7 +388,8 @@ def test_a_fit_that_fails_has_code_1(cli, tmp_path):
         "calls = []\n\ndef f(z):\n    calls.append(1)\n"
         "    return -0.5 * (z**2).sum(-1) * (1.0 if len(calls) < 12 else float('nan'))\n"
     )
-    args = ("--dim", "2", "--steps", "500", "--n-mc", "8", "--restarts", "1", "--no-progress")
+    # Steps of longer fits are traced, and would not call f.
+    args = ("--dim", "2", "--steps", "290", "--n-mc", "8", "--restarts", "1", "--no-progress")
     code, out, err = cli("fit", "cliff.py:f", "loc", *args)
     assert (code, out) == (1, "")
     assert err.startswith("nfvi: ")
@@ -384,7 +419,7 @@ def test_ctrl_c_keeps_the_fit(cli, tmp_path):
     )
     before = signal.getsignal(signal.SIGINT)
     # Steps of longer fits are traced, and would not call f.
-    args = ("--dim", "2", "--steps", "900", "--n-mc", "8", "--restarts", "1", "--no-progress")
+    args = ("--dim", "2", "--steps", "290", "--n-mc", "8", "--restarts", "1", "--no-progress")
     code, out, _ = cli("fit", "stops.py:f", "loc", *args, "--nuts", "--out", "o")
     assert code == 130
     assert "interrupted" in out

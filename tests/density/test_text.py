@@ -33,7 +33,7 @@ MADE = DensityReport(
 def text(**changes: Any) -> str:
     """The text in one line."""
     found = describe(replace(MADE, **changes))
-    assert max(map(len, found.splitlines())) < 100, found
+    assert max(map(len, found.splitlines())) <= 88, found
     return " ".join(found.split())
 
 

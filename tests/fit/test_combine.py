@@ -159,7 +159,7 @@ class TestUse:
         shares = ", ".join(f"{r.weight:.3f}" for r in fit.restarts if r.weight is not None)
         assert f"mixture of 2 restarts with weights {shares}" in words(fit)
         assert words(fit).count("kept") == 2 and "as when a mode is lost" not in words(fit)
-        assert all(len(line) < 100 for line in str(fit).splitlines())
+        assert all(len(line) <= 88 for line in str(fit).splitlines())
 
     def test_expectation(self, fit: Fit) -> None:
         """E[z₀] = −6 · 0.8 + 6 · 0.2."""

@@ -397,6 +397,22 @@ def test_overlaid_draws_are_where_they_are():
     assert any("50% outside" in text for text in words(ax))
 
 
+@pytest.mark.parametrize("reach", [1.5, 2.0])
+@pytest.mark.parametrize("given", [False, True])
+def test_notes_below_panels_leave_room_for_titles(compared, reach, given):
+    fig = Figure(figsize=(8.0, 5.2), layout="constrained") if given else None
+    figure = plots.comparison(compared, window=((-reach, reach), (-reach, reach)), fig=fig)
+    assert sum("outside" in text for text in words(figure)) == 2
+    rendered(figure)
+    height = figure.bbox.height
+    upper = [ax for ax in figure.axes if ax.get_title()]
+    assert len(upper) == 3
+    assert all(ax.title.get_window_extent().y1 < height for ax in upper)
+    floor = max(ax.get_window_extent().y1 for ax in figure.axes if ax not in upper)
+    notes = [text.get_window_extent() for ax in upper for text in ax.texts]
+    assert all(box.y0 > floor for box in notes)
+
+
 def test_lines_go_over_another_picture(tracked):
     fit, _ = tracked
     ax = plots.guide(fit, draws=100)

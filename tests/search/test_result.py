@@ -20,7 +20,7 @@ FOUND = replace(CLEAN, places=(PLACE,), share=0.47, share_se=0.01, log_evidence=
 def words(**changes: Any) -> str:
     """The text, in one line."""
     found = str(replace(FOUND, **changes))
-    assert max(map(len, found.splitlines())) < 100, found
+    assert max(map(len, found.splitlines())) <= 88, found
     return " ".join(found.split())
 
 

@@ -42,5 +42,5 @@ def test_plus_minus_follows_the_error():
 def test_wrapped_is_narrow_and_keeps_words():
     lines = wrapped("far-away " * 30 + "x" * 120)
     assert lines[0].startswith("  far-away") and lines[1].startswith("    far-away")
-    assert all(len(line) < 100 for line in lines[:-1]) and lines[-1].strip() == "x" * 120
+    assert all(len(line) <= 88 for line in lines[:-1]) and lines[-1].strip() == "x" * 120
     assert set(" ".join(lines[:-1]).split()) == {"far-away"}

@@ -14,7 +14,7 @@ from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.sites import Site
 
-__all__ = ["Batched", "PyroBatching", "batched", "choose_batching", "map_deterministics"]
+__all__ = ["Batched", "PyroBatching", "batched", "choose_batching", "map_rows", "rows_of"]
 
 PyroBatching = Literal["vmap", "broadcast", "loop"]
 Batched = Callable[[Values, Values], Tensor]
@@ -54,7 +54,7 @@ def batched(program: Program, sites: Mapping[str, Site], kind: PyroBatching) -> 
     """The model as a function of batches of values and parts, in one of three ways."""
 
     def loop(values: Values, parts: Values) -> Tensor:
-        rows = zip(_rows(values), _rows(parts), strict=True) if parts else zip(_rows(values))
+        rows = zip(rows_of(values), rows_of(parts), strict=True) if parts else zip(rows_of(values))
         return torch.stack([program.log_joint(*row) for row in rows])
 
     def broadcast(values: Values, parts: Values) -> Tensor:
@@ -74,14 +74,21 @@ def batched(program: Program, sites: Mapping[str, Site], kind: PyroBatching) -> 
     return {"loop": loop, "vmap": mapped, "broadcast": broadcast}[kind]
 
 
-def map_deterministics(program: Program, values: Values) -> Callable[[Values], dict[str, Tensor]]:
-    """A function of values (n, \\*shape) to deterministic sites (n, \\*shape): vmap or a loop."""
+def map_rows(
+    function: Callable[[Values], dict[str, Tensor]], values: Values
+) -> Callable[[Values], dict[str, Tensor]]:
+    """A function of the values at one point, for values (n, \\*shape): by vmap or a loop.
+
+    Args:
+        function: from the value of each site to tensors by name.
+        values: some, at which the two must agree.
+    """
 
     def loop(values: Values) -> dict[str, Tensor]:
-        found = [program.deterministics(row) for row in _rows(values)]
+        found = [function(row) for row in rows_of(values)]
         return {name: torch.stack([row[name] for row in found]) for name in found[0]}
 
-    mapped = torch.func.vmap(program.deterministics, randomness="same")
+    mapped = torch.func.vmap(function, randomness="same")
     few = {name: value[:2] for name, value in values.items()}
     expected = loop(few)
     try:
@@ -92,7 +99,8 @@ def map_deterministics(program: Program, values: Values) -> Callable[[Values], d
     return mapped if same else loop
 
 
-def _rows(values: Values) -> Iterator[dict[str, Tensor]]:
+def rows_of(values: Values) -> Iterator[dict[str, Tensor]]:
+    """The values of each point, of values (n, \\*shape)."""
     for i in range(len(next(iter(values.values())))):
         yield {name: value[i] for name, value in values.items()}
 

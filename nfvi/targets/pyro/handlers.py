@@ -27,6 +27,7 @@ __all__ = [
     "Outermost",
     "Values",
     "in_density",
+    "is_data",
     "is_deterministic",
     "is_discrete",
     "is_enumerated",
@@ -79,6 +80,15 @@ def in_density(site: Message) -> bool:
         site["type"] == "sample"
         and not isinstance(site["fn"], _Subsample)
         and not is_deterministic(site)
+    )
+
+
+def is_data(site: Message) -> bool:
+    """Whether a site has data: observed, and no ``pyro.factor``."""
+    return (
+        in_density(site)
+        and bool(site["is_observed"])
+        and not isinstance(bare(site["fn"]), dist.Unit)
     )
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from nfvi.targets.pyro.enum import Summation, SummedJoint
 from nfvi.targets.pyro.handlers import Collect, Fixed, Joint, Values
+from nfvi.targets.pyro.likelihood import Pointwise
+from nfvi.targets.pyro.prediction import Predict
 from nfvi.utils import process_wide
 
 __all__ = ["Program"]
@@ -101,6 +103,16 @@ class Program:
         collect = Collect(values, self.params, self.subsamples, self._choices, self._unscaled)
         found = self._run(collect).found
         return {name: found[name] for name in self.deterministic}
+
+    def pointwise(self, values: Values) -> dict[str, Tensor]:
+        """The log-likelihood of each observation at one point: site -> its batch shape."""
+        handler = Pointwise(values, self.params, self.subsamples, self.summation)
+        return self._run(handler).result()
+
+    def predict(self, values: Values, *, everything: bool) -> dict[str, Tensor]:
+        """Data drawn anew at one point, from torch's global generator: see :class:`Predict`."""
+        handler = Predict(values, self.params, self.subsamples, everything=everything)
+        return self._run(handler).found
 
     def trace(self, values: Values) -> Any:
         """A Pyro trace of the model at one point."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, isolated
 from nfvi.targets.pyro.handlers import Message, Outermost, Values, is_deterministic, is_latent
+from nfvi.targets.pyro.prediction import redrawn
 from nfvi.targets.pyro.target import PyroTarget
 from nfvi.targets.pyro.terms import observed_sites, unnormalised_terms
 
@@ -57,9 +58,6 @@ def check_simulable(target: PyroTarget) -> None:
 def simulate(target: PyroTarget, seed: int) -> Simulation:
     """Draw every latent site from its prior and then every observed one, in the model's order.
 
-    A site whose data have more batch dimensions than its distribution is drawn independently along
-    them, as its log-density is summed over them.
-
     Args:
         target: of a model that :func:`check_simulable` accepts.
         seed: of the draw; no global random state changes.
@@ -99,7 +97,7 @@ class _Simulate(Outermost):
 
     def _pyro_sample(self, msg: Message) -> None:
         if msg["is_observed"] and not is_deterministic(msg):
-            msg["value"] = _draw(msg)
+            msg["value"] = redrawn(msg)
         super()._pyro_sample(msg)
 
     def _latent(self, msg: Message) -> None:
@@ -110,13 +108,3 @@ class _Simulate(Outermost):
             self.latents[msg["name"]] = msg["value"]
         elif msg["is_observed"] and not is_deterministic(msg):
             self.data[msg["name"]] = msg["value"]
-
-
-def _draw(msg: Message) -> Tensor:
-    fn, data = msg["fn"], msg["value"]
-    given = data.shape[: data.dim() - fn.event_dim]
-    batch = torch.broadcast_shapes(given, fn.batch_shape)
-    if batch != fn.batch_shape:
-        fn = fn.expand(batch)
-    value: Tensor = fn(*msg["args"], **msg["kwargs"])
-    return value

@@ -14,8 +14,9 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, check_values, fixed_randomness
 from nfvi.targets.minibatch import MinibatchTarget, random_rows
-from nfvi.targets.pyro.batching import PyroBatching, map_deterministics
+from nfvi.targets.pyro.batching import PyroBatching, map_rows
 from nfvi.targets.pyro.evaluator import checked_evaluator, warn_of_flat
+from nfvi.targets.pyro.facts import read_facts
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.minibatch import (
     OfRows,
@@ -24,6 +25,7 @@ from nfvi.targets.pyro.minibatch import (
     minibatch_plate,
     numbers_of_draw,
 )
+from nfvi.targets.pyro.predictive import by_observation, draw_data, with_arguments
 from nfvi.targets.pyro.prior import draw_prior
 from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
 from nfvi.targets.sites import constrain_sites, sites_on_edge, unconstrain_sites
@@ -73,6 +75,7 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
     Attributes:
         sites: the latent sites by name, with shapes, and places in z.
         deterministic: names of the deterministic sites in :meth:`constrain`.
+        dims: site -> the names of its batch dimensions: those of plates.
         subsamples: the indices (B,) kept for each plate that would draw its own.
         rows: N, where steps draw B of N rows of a plate anew; else 0.
         batch_size: B.
@@ -113,6 +116,8 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
             torch.promote_types, (site.dtype for site in self.sites.values())
         )
         self.deterministic = self.program.deterministic
+        self._facts = read_facts(self.program)
+        self.dims = self._facts.dims
         self.subsamples = dict(self.program.subsamples)
         self.fresh_plate = minibatch_plate(self.program)
         self._of_rows: OfRows | None = None
@@ -124,6 +129,11 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
         warn_of_constants(self.name, self.program, self.fresh_plate)
         self._warned_of_flat = False
+        self._flat: tuple[int, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without functions that are made anew where they are needed."""
+        return {**super().__getstate__(), "_collect": None, "_of_rows": None}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
@@ -137,16 +147,71 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         Returns:
             (n, \\*shape) for each site; real values in the dtype of z.
         """
-        self._require_shape(z)
-        values, _ = constrain_sites(self.sites, z.to(torch.promote_types(z.dtype, self.dtype)))
+        values = self._values(z)
         if self.deterministic:
             with fixed_randomness():
                 if self._collect is None:
-                    self._collect = map_deterministics(self.program, values)
+                    self._collect = map_rows(self.program.deterministics, values)
                 values |= self._collect(values)
         return {
             name: values[name].to(z.dtype) if values[name].is_floating_point() else values[name]
             for name in self.program.order
+        }
+
+    @property
+    def observed_data(self) -> Mapping[str, Any]:
+        """The data by site, as arrays."""
+        return self._facts.observed
+
+    @property
+    def constant_data(self) -> Mapping[str, Any]:
+        """The model's arguments that are arrays and no data, by name."""
+        return self._facts.constants
+
+    def log_likelihood(self, z: Tensor) -> dict[str, Tensor]:
+        """log p(y | x) of every observation at points z (n, d): observed site -> (n, \\*shape).
+
+        The shape is the site's batch shape: a vector drawn by ``to_event`` or a multivariate
+        distribution is one observation. Where a mask hides one, it is 0. A discrete site that is
+        summed out must belong to one observation.
+
+        Raises:
+            TargetError: there are no data, they are scaled, as in a plate that subsamples, or
+                share a discrete site.
+        """
+        values = self._values(z)
+        found = by_observation(self.program, self.name, values)
+        return {name: value.to(z.dtype) for name, value in found.items()}
+
+    def predict(
+        self,
+        z: Tensor,
+        *,
+        seed: int,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Data drawn anew at points z (n, d): observed site -> (n, \\*shape).
+
+        With other arguments, sites that they give no data are drawn as well, and deterministic
+        sites are computed for them. A discrete site that is summed out is drawn from its prior, as
+        for a new unit of its plate.
+
+        Args:
+            z: points, of the posterior or of the prior.
+            seed: of the draws; no global random state changes.
+            args: positional arguments in place of the model's own, for new data.
+            kwargs: keyword arguments, likewise.
+
+        Raises:
+            TargetError: the model raised, has nothing to draw, or data share a discrete site.
+        """
+        program = with_arguments(self.program, args, kwargs)
+        everything = args is not None or kwargs is not None
+        found = draw_data(program, self.name, self._values(z), seed, everything=everything)
+        return {
+            name: value.to(z.dtype) if value.is_floating_point() else value
+            for name, value in found.items()
         }
 
     def prior_draws(self, n: int, seed: int) -> Tensor | None:
@@ -206,6 +271,21 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         """N / B: the model is run as often."""
         return self.rows / self.batch_size
 
+    def check(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """As of every checked target; numbers on which nothing depends are warned of, once."""
+        super().check(dtype, device)
+        if self._flat and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warn_of_flat(self.name, self.sites, self._flat)
+
+    def _values(self, z: Tensor) -> dict[str, Tensor]:
+        """The values of the continuous latent sites, in a dtype no narrower than the model's."""
+        self._require_shape(z)
+        values, _ = constrain_sites(self.sites, z.to(torch.promote_types(z.dtype, self.dtype)))
+        return values
+
     def _number_of_probes(self) -> int:
         """A number that is no dimension of a site, lest axes be mixed up."""
         taken = {size for site in self.sites.values() for size in site.shape}
@@ -218,9 +298,7 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         if self.fresh_plate is not None:
             evaluate = self._of_all(points, batching)
             flat = check_values(evaluate, points, self.name).flat
-        if flat and not self._warned_of_flat:
-            self._warned_of_flat = True
-            warn_of_flat(self.name, self.sites, flat)
+        self._flat = flat  # a warning for later, as a check is silent
         why = (
             f"a batch of points does not go through it ({reason}); avoid .item(), writing into"
             " tensors and branches on values in the model"

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 
 from nfvi.targets.checks import isolated
-from nfvi.targets.pyro.handlers import Message, in_density
+from nfvi.targets.pyro.handlers import Message, in_density, is_data
 from nfvi.targets.pyro.target import PyroTarget
 
 __all__ = ["observed_sites", "unnormalised_terms"]
@@ -42,10 +42,7 @@ def observed_sites(target: PyroTarget) -> tuple[str, ...]:
     return tuple(
         name
         for name, node in _trace(target).nodes.items()
-        if node["type"] == "sample"
-        and in_density(node)
-        and node["is_observed"]
-        and not isinstance(_bare(node["fn"]), dist.Unit)
+        if node["type"] == "sample" and is_data(node)
     )
 
 

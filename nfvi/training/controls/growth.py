@@ -10,7 +10,8 @@ from nfvi.training.objectives import ReverseKL
 
 __all__ = ["FIRST", "Growth"]
 
-# Up to some hundreds of draws a step costs little more: fewer at first save where they are dear.
+# Up to some hundreds of draws a step costs little more: fewer at first save
+# where they are expensive.
 FIRST = 64
 # Four doublings: the noise is down to a quarter; more is better spent on steps.
 MOST = 1_024

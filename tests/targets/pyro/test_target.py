@@ -535,6 +535,17 @@ def test_wrong_shape_of_z_is_refused():
         PyroTarget(eight_schools).log_prob(torch.zeros(10))
 
 
+def test_numbers_on_which_nothing_depends_are_warned_of_once():
+    def model():
+        pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("flat", dist.ImproperUniform(dist.constraints.real, (), (2,)))
+
+    target = PyroTarget(model)
+    with pytest.warns(UserWarning, match=r"'model' is improper: .* site 'flat' \(0, 1 of 2\)"):
+        target.check()
+    target.check(torch.float64)
+
+
 def test_random_subsamples_of_several_plates_are_kept_and_told():
     def model():
         mu = pyro.sample("mu", dist.Normal(0.0, 1.0))

@@ -1,0 +1,148 @@
+"""A fit in the groups of ArviZ, and cross-validation by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.errors import FitError, TargetError
+from nfvi.fit.diagnostics import WeightedDraws
+from nfvi.fit.prediction import prior_points
+from nfvi.targets import Target
+from nfvi.utils import arviz_functions, to_inference_data
+
+__all__ = ["Labels", "export", "loo_of"]
+
+STATS = ("lp", "log_q", "importance_weights")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names of dimensions and labels along them.
+
+    Attributes:
+        target: what knows some.
+        dims: those that go before the target's.
+        coords: likewise.
+    """
+
+    target: Target
+    dims: Mapping[str, Sequence[str]]
+    coords: Mapping[str, Sequence[Any]]
+
+    def dims_of(self, likelihood: Mapping[str, Tensor]) -> dict[str, Sequence[str]]:
+        """The names, of an observed site no more than its log-likelihood has dimensions.
+
+        That of a vector which is one observation has fewer than the data.
+        """
+        found = {**self.target.dims, **self.dims}
+        short = {name: value.dim() - 1 for name, value in likelihood.items()}
+        return {
+            name: list(names)[: short.get(name)]
+            for name, names in found.items()
+            # A site of that name would give its dimensions to the statistic.
+            if name not in STATS
+        }
+
+    def all_coords(self) -> dict[str, Sequence[Any]]:
+        """The labels."""
+        return {**self.target.coords, **self.coords}
+
+
+def export(
+    target: Target,
+    draws: WeightedDraws,
+    attrs: Mapping[str, Any],
+    log_likelihood: bool,
+    predictive_seed: int | None,
+    labels: Labels,
+) -> Any:
+    """Draws of a fit for the installed ArviZ.
+
+    Args:
+        target: of the fit.
+        draws: of its guide.
+        attrs: what is true of the whole fit.
+        log_likelihood: whether to add that of each observation, where it is at hand.
+        predictive_seed: of new data and of the prior; ``None`` for none.
+        labels: of dimensions.
+
+    Raises:
+        TargetError: with a seed, no data can be drawn from the target.
+    """
+    likelihood = _likelihood(target, draws.z) if log_likelihood else {}
+    groups = {"log_likelihood": likelihood}
+    if predictive_seed is not None:
+        groups |= _predictions(target, draws.z, predictive_seed)
+    weights = draws.log_weights.exp()
+    stats = dict(zip(STATS, (draws.log_p, draws.log_q, weights), strict=True))
+    return to_inference_data(
+        _chain(target.constrain(draws.z)),
+        _chain(stats),
+        attrs,
+        observed_data=target.observed_data,
+        constant_data=target.constant_data,
+        dims=labels.dims_of(likelihood),
+        coords=labels.all_coords(),
+        predictions={name: _chain(group) for name, group in groups.items()},
+    )
+
+
+def loo_of(target: Target, draws: WeightedDraws, var_name: str | None) -> Any:
+    """PSIS-LOO of weighted draws; see :meth:`Approximation.loo`.
+
+    Raises:
+        FitError: a draw has no finite density.
+        TargetError: observations cannot be told apart.
+        ValueError: ``var_name`` names no observed site, or there are several and it names none.
+    """
+    likelihood = target.log_likelihood(draws.z)
+    name = _observed_site(likelihood, var_name)
+    if not bool((draws.log_p.isfinite() & draws.log_q.isfinite()).all()):
+        raise FitError(
+            "a draw of the guide has no finite log-density under the target, so that the draws"
+            " cannot be corrected by their weights; print(fit) says how many"
+        )
+    terms, dims = likelihood[name], list(target.dims.get(name, ()))[: likelihood[name].dim() - 1]
+    shown = (terms != 0).any(0)
+    if not bool(shown.all()):  # what a mask hides is no observation
+        terms, dims = terms[:, shown], []
+    arrays = [x.detach().cpu().numpy() for x in (terms, draws.log_p, draws.log_q)]
+    return arviz_functions.loo_approximate(*arrays, name=name, dims=dims)
+
+
+def _observed_site(likelihood: Mapping[str, Tensor], var_name: str | None) -> str:
+    if var_name is None and len(likelihood) == 1:
+        return next(iter(likelihood))
+    if var_name not in likelihood:
+        raise ValueError(
+            f"var_name= must be one of the observed sites {', '.join(map(repr, likelihood))};"
+            f" got {var_name!r}"
+        )
+    return str(var_name)
+
+
+def _likelihood(target: Target, z: Tensor) -> dict[str, Tensor]:
+    try:
+        return target.log_likelihood(z)
+    except TargetError:
+        return {}
+
+
+def _predictions(target: Target, z: Tensor, seed: int) -> dict[str, dict[str, Tensor]]:
+    prior = prior_points(target, len(z), seed).to(z)
+    return {
+        "posterior_predictive": target.predict(z, seed=seed),
+        "prior": target.constrain(prior),
+        # Of another stream than the posterior's.
+        "prior_predictive": target.predict(prior, seed=seed + 1),
+    }
+
+
+def _chain(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The draws as one chain."""
+    return {name: torch.as_tensor(value).unsqueeze(0) for name, value in group.items()}

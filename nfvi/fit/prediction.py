@@ -1,0 +1,78 @@
+"""What data are drawn at: draws of a guide, plain or by their weights, or of the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfvi.errors import TargetError
+from nfvi.fit.diagnostics import WeightedDraws
+from nfvi.fit.resampling import resample
+from nfvi.guides import AnyGuide, sample_in_pieces
+from nfvi.targets import Target
+
+__all__ = ["arguments", "draw_seed", "points_for", "prior_points"]
+
+
+def points_for(
+    guide: AnyGuide,
+    target: Target,
+    n: int,
+    generator: torch.Generator,
+    *,
+    weighted: bool,
+    prior: bool,
+) -> tuple[Tensor, WeightedDraws | None]:
+    """n points z (n, d) to draw data at, and for weighted ones the draws they were chosen from.
+
+    Raises:
+        ValueError: both weighted and of the prior.
+        TargetError: the target has no prior.
+    """
+    if weighted and prior:
+        raise ValueError(
+            "weighted=True is for draws of the fit and prior=True for those of the prior; pass one"
+        )
+    if prior:
+        z = prior_points(target, n, draw_seed(generator))
+        return z.to(device=guide.device, dtype=guide.dtype), None
+    if weighted:
+        return resample(guide, target, n, generator)
+    return sample_in_pieces(guide, n, generator), None
+
+
+def arguments(args: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    """A model's new positional arguments as a tuple.
+
+    Raises:
+        TypeError: they are no sequence.
+    """
+    if args is None or isinstance(args, tuple | list):
+        return None if args is None else tuple(args)
+    raise TypeError(
+        "args= takes a tuple of the model's positional arguments, as in args=(x_new, None); got"
+        f" {type(args).__name__}"
+    )
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """A seed from a stream, for what takes no generator."""
+    return int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+
+
+def prior_points(target: Target, n: int, seed: int) -> Tensor:
+    """n draws z (n, d) from the prior of a model.
+
+    Raises:
+        TargetError: it has none that can be drawn from.
+    """
+    z = target.prior_draws(n, seed)
+    if z is None:
+        raise TargetError(
+            f"target {target.name!r} has no prior that can be drawn from; give every latent site"
+            " of a Pyro, NumPyro or PyMC model a proper prior"
+        )
+    return z
