@@ -119,7 +119,7 @@ def shown() -> dict[str, Any]:
     target = LogDensity(log_p, 2, name=NAME)
     fit = NFVI("scale-loc", seed=1).fit(target, steps=60, restarts=2, progress=False)
     run = nuts(target, draws=50, warmup=50, chains=2, seed=1, progress=False)
-    how = {"steps": 5, "restarts": 1, "processes": 1, "seed": 1}
+    how = {"steps": 5, "restarts": 1, "n_jobs": 1, "seed": 1}
     x = np.random.default_rng(0).normal(size=(60, 2))
     return {
         "Fit": fit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nfvi.assess.calibration_run import outcomes, processes_for
+from nfvi.assess.calibration_run import outcomes
 from nfvi.assess.calibration_task import Outcome, Task
 from nfvi.assess.calibration_text import CalibrationFacts, calibration_html, calibration_text
 from nfvi.assess.rank_checks import LEVEL, RankCheck, check_ranks, rank_columns
@@ -28,7 +29,7 @@ from nfvi.inference import NFVI, WORDS, FitArguments, is_auto, target_trainer
 from nfvi.starts import StartName
 from nfvi.targets import PyroTarget, Target, check_simulable
 from nfvi.training import Anneal
-from nfvi.utils import check_flag, check_whole, progress_bar, progress_wanted
+from nfvi.utils import check_flag, check_whole, jobs_for, progress_bar, progress_wanted
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -146,9 +147,10 @@ def calibrate(
     anneal: Anneal = None,
     gradient: Literal["path", "total"] | None = None,
     lr: float | Literal["auto"] | None = None,
-    processes: int | None = None,
+    n_jobs: int | None = None,
     seed: int | None = None,
     progress: bool | None = None,
+    processes: int | None = None,
 ) -> Calibration:
     """Check a formula on data of which the truth is known: simulation-based calibration.
 
@@ -183,11 +185,13 @@ def calibrate(
         anneal: of each fit.
         gradient: of each fit.
         lr: of each fit.
-        processes: how many, with a thread each; default one for each CPU, or one in all where the
-            model cannot be sent to others, as one typed into a notebook. In a script, more than
-            one need ``if __name__ == "__main__":``. The results do not depend on it.
+        n_jobs: simulations at a time, each in a process of its own with one thread, by joblib (the
+            extra ``jobs``); -1 for one on each CPU. Under ``joblib.parallel_config``, as with
+            ``backend="dask"``, they run where that says. Default what that says, else -1, and 1
+            where joblib is not installed. The results do not depend on it.
         seed: fixes everything; simulation i is the same whatever ``simulations`` is.
         progress: whether to show a progress bar; default in a terminal or notebook only.
+        processes: deprecated name of ``n_jobs``.
 
     Returns:
         The ranks with their tests; after Ctrl-C, of the simulations that were done.
@@ -196,6 +200,7 @@ def calibrate(
         TargetError: the model cannot be simulated from (improper priors, ``pyro.factor``,
             subsampling or scaled log-densities, nothing observed), or not be sent to other
             processes.
+        ImportError: ``n_jobs`` is over 1, or -1, and joblib is not installed.
         FormulaError: the formula cannot be read, or not have the model's dimension.
         ValueError: an argument is out of range; nothing has been run then.
         FitError: every fit failed.
@@ -210,8 +215,7 @@ def calibrate(
     check_whole("draws", draws, 1)
     if init is not None and not (isinstance(init, str) and init in WORDS):
         raise ValueError(f"init must be one of {', '.join(map(repr, WORDS))}, got {init!r}")
-    if processes is not None:
-        check_whole("processes", processes, 1)
+    number = jobs_for(_n_jobs(n_jobs, processes), simulations)
     if seed is not None:
         check_whole("seed", seed, 0, 2**63 - 1)
     check_flag("weighted", weighted)
@@ -229,7 +233,6 @@ def calibrate(
     _check_options(start, target, options)
     seed = torch.Generator(device="cpu").seed() >> 1 if seed is None else seed
     task = Task.of(target, settings, options, draws, weighted, seed)
-    number = processes_for(task, processes, simulations)
     done = _collected(task, target, simulations, number, progress)
     failures = {outcome.index: outcome.failure for outcome in done if outcome.failure}
     good = [outcome for outcome in done if not outcome.failure]
@@ -251,6 +254,16 @@ def calibrate(
         seed=seed,
         wall_time=time.perf_counter() - started,
     )
+
+
+def _n_jobs(n_jobs: int | None, processes: int | None) -> int | None:
+    """The number of processes asked for, by its name or by that of earlier versions."""
+    if processes is None:
+        return n_jobs
+    if n_jobs is not None:
+        raise ValueError(f"n_jobs={n_jobs} and processes={processes} mean the same: pass n_jobs=")
+    warnings.warn("processes= is called n_jobs= now", DeprecationWarning, stacklevel=3)
+    return processes
 
 
 def _check_options(start: NFVI, target: PyroTarget, options: dict[str, Any]) -> None:

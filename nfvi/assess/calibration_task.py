@@ -5,17 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
+import pyro
 from torch import Tensor
 
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import VerdictWord, judge
 from nfvi.inference import NFVI
 from nfvi.targets import PyroTarget, given_data, simulate
-from nfvi.training import Stop, TrainState
 
 __all__ = ["Outcome", "Task"]
 
@@ -56,7 +56,6 @@ class Task:
         draws: L.
         weighted: whether they are importance-resampled.
         seed: of the whole calibration.
-        default_dtype: torch's.
     """
 
     model: Callable[..., Any]
@@ -69,7 +68,6 @@ class Task:
     draws: int
     weighted: bool
     seed: int
-    default_dtype: torch.dtype
 
     @classmethod
     def of(
@@ -94,18 +92,19 @@ class Task:
             draws,
             weighted,
             seed,
-            torch.get_default_dtype(),
         )
 
+    @cached_property
     def target(self) -> PyroTarget:
         """The model with the user's own data."""
-        with warnings.catch_warnings():
+        store = pyro.get_param_store()
+        with warnings.catch_warnings(), store.scope():
             warnings.simplefilter("ignore")
+            for name, value in self.params.items():
+                store[name] = value
             return PyroTarget(self.model, *self.args, name=self.name, **self.kwargs)
 
-    def run(
-        self, target: PyroTarget, index: int, stop: Callable[[], bool] = lambda: False
-    ) -> Outcome | None:
+    def run(self, target: PyroTarget, index: int) -> Outcome | None:
         """Draw latent sites and data, fit, and rank; ``None`` if it was interrupted.
 
         The same whatever else is run, in this process or another.
@@ -119,7 +118,7 @@ class Task:
                 found = NFVI(**self.nfvi, seed=seeds[1]).fit(
                     given_data(target, drawn.data),
                     **self.options,
-                    callbacks=[_Interrupter(stop)],
+                    distribute=False,
                     progress=False,
                 )
                 if found.stopped == "interrupted":
@@ -134,14 +133,6 @@ class Task:
         ranks, constant = ({site: pair[k] for site, pair in ranked.items()} for k in (0, 1))
         word = judge(found.findings(search=False)).word
         return Outcome(index, ranks, constant, verdict=word)
-
-
-class _Interrupter:
-    def __init__(self, stop: Callable[[], bool]) -> None:
-        self.stop = stop
-
-    def __call__(self, state: TrainState) -> Stop | None:
-        return Stop("interrupted") if self.stop() else None
 
 
 def _ranks(truth: Tensor, draws: Tensor, seed: int) -> tuple[Any, Any]:

@@ -107,6 +107,14 @@ class MaximumLikelihood(Objective):
         left = iter(tensors)
         return Rows(*(None if part is None else next(left) for part in like.parts))  # type: ignore[arg-type]
 
+    def length(self, batch: Rows) -> int:
+        """How many rows there are."""
+        return len(batch)
+
+    def share(self, batch: Rows, restarts: slice, draws: slice) -> Rows:
+        """Some of the rows."""
+        return batch.take(draws)
+
     def pieces(self, ensemble: Ensemble, batch: Rows) -> Sequence[Rows]:
         """The rows in pieces, by the numbers that the flows keep for the gradient."""
         n = len(batch)

@@ -13,6 +13,7 @@ from torch import Tensor
 from nfvi.fit.evaluation import evaluate
 from nfvi.guides import AnyGuide
 from nfvi.targets import Target
+from nfvi.training import Ranks
 from nfvi.utils import KHAT_LIMIT, at_once, psislw, tail_length
 
 __all__ = [
@@ -115,6 +116,7 @@ def draw_weighted(
     generator: torch.Generator,
     *,
     keep: int | None = None,
+    ranks: Ranks | None = None,
 ) -> WeightedDraws:
     """n draws with Pareto-smoothed importance weights.
 
@@ -124,11 +126,12 @@ def draw_weighted(
         n: how many.
         generator: of the draws.
         keep: as for :func:`evaluate`.
+        ranks: likewise.
 
     Reference:
         Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, 2024.
     """
-    found = evaluate(guide, target, n, generator, keep=keep, edges=True)
+    found = evaluate(guide, target, n, generator, keep=keep, edges=True, ranks=ranks)
     log_p, log_q = found.log_p, found.log_q
     usable = log_p.isfinite() | (log_p == -torch.inf)
     usable &= log_q.isfinite() & found.finite

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from nfvi.guides import AnyGuide, draws_at_once
 from nfvi.targets import Target, log_prob_anywhere
+from nfvi.training import Ranks
 from nfvi.utils import sizes
 
 __all__ = ["Evaluated", "drawn", "evaluate"]
@@ -47,6 +49,7 @@ def evaluate(
     *,
     keep: int | None = None,
     edges: bool = False,
+    ranks: Ranks | None = None,
 ) -> Evaluated:
     """n draws with log p and log q, in pieces of 4 096 or of what fits into memory.
 
@@ -57,11 +60,14 @@ def evaluate(
         generator: of the draws.
         keep: how many of the draws themselves are kept, 0 for none; default all.
         edges: whether to look for values on an edge.
+        ranks: processes that share the values of log p; default this one alone.
     """
+    ranks = Ranks() if ranks is None else ranks
+    of_target = partial(log_prob_anywhere, target)
     keep = n if keep is None else keep
     kept, rows, at_edge, left = [], [], 0, keep
     for z, log_q in drawn(guide, n, generator):
-        rows.append((log_prob_anywhere(target, z).detach(), log_q, z.isfinite().all(-1)))
+        rows.append((ranks.values(of_target, z).detach(), log_q, z.isfinite().all(-1)))
         at_edge += int(target.on_edge(z).sum()) if edges else 0
         kept.append(z[:left] if left >= len(z) else z[:left].clone())
         left = max(left - len(z), 0)

@@ -31,6 +31,7 @@ from nfvi.training import (
     CallbackLike,
     GradientTracker,
     History,
+    Ranks,
     Trainer,
     late_errors,
     trainer_of_guide,
@@ -116,7 +117,7 @@ class Fit(Approximation):
         stopped = trainer.run(callbacks)
         with late_errors(trainer):
             guide, restarts = outcome(trainer)
-        return cls(
+        fit = cls(
             guide,
             trainer.target,
             history=trainer.history,
@@ -128,6 +129,13 @@ class Fit(Approximation):
             batched_evaluations=trainer.batched_evaluations,
             trainer=trainer,
         )
+        fit._diagnose_together(trainer.ranks)
+        return fit
+
+    def _diagnose_together(self, ranks: Ranks) -> None:
+        """While all processes are here: later, one of them alone may ask for diagnostics."""
+        if ranks.size > 1:
+            self._diagnostics = self._diagnosed(ranks)
 
     @property
     def kept(self) -> list[int]:
@@ -187,6 +195,7 @@ class Fit(Approximation):
         self.wall_time += time.perf_counter() - started
         self._diagnostics = self._missed = self._verified = None
         self._warned, self.verification = False, None
+        self._diagnose_together(trainer.ranks)
         return self
 
     def nuts(

@@ -14,6 +14,7 @@ from nfvi.fit.scalars import draws_frame
 from nfvi.fit.sending import received, sendable
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.targets import Target, affordable
+from nfvi.training import Ranks
 from nfvi.utils import check_whole, held
 
 if TYPE_CHECKING:
@@ -63,12 +64,15 @@ class MeasuredGuide(FittedGuide):
         They are fewer for a target of over 100 000 rows, all of which are taken.
         """
         if self._diagnostics is None:
-            generator = torch.Generator(self.guide.device).manual_seed(self.seed + 1)
-            target = self._known_target()
-            n = affordable(target, DIAGNOSTIC_DRAWS)
-            draws = draw_weighted(self.guide, target, n, generator, keep=held(n, self.dim))
-            self._diagnostics = diagnose(draws)
+            self._diagnostics = self._diagnosed(Ranks())
         return self._diagnostics
+
+    def _diagnosed(self, ranks: Ranks) -> Diagnostics:
+        generator = torch.Generator(self.guide.device).manual_seed(self.seed + 1)
+        target = self._known_target()
+        n = affordable(target, DIAGNOSTIC_DRAWS)
+        keep = held(n, self.dim)
+        return diagnose(draw_weighted(self.guide, target, n, generator, keep=keep, ranks=ranks))
 
     @property
     def elbo(self) -> float:

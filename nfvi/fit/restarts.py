@@ -110,7 +110,7 @@ def _score(trainer: Trainer, row: int, seed: int, draws: int) -> tuple[float, fl
     if trainer.settings.get("draws") == "qmc":
         return qmc_elbo(guide, trainer.target, max(draws // REPLICATES, 2), REPLICATES, seed)
     generator = torch.Generator(trainer.ensemble.flat.device).manual_seed(seed)
-    found = evaluate(guide, trainer.target, draws, generator, keep=0)
+    found = evaluate(guide, trainer.target, draws, generator, keep=0, ranks=trainer.ranks)
     return elbo_of(found.log_p, found.log_q)
 
 

@@ -11,9 +11,9 @@ from nfvi.fit import Fit
 from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.targets import Target, takes_rows
-from nfvi.training import CallbackLike, Checkpoint
+from nfvi.training import CallbackLike, Checkpoint, Ranks
 
-__all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_guide_options"]
+__all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_group", "refuse_guide_options"]
 
 # Two minutes for a logistic regression on one core.
 MOST_ROWS = 50_000
@@ -34,6 +34,19 @@ def refuse_data(spec: GuideSpec) -> None:
         raise FormulaError(
             'NFVI("auto") climbs towards a target, not towards data; name a formula for data, such'
             ' as NFVI("nsf*3").fit_data(x)'
+        )
+
+
+def refuse_group(ranks: Ranks) -> None:
+    """Refuse to climb with several processes, which a budget in seconds would part.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if ranks.size > 1:
+        raise ValueError(
+            'NFVI("auto") climbs in one process: name a formula, such as that of a climb,'
+            " str(fit.formula), or pass distribute=False, and each process climbs by itself"
         )
 
 

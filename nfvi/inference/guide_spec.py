@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from nfvi.formula import Formula
 from nfvi.guides import Base, Guide, Placement
 from nfvi.targets import Target, takes_rows
+from nfvi.training import Ranks
 
 __all__ = ["GuideSpec"]
 
@@ -94,3 +95,9 @@ class GuideSpec:
     def fresh_seed(self) -> int:
         """The seed that was given, or a new one."""
         return secrets.randbits(48) if self.seed is None else self.seed
+
+    def shared(self, ranks: Ranks) -> GuideSpec:
+        """The same with the seed of the first of several processes."""
+        if ranks.size == 1:
+            return self
+        return replace(self, seed=ranks.first(self.fresh_seed(), self.device))

@@ -15,7 +15,14 @@ from nfvi.fit import Fit
 from nfvi.formula import Formula
 from nfvi.guides import Base, Guide, make_base
 from nfvi.inference.arguments import DataArguments, FitArguments, check_callbacks
-from nfvi.inference.auto import AUTO, auto_fit, is_auto, refuse_data, refuse_guide_options
+from nfvi.inference.auto import (
+    AUTO,
+    auto_fit,
+    is_auto,
+    refuse_data,
+    refuse_group,
+    refuse_guide_options,
+)
 from nfvi.inference.data import data_fit, resumed_data_fit
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.inference.init import Init
@@ -23,7 +30,16 @@ from nfvi.inference.saved_run import SavedRun
 from nfvi.inference.size import check_size
 from nfvi.inference.target import resumed_target_trainer, target_trainer
 from nfvi.targets import Target, as_target
-from nfvi.training import Anneal, CallbackLike, Compile, OptimizerSpec, check_compile, with_progress
+from nfvi.training import (
+    Anneal,
+    CallbackLike,
+    Compile,
+    Distribute,
+    OptimizerSpec,
+    Ranks,
+    check_compile,
+    with_progress,
+)
 from nfvi.utils import check_dtype, check_whole, common_dim, usable_device
 
 __all__ = ["NFVI"]
@@ -138,6 +154,7 @@ class NFVI:
         lr: float | Literal["auto"] | None = None,
         budget: Budget | float | None = None,
         compile: Compile = "trace",
+        distribute: Distribute = None,
         callbacks: Sequence[CallbackLike] = (),
         progress: bool | None = None,
     ) -> Fit:
@@ -212,6 +229,9 @@ class NFVI:
                 once, two to four times faster on the CPU and with the same numbers to the last
                 bit. Where that cannot be, and with ``False``, they run as written;
                 ``fit.settings["evaluation"]`` says which, and why.
+            distribute: what the processes of an initialised group of ``torch.distributed`` split:
+                ``"draws"``, the default there, the draws of each step, or ``"restarts"``; all of
+                them call ``fit`` and get the same fit. ``False`` keeps to this process.
             callbacks: called after every step with a
                 :class:`~nfvi.training.state.TrainState`; one that returns :class:`~nfvi.Stop`
                 ends the fit.
@@ -231,7 +251,8 @@ class NFVI:
         """
         started = time.perf_counter()
         target = as_target(target, *args, dim=dim, parameters=parameters)
-        spec, saved = self.spec, self._saved
+        ranks, saved = Ranks(distribute), self._saved
+        spec = self.spec.shared(ranks)
         check_size(spec, target)
         target.check(spec.target_dtype(target), spec.device)
         check_callbacks(callbacks)
@@ -251,6 +272,7 @@ class NFVI:
             compile=compile,
         )
         if spec.formula == AUTO:
+            refuse_group(ranks)
             shown = with_progress(callbacks, progress)
             return auto_fit(spec, target, arguments, budget, shown, started)
         if budget is not None:
@@ -259,6 +281,7 @@ class NFVI:
             trainer = target_trainer(spec, target, arguments)
         else:
             trainer = resumed_target_trainer(spec, target, arguments, saved)
+        trainer.ranks = ranks
         return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
 
     def fit_data(
@@ -275,6 +298,7 @@ class NFVI:
         optimizer: OptimizerSpec = None,
         lr: float | None = None,
         compile: Compile = "trace",
+        distribute: Distribute = None,
         callbacks: Sequence[CallbackLike] = (),
         progress: bool | None = None,
     ) -> DensityFit:
@@ -298,6 +322,7 @@ class NFVI:
             lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
                 0); default 0.003 for Adam, the class's own for another optimiser.
             compile: as for :meth:`fit`.
+            distribute: as for :meth:`fit`; ``"draws"`` are rows here.
             callbacks: as for :meth:`fit`.
             progress: as for :meth:`fit`.
 
@@ -310,7 +335,10 @@ class NFVI:
             FitError: the loss or its gradient was not finite 100 times in a row.
         """
         started = time.perf_counter()
-        spec, saved = self.spec, self._saved
+        if distribute == "restarts":
+            raise ValueError('distribute="restarts": a fit to data has one; use "draws", for rows')
+        ranks, saved = Ranks(distribute), self._saved
+        spec = self.spec.shared(ranks)
         refuse_data(spec)
         check_callbacks(callbacks)
         check_compile(compile)
@@ -329,6 +357,7 @@ class NFVI:
             running = data_fit(spec, data, arguments)
         else:
             running = resumed_data_fit(spec, data, arguments, saved)
+        running.trainer.ranks = ranks
         return DensityFit.from_running(running, callbacks, progress, started)
 
     def starting_guide(

@@ -17,11 +17,11 @@ from torch import Tensor
 from nfvi.mcmc.chain import Chain, Kernel, OnDraw, run_chain
 from nfvi.mcmc.kernels import MAX_LEAPFROG_STEPS, BoundedHMC, Mass, kernel_options
 from nfvi.mcmc.potential import Potential, traced_potential
-from nfvi.mcmc.processes import chains_in_processes, processes_for
+from nfvi.mcmc.processes import chains_in_processes
 from nfvi.mcmc.run import MCMCRun
 from nfvi.mcmc.starts import chain_seeds, starts
 from nfvi.targets import Target, as_target
-from nfvi.utils import check_positive, check_whole, progress_bar, progress_wanted
+from nfvi.utils import check_positive, check_whole, jobs_for, progress_bar, progress_wanted
 
 __all__ = ["hmc", "nuts"]
 
@@ -46,7 +46,7 @@ class _Plan:
         check_whole("draws", self.draws, 1)
         check_whole("warmup", self.warmup, 0)
         check_whole("chains", self.chains, 1)
-        processes_for(self.n_jobs, self.chains)
+        jobs_for(self.n_jobs, self.chains)
         if self.seed is not None:
             check_whole("seed", self.seed, 0, 2**63 - 1)
         if self.dtype is not None and not self.dtype.is_floating_point:
@@ -99,9 +99,9 @@ def nuts(
         device: default that of ``init``, else ``torch.get_default_device()``.
         progress: whether to show a bar; default only in a terminal or notebook.
         n_jobs: chains side by side, each in a process of its own, by joblib (the extra ``jobs``);
-            -1 for one on each CPU. The draws are the very ones of ``n_jobs=1``. The target is sent
-            to the processes: lambdas can be, open files and locks cannot. Ctrl-C stops the
-            processes and keeps the chains that were finished.
+            -1 for one on each CPU; or where ``joblib.parallel_config`` says. The draws are the very
+            ones of ``n_jobs=1``. The target is sent to the processes: lambdas can be, open files
+            and locks cannot. Ctrl-C stops the processes and keeps the chains that were finished.
 
     Returns:
         The draws with their diagnostics.
@@ -197,7 +197,7 @@ def _run(name: str, make: MakeKernel, target: Target, plan: _Plan, max_gradients
         seeds = chain_seeds(seed, 2 * plan.chains)
         points = starts(target, plan.init, seeds[::2], plan.dtype, plan.device)
         graph = None
-        if processes_for(plan.n_jobs, plan.chains) == 1:
+        if jobs_for(plan.n_jobs, plan.chains) == 1:
             total = plan.chains * (plan.warmup + plan.draws)
             graph = traced_potential(target, points, total)
         finished: list[Chain] = []
@@ -223,7 +223,7 @@ def _chains(
 ) -> Iterator[Chain]:
     """The chains, one after another or as many side by side as the plan asks for."""
     length = {"draws": plan.draws, "warmup": plan.warmup}
-    processes = processes_for(plan.n_jobs, plan.chains)
+    processes = jobs_for(plan.n_jobs, plan.chains)
     if processes > 1:
         with _bar(plan, f"{name}, {processes} chains side by side", plan.chains) as on_chain:
             for chain in chains_in_processes(

@@ -23,6 +23,7 @@ from nfvi.training.minibatch import Anchors
 from nfvi.training.noise import REPLICATES, qmc_elbo
 from nfvi.training.objectives import Objective
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer
+from nfvi.training.ranks import Distribute, Ranks
 from nfvi.training.rate_ladder import find_learning_rate
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.settings import check_settings
@@ -62,6 +63,7 @@ __all__ = [
     "Checkpoint",
     "Compile",
     "Control",
+    "Distribute",
     "Ensemble",
     "GradientTracker",
     "History",
@@ -71,6 +73,7 @@ __all__ = [
     "Plan",
     "ProgressBar",
     "Pruned",
+    "Ranks",
     "Stop",
     "Tempering",
     "TensorBoard",

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, optim
 
 from nfvi.training.calls import goes_last, groups_of, opened
+from nfvi.training.ensemble import Ensemble
 from nfvi.training.failure import failure, late_errors
 from nfvi.training.group_gradients import by_group
 from nfvi.training.history import mean_and_error
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop_state import LoopState
+from nfvi.training.objectives import Objective
 from nfvi.training.optimizers import keep_rows
 from nfvi.training.pieces import accumulated
+from nfvi.training.ranks import Found
 from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import CallbackLike, Stop, TrainState
 from nfvi.training.step import EAGER
@@ -62,6 +65,7 @@ class Trainer(LoopState):
         if self.recorded is not None:
             hand_back(self.recorded, callbacks)
             self.recorded = None
+        self.ranks.begin(self.settings, self.step, self._starts())
         started = time.perf_counter() - self.wall_time
         with catch_interrupt() as interruption, opened(callbacks, state):
             while self.step < self.last and self.stopped is None:
@@ -75,9 +79,14 @@ class Trainer(LoopState):
                         self.stopped = answer.reason
                 if interruption.requested and self.stopped is None:
                     self.stopped = "interrupted"
+                self.stopped = self.ranks.agreed(self.stopped, self.ensemble.flat.device)
             if self.stopped is None:
                 self.stopped = self.ending if self.step >= self.schedule.steps else "steps"
         return self.stopped
+
+    def _starts(self) -> list[Tensor]:
+        """What a run starts from, on the device of the guides."""
+        return [self.ensemble.flat, self.last_good, *self.ensemble.fixed.values()]
 
     @torch.enable_grad()
     def _one_step(self, groups: int) -> None:
@@ -88,7 +97,7 @@ class Trainer(LoopState):
         beta = self.tempering(step, flat)
         batch = self.objective.draw(self.ensemble, step, self.generator)
         flat.grad = None
-        terms, quantity = self._differentiate(batch, beta, groups)
+        terms, quantity, self.group_gradients = self._differentiated(batch, beta, groups)
         self.tempering.observe(step, terms, quantity)
         loss = terms.mean(1)
         self.gradient = torch.zeros_like(flat) if flat.grad is None else flat.grad
@@ -110,38 +119,40 @@ class Trainer(LoopState):
         for control in self.controls:
             control(self)
 
-    def _differentiate(self, batch: Any, beta: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """Loss and quantity, one term a draw or row (R, n); the gradient is left in ``.grad``."""
-        flat = self.ensemble.flat
-        self.group_gradients = None
-        pieces = self.objective.pieces(self.ensemble, batch)
+    def _differentiated(self, batch: Any, beta: Tensor, groups: int = 0) -> Found:
+        """What a step is evaluated to; the gradient is left in ``.grad``."""
+        groups = min(groups, self.objective.length(batch) // self.ranks.size) if groups else 0
+        evaluate = partial(self._differentiate, groups=groups)
+        found = self.ranks.evaluated(evaluate, self.ensemble, self.objective, batch, beta)
+        self.gradient_evaluations += found.terms.numel()
+        return found
+
+    def _differentiate(
+        self, ensemble: Ensemble, objective: Objective, batch: Any, beta: Tensor, groups: int
+    ) -> Found:
+        """The same of the share of this process."""
+        flat = ensemble.flat
+        pieces = objective.pieces(ensemble, batch)
         if len(pieces) > 1:
             self.settings["evaluation"] = EAGER + "a step goes in pieces, to fit into memory"
-            evaluate = partial(self._evaluate, beta=beta)
-            terms, quantity, self.group_gradients = accumulated(evaluate, pieces, flat, groups)
-            return terms, quantity
+
+            def evaluate(piece: Any) -> tuple[Tensor, Tensor]:
+                self.batched_evaluations += 1
+                return objective(ensemble, piece, beta)
+
+            return Found(*accumulated(evaluate, pieces, flat, groups))
+        self.batched_evaluations += 1
         if not groups:
-            found = self.traced(self.ensemble, self.objective, batch, beta, self.step)
+            found = self.traced(ensemble, objective, batch, beta, self.step)
             self.settings["evaluation"] = self.traced.text
             if found is not None:
-                self._count(found.terms)
                 flat.grad = found.gradient
-                return found.terms, found.quantity
-        terms, quantity = self._evaluate(batch, beta)
-        if groups:
-            self.group_gradients = by_group(terms, flat, groups)
+                return Found(found.terms, found.quantity, None)
+        terms, quantity = objective(ensemble, pieces[0], beta)
+        by_groups = by_group(terms, flat, groups) if groups else None
         # Not of all leaves: a target may hold a user's parameters, whose .grad is not ours.
         terms.mean(1).sum().backward(inputs=[flat])
-        return terms.detach(), quantity
-
-    def _evaluate(self, batch: Any, beta: Tensor) -> tuple[Tensor, Tensor]:
-        terms, quantity = self.objective(self.ensemble, batch, beta)
-        self._count(terms)
-        return terms, quantity
-
-    def _count(self, terms: Tensor) -> None:
-        self.gradient_evaluations += terms.numel()
-        self.batched_evaluations += 1
+        return Found(terms.detach(), quantity, by_groups)
 
     def _update(self, good: Tensor, batch: Any, beta: Tensor) -> None:
         before = None if self.rates is None else self.ensemble.flat.detach().clone()
@@ -178,13 +189,6 @@ class Trainer(LoopState):
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            flat = self.ensemble.flat
-            pieces = self.objective.pieces(self.ensemble, batch)
-            if len(pieces) > 1:
-                evaluate = partial(self._evaluate, beta=beta)
-                return accumulated(evaluate, pieces, flat, groups=0)[0].mean()
-            loss = self._evaluate(pieces[0], beta)[0].mean()
-            loss.backward(inputs=[flat])
-            return loss
+            return self._differentiated(batch, beta).terms.mean()
 
         return closure

@@ -16,6 +16,7 @@ from nfvi.training.guard import Guard
 from nfvi.training.history import History
 from nfvi.training.objectives import Objective, ReverseKL
 from nfvi.training.optimizers import check_rates, move_rows
+from nfvi.training.ranks import Ranks
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.step import TracedStep
 
@@ -73,6 +74,7 @@ class LoopState:
         rows: which of them each row of the ensemble is.
         pruned: those that were given up, see :class:`~nfvi.training.controls.Pruning`.
         stopped: why it ended; ``None`` while it runs and after an error.
+        ranks: the processes that share each step; this one alone unless it is set.
         recorded: what a checkpoint holds of the callbacks, until a run takes it up.
         wall_time: seconds of running, up to the last step.
     """
@@ -106,6 +108,7 @@ class LoopState:
         self.gradient_evaluations = self.batched_evaluations = 0
         self.restarts, self.rows = ensemble.size, tuple(range(ensemble.size))
         self.pruned: tuple[Pruned, ...] = ()
+        self.ranks = Ranks()
         self.last = schedule.steps
         self.ending = "steps"
         self.stopped: str | None = None

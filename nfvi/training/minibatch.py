@@ -169,6 +169,20 @@ class MinibatchKL(ReverseKL):
         noise, point, offset, tilt, *rows = tensors
         return MinibatchOf(noise, tuple(rows), point, offset, tilt)
 
+    def length(self, batch: MinibatchOf) -> int:
+        """How many draws there are."""
+        return super().length(batch.noise)
+
+    def share(self, batch: MinibatchOf, restarts: slice, draws: slice) -> MinibatchOf:
+        """Some of the draws for some of the restarts, with all rows."""
+        return MinibatchOf(
+            super().share(batch.noise, restarts, draws),
+            batch.rows,
+            batch.point[restarts],
+            batch.offset[restarts],
+            batch.tilt[restarts],
+        )
+
     def pieces(self, ensemble: Ensemble, batch: MinibatchOf) -> Sequence[Any]:  # type: ignore[override]
         """The draws in pieces, by what flows and rows write for each of them."""
         noise = super().pieces(ensemble, batch.noise)

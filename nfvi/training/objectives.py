@@ -48,6 +48,14 @@ class Objective(ABC):
         """What :meth:`draw` returns, of such tensors, in the place of those of another batch."""
         return tensors[0]
 
+    def length(self, batch: Any) -> int:
+        """How many draws for each restart, or rows, :meth:`draw` returned."""
+        return sum(batch.sizes) if isinstance(batch, LateNoise) else int(batch.shape[1])
+
+    def share(self, batch: Any, restarts: slice, draws: slice) -> Any:
+        """Some draws or rows of what :meth:`draw` returned, for some of the restarts."""
+        return batch[restarts, draws]
+
     def pieces(self, ensemble: Ensemble, batch: Any) -> Sequence[Any]:
         """What :meth:`draw` returned, in pieces that are evaluated one after the other."""
         return (batch,)

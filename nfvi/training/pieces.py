@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,19 +29,40 @@ class LateNoise(Sequence[Tensor]):
     def __init__(
         self, ensemble: Ensemble, n: int, at_once: int, generator: torch.Generator
     ) -> None:
-        self.ensemble, self.sizes = ensemble, list(sizes(n, at_once))
-        seeds = torch.randint(
-            2**62, (len(self.sizes),), generator=generator, device=generator.device
-        )
-        self.seeds = seeds.tolist()
+        self.ensemble, drawn = ensemble, list(sizes(n, at_once))
+        seeds = torch.randint(2**62, (len(drawn),), generator=generator, device=generator.device)
+        self.pieces = [
+            (seed, size, range(size)) for seed, size in zip(seeds.tolist(), drawn, strict=True)
+        ]
+        self.restarts = slice(None)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many draws each piece has."""
+        return [len(kept) for _, _, kept in self.pieces]
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self.pieces)
 
     def __getitem__(self, piece: Any) -> Any:
-        """The draws (R, m, d) of a piece."""
-        generator = torch.Generator(self.ensemble.flat.device).manual_seed(self.seeds[piece])
-        return self.ensemble.draw(self.sizes[piece], generator)
+        """The draws (R, m, d) of a piece; of a tuple of slices, some draws for some restarts."""
+        if isinstance(piece, tuple):
+            return self._some(*piece)
+        seed, size, kept = self.pieces[piece]
+        generator = torch.Generator(self.ensemble.flat.device).manual_seed(seed)
+        draws = self.ensemble.draw(size, generator)
+        return draws[self.restarts, kept.start : kept.stop]
+
+    def _some(self, restarts: slice, draws: slice) -> LateNoise:
+        first, last, _ = draws.indices(sum(self.sizes))
+        chosen, pieces = copy.copy(self), []
+        for seed, size, kept in self.pieces:
+            part = kept[max(first, 0) : max(last, 0)]
+            if part:
+                pieces.append((seed, size, part))
+            first, last = first - len(kept), last - len(kept)
+        chosen.pieces, chosen.restarts = pieces, restarts
+        return chosen
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[piece] for piece in range(len(self)))

@@ -94,6 +94,11 @@ class TrainState:
         return self._loop.objective.rows_a_step
 
     @property
+    def first(self) -> bool:
+        """Whether this process is to write files and show bars: of several, one does."""
+        return self._loop.ranks.rank == 0
+
+    @property
     def stopped(self) -> str | None:
         """Why it ended: ``"steps"``, ``"converged"``, ``"interrupted"`` or the reason of a Stop.
 

@@ -61,7 +61,7 @@ from nfvi.utils.report import (
 )
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 from nfvi.utils.versions import show_versions
-from nfvi.utils.workers import set_up_worker
+from nfvi.utils.workers import WorkerError, in_processes, jobs_for
 
 __all__ = [
     "KHAT_LIMIT",
@@ -76,6 +76,7 @@ __all__ = [
     "Section",
     "Seed",
     "Within",
+    "WorkerError",
     "align",
     "arviz_functions",
     "at_once",
@@ -100,6 +101,8 @@ __all__ = [
     "fresh_draws",
     "held",
     "html_table",
+    "in_processes",
+    "jobs_for",
     "kept_at_once",
     "label_of",
     "nearest",
@@ -117,7 +120,6 @@ __all__ = [
     "record_of",
     "scalar_names",
     "scrolled",
-    "set_up_worker",
     "short",
     "show_versions",
     "sizes",

@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +26,16 @@ from nfvi import (
     calibrate,
     plots,
 )
-from nfvi.assess import calibration_task
-from nfvi.assess.calibration_run import _outcome, outcomes
+from nfvi.assess import calibration_run, calibration_task
+from nfvi.assess.calibration_run import outcomes
 from nfvi.assess.uniformity import band, bin_band
 from nfvi.fit import Diagnostics, Findings
 from nfvi.plots.style import COLORS
 from nfvi.targets.pyro.simulation import given_data, simulate
+from nfvi.utils import WorkerError
 
 DATA = torch.zeros(4)
-QUICK = {"steps": 60, "n_mc": 8, "restarts": 1, "anneal": False, "lr": 0.1, "processes": 1}
+QUICK = {"steps": 60, "n_mc": 8, "restarts": 1, "anneal": False, "lr": 0.1, "n_jobs": 1}
 
 
 def normal_mean(y):
@@ -92,7 +92,7 @@ def stand_in(monkeypatch):
             monkeypatch.setattr(Exact, name, value)
         monkeypatch.setattr(calibration_task, "NFVI", Exact)
         monkeypatch.setattr(calibration_task, "given_data", lambda target, data: data)
-        return calibrate(normal_mean, "tril", DATA, simulations=simulations, processes=1, seed=3)
+        return calibrate(normal_mean, "tril", DATA, simulations=simulations, n_jobs=1, seed=3)
 
     return run
 
@@ -200,7 +200,7 @@ def test_ranks_do_not_depend_on_the_processes():
     x = torch.linspace(-1, 1, 6).unsqueeze(-1)
     how = {"simulations": 4, "draws": 9, "seed": 5, "steps": 5, "n_mc": 4, "restarts": 1}
     one, two = (
-        calibrate(linear_regression, "scale-loc", x, x[:, 0], processes=n, **how) for n in (1, 2)
+        calibrate(linear_regression, "scale-loc", x, x[:, 0], n_jobs=n, **how) for n in (1, 2)
     )
     assert one.ranks.keys() == {"precision", "intercept", "weights"} and one.indices == two.indices
     assert all(torch.equal(one.ranks[site], two.ranks[site]) for site in one.ranks)
@@ -227,15 +227,17 @@ import pyro, torch
 import pyro.distributions as dist
 from nfvi import calibrate
 
+HOME = os.getpid()
+
 def model(y):
     mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
     pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
-    if __name__ != "__main__":
+    if os.getpid() != HOME:
         pathlib.Path(str(os.getpid())).touch()
         time.sleep(0.01)
 
 if __name__ == "__main__":
-    calibrate(model, "loc", torch.zeros(()), simulations=8, steps=100_000, processes=2)
+    calibrate(model, "loc", torch.zeros(()), simulations=8, steps=100_000, n_jobs=2)
 """
 
 
@@ -268,13 +270,22 @@ def works(pid: str) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_process_that_dies_is_a_failure():
-    future: Future = Future()
-    future.set_exception(BrokenProcessPool("killed"))
-    found = _outcome(future, 7, True)
-    assert (found.index, found.failure) == (7, "its process died")
-    with pytest.raises(FitError, match="__main__"):
-        _outcome(future, 7, False)
+def test_what_processes_that_died_had_left_are_failures(monkeypatch):
+    task = calibration_task.Task.of(PyroTarget(eight_schools), {}, {}, 9, False, 0)
+
+    def died(done):
+        def run(work, shared, items, **_):
+            yield from (calibration_task.Outcome(k, {}, {}) for k in done)
+            raise WorkerError("killed by SIGKILL")
+
+        return run
+
+    monkeypatch.setattr(calibration_run, "in_processes", died((1,)))
+    found = {outcome.index: outcome.failure for outcome in outcomes(task, task.target, 3, 2)}
+    assert found == {1: "", 0: "its process died", 2: "its process died"}
+    monkeypatch.setattr(calibration_run, "in_processes", died(()))
+    with pytest.raises(FitError, match=r"before its first simulation.*SIGKILL"):
+        list(outcomes(task, task.target, 3, 2))
 
 
 def test_what_a_model_observes_is_simulated():
@@ -342,18 +353,30 @@ def test_what_is_no_pyro_model_is_refused():
         calibrate(PyroTarget(normal_mean, DATA), "scale-loc", DATA)
 
 
-def test_a_model_that_cannot_be_sent_runs_here():
+def test_a_model_in_a_function_can_be_sent_and_one_with_a_lock_cannot():
+    lock = threading.Lock()
+
     def local(y):
         normal_mean(y)
 
-    with pytest.raises(TargetError, match=r"lambdas, functions inside functions.*processes=1"):
-        calibrate(local, "scale-loc", DATA, processes=2)
+    def locked(y):
+        with lock:
+            normal_mean(y)
+
     quick = {**QUICK, "steps": 2, "simulations": 2, "draws": 3, "seed": 0}
-    by_default = calibrate(local, "scale-loc", DATA, **{**quick, "processes": None})
-    assert by_default.ranks["mu"].shape == (2,)
-    assert torch.equal(
-        calibrate(local, "scale-loc", DATA, **quick).ranks["mu"], by_default.ranks["mu"]
-    )
+    here = calibrate(local, "scale-loc", DATA, **quick)
+    there = calibrate(local, "scale-loc", DATA, **{**quick, "n_jobs": 2})
+    assert torch.equal(here.ranks["mu"], there.ranks["mu"])
+    with pytest.raises(TargetError, match=r"'locked' cannot be sent .*lock.*n_jobs=1"):
+        calibrate(locked, "scale-loc", DATA, **{**quick, "n_jobs": 2})
+
+
+def test_the_name_of_earlier_versions_is_deprecated():
+    quick = {**QUICK, "steps": 2, "simulations": 2, "draws": 3, "n_jobs": None}
+    with pytest.warns(DeprecationWarning, match="processes= is called n_jobs= now"):
+        calibrate(normal_mean, "loc", DATA, **quick, processes=1)
+    with pytest.raises(ValueError, match="n_jobs=2 and processes=1 mean the same"):
+        calibrate(normal_mean, "loc", DATA, **{**quick, "n_jobs": 2}, processes=1)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +384,7 @@ def test_a_model_that_cannot_be_sent_runs_here():
     [
         ({"simulations": 0}, "simulations must be an integer of at least 1"),
         ({"draws": 2.5}, "draws must be an integer"),
-        ({"processes": 0}, "processes must be an integer"),
+        ({"n_jobs": 0}, "n_jobs must be an integer of at least 1, or -1"),
         ({"steps": -1}, "steps must be an integer"),
         ({"restarts": 0}, "restarts must be an integer"),
         ({"weighted": "no"}, "weighted must be True or False, got 'no'"),

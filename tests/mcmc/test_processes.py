@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from nfvi import LogDensity, PyroTarget, TargetError, hmc, nuts
-from nfvi.mcmc.processes import processes_for
 
 pytest.importorskip("joblib")
 SMALL = {"draws": 15, "warmup": 15, "chains": 2, "seed": 3, "progress": False}
@@ -70,11 +69,6 @@ def test_what_cannot_be_sent_is_refused_with_its_reason():
 def test_a_wrong_number_of_jobs_is_refused(n_jobs):
     with pytest.raises(ValueError, match="n_jobs must be an integer of at least 1"):
         nuts(LogDensity(lambda z: -0.5 * z.square().sum(-1), 2), n_jobs=n_jobs, **SMALL)
-
-
-def test_no_more_processes_than_chains():
-    assert processes_for(8, 3) == 3 and processes_for(2, 3) == 2
-    assert 1 <= processes_for(-1, 3) <= 3
 
 
 SLOW = """

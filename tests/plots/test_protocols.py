@@ -61,7 +61,7 @@ def things():
     fit = start.fit(target, steps=20, restarts=2, n_mc=8, callbacks=[tracker])
     run = nuts(target, draws=20, warmup=20, chains=2, seed=1, progress=False)
     x = np.random.default_rng(0).normal(size=(60, 2))
-    how = {"steps": 5, "restarts": 1, "processes": 1, "seed": 1}
+    how = {"steps": 5, "restarts": 1, "n_jobs": 1, "seed": 1}
     return SimpleNamespace(
         target=target,
         start=start,

@@ -20,7 +20,8 @@ class Checkpoint(Callback):
     recorded, but no code: the target and the callbacks are given again. It is replaced as a whole
     after every ``every`` steps and at the end, also after Ctrl-C; a process killed while it is
     written leaves the file before. After an error the last file stays as it is. A file that cannot
-    be written, as on a full disk, is a warning: the fit goes on. Whatever its place in
+    be written, as on a full disk, is a warning: the fit goes on. Of the processes of a group, the
+    first one writes it. Whatever its place in
     ``callbacks=``, this one is called last, so that the file holds all of a step.
 
     Args:
@@ -63,6 +64,8 @@ class Checkpoint(Callback):
             self._write(state)
 
     def _write(self, state: TrainState) -> None:
+        if not state.first:
+            return
         tensors, values = state.snapshot()
         try:
             write_file(self.path, "checkpoint", tensors, values)

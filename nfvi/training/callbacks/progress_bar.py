@@ -39,9 +39,13 @@ class ProgressBar(Callback):
 
     def open(self, state: TrainState) -> None:
         self._first, self._started = state.step, time.perf_counter()
+        if not state.first:
+            return
         self._bar = progress_bar(state.steps - state.step, shorten(state.formula))
 
     def __call__(self, state: TrainState) -> Stop | None:
+        if not state.first:
+            return None
         if state.step % self.every == 0 or state.step == state.steps:
             best, quantity = state.best, state.history.quantity
             mean = float(state.history.last(quantity, self.every)[:, best].nanmean())
@@ -59,7 +63,8 @@ class ProgressBar(Callback):
         return {"rows/s": f"{steps * state.rows / seconds:,.0f}"}
 
     def close(self, state: TrainState) -> None:
-        self._bar.close()
+        if state.first:
+            self._bar.close()
 
 
 def shorten(formula: str) -> str:

@@ -37,10 +37,11 @@ class TensorBoard(Callback):
 
     def open(self, state: TrainState) -> None:
         # Points after a checkpoint that a fit is resumed from are drawn again.
-        self._writer = self._make(self.logdir, purge_step=state.step + 1)
+        if state.first:
+            self._writer = self._make(self.logdir, purge_step=state.step + 1)
 
     def __call__(self, state: TrainState) -> Stop | None:
-        if state.step % self.every == 0:
+        if state.first and state.step % self.every == 0:
             for name in state.history.fields:
                 if name.endswith("_se"):
                     continue
@@ -50,7 +51,8 @@ class TensorBoard(Callback):
         return None
 
     def close(self, state: TrainState) -> None:
-        self._writer.close()
+        if state.first:
+            self._writer.close()
 
 
 def _summary_writer() -> Any:
