@@ -238,10 +238,10 @@ def test_after_every_restart_was_dropped_the_last_file_stays(tmp_path):
         calls.append(len(z))
         return target(z) if len(calls) < 30 else target(z) * torch.nan
 
+    save = Checkpoint(file, every=10)
+    options = {"steps": 300, "n_mc": 16, "restarts": 1, "compile": False}
     with pytest.raises(FitError, match="every restart was dropped"):
-        NFVI("planar*2", seed=0).fit(
-            breaks, dim=2, steps=300, n_mc=16, restarts=1, callbacks=[Checkpoint(file, every=10)]
-        )
+        NFVI("planar*2", seed=0).fit(breaks, dim=2, callbacks=[save], **options)
     tensors, values = nfvi.utils.files.read_file(file, "checkpoint")
     assert values["stopped"] is None and tensors["guard.alive"].all()
 
