@@ -10,9 +10,11 @@ import pytest
 from nfvi import NFVI
 from nfvi.inference.arguments import DataArguments, FitArguments
 
-# What a record of arguments leaves to others: what is fitted, who watches, and when "auto" ends.
-OF_THE_FIT = {"self", "target", "args", "dim", "parameters", "budget", "callbacks", "progress"}
-OF_THE_DATA = {"self", "x", "weights", "context", "callbacks", "progress"}
+# What a record of arguments leaves to others: what is fitted, who watches and shares, and when
+# "auto" ends.
+OTHERS = {"self", "callbacks", "progress", "distribute"}
+OF_THE_FIT = OTHERS | {"target", "args", "dim", "parameters", "budget"}
+OF_THE_DATA = OTHERS | {"x", "weights", "context"}
 
 
 @pytest.mark.parametrize(
