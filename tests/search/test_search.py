@@ -15,7 +15,13 @@ from models import banana, funnel, gaussian_20d, make_gaussian
 from models.mixture import GaussianMixture
 from nfvi.guides import Guide
 from nfvi.search import MOST_PLACES, MissedMass, search_mass
-from nfvi.search.search import DRAWS, DRAWS_FEW_DIMENSIONS, FEWEST_DRAWS, draws_for
+from nfvi.search.search import (
+    DRAWS,
+    DRAWS_FEW_DIMENSIONS,
+    FEWEST_DRAWS,
+    _choose,
+    draws_for,
+)
 from nfvi.search.wide import FULL_RANK_LIMIT
 from nfvi.starts import gaussian_guide
 from nfvi.targets import LogDensity, PyroTarget, Target
@@ -81,6 +87,21 @@ def test_more_modes_than_are_looked_at():
     log_z = dim * (8 + math.log(0.25 * math.sqrt(math.tau)))
     found = searched(one, wells(dim), log_z)
     assert found.crowded and not found.clean and len(found.places) == MOST_PLACES
+
+
+def test_modes_that_are_known_do_not_take_all_starts():
+    """Eight starts: the draws of highest log p lie on a narrow mode that the guide covers.
+
+    Off it, half of the mass is a wide normal of a lower peak, and the starts there are half of all.
+    """
+    target = mixture(0.5, at=12.0, sd=6.0)
+    z = torch.zeros(64, 2, dtype=DTYPE)
+    z[32:, 1] = 12.0
+    z += torch.linspace(0, 1e-3, 64, dtype=DTYPE).unsqueeze(1)
+    log_p = target.log_prob(z)
+    assert log_p[:32].min() > log_p[32:].max()
+    chosen = _choose(unit(), math.log(0.5), z, log_p, [torch.arange(64)], 8)
+    assert len(chosen.unique()) == 8 and int((chosen >= 32).sum()) == 4
 
 
 class TestClean:
