@@ -161,7 +161,8 @@ class CheckedTarget(Target):
 
     def __init__(self) -> None:
         self._evaluators: dict[tuple[torch.dtype, torch.device], Evaluate] = {}
-        self._warned_of_loop = False
+        self._warned_of_loop = self._warned_of_flat = False
+        self._flat: tuple[int, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the functions that :meth:`check` chooses, and will choose again."""
@@ -225,6 +226,29 @@ class CheckedTarget(Target):
                 stacklevel=3,
             )
         self._evaluators[dtype, points.device] = evaluate
+        if self._flat and not self._warned_of_flat:
+            self._warned_of_flat = True
+            warnings.warn(self._improper(self._flat), stacklevel=3)
+
+    def _site_places(self) -> Mapping[str, slice]:
+        """Where the numbers of each site of a model are in z."""
+        return {}
+
+    def _improper(self, flat: tuple[int, ...]) -> str:
+        """What a warning says of coordinates of z on which the log-density of a model is flat.
+
+        :meth:`_choose` keeps them in ``_flat``, as nothing can be warned of while a target is tried
+        out. A function of the user's own is refused instead.
+        """
+        shown = ", ".join(
+            f"{name!r} ({', '.join(map(str, own))} of {place.stop - place.start})"
+            for name, place in self._site_places().items()
+            if (own := [j - place.start for j in flat if place.start <= j < place.stop])
+        )
+        return (
+            f"{self.name!r} is improper: its log-density does not depend on these numbers of site"
+            f" {shown}, so that they spread without end in a fit. Give them a prior"
+        )
 
     def _require_shape(self, z: Tensor) -> None:
         if z.dim() != 2 or z.shape[1] != self.dim:

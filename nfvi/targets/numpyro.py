@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, shape_text
 from nfvi.targets.jax import JaxTarget
 from nfvi.targets.jax_batches import precision
-from nfvi.targets.numpyro_model import NumPyroSite
 from nfvi.targets.numpyro_predictive import draw_of_point, pointwise, with_arguments
 from nfvi.targets.numpyro_reader import read_numpyro
 from nfvi.utils import process_wide
@@ -87,8 +85,6 @@ class NumPyroTarget(JaxTarget):
         self.deterministic = self._model.deterministic
         self.dims = self._model.dims
         self.evidence_caveats = self._model.caveats
-        self._warned_of_flat = False
-        self._flat: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, dim={self.dim}, sites={list(self.sites)})"
@@ -267,29 +263,11 @@ class NumPyroTarget(JaxTarget):
                 )
         return lead
 
-    def check(
-        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> None:
-        super().check(dtype, device)
-        flat, self._flat = self._flat, ()
-        if flat and not self._warned_of_flat:
-            self._warned_of_flat = True
-            warnings.warn(_flat_text(self.name, self.sites, flat), stacklevel=2)
+    def _site_places(self) -> Mapping[str, slice]:
+        return {name: slice(site.start, site.stop) for name, site in self.sites.items()}
 
     def _refuse_flat(self, flat: tuple[int, ...]) -> None:
         self._flat = flat  # a warning for later, as a check is silent
-
-
-def _flat_text(name: str, sites: Mapping[str, NumPyroSite], flat: tuple[int, ...]) -> str:
-    shown = ", ".join(
-        f"{site.name!r} ({', '.join(map(str, own))} of {site.stop - site.start})"
-        for site in sites.values()
-        if (own := [j - site.start for j in flat if site.start <= j < site.stop])
-    )
-    return (
-        f"{name!r} is improper: its log-density does not depend on these numbers of site {shown},"
-        " so that they spread without end in a fit. Give them a prior"
-    )
 
 
 def _name_of(model: Any) -> str:

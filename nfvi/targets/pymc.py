@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,8 +84,6 @@ class PyMCTarget(CheckedTarget):
         self.mode = mode
         self._compiled: dict[str, OnPoints] = {}
         self._loop = ""
-        self._flat: tuple[int, ...] = ()
-        self._warned_of_flat = False
 
     def __repr__(self) -> str:
         shown = list(self._graphs.places)
@@ -174,24 +171,8 @@ class PyMCTarget(CheckedTarget):
         drawn = draw_data(self.model, self._facts, _arrays(free), seed)
         return {name: torch.from_numpy(x).to(z.device) for name, x in drawn.items()}
 
-    def check(
-        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> None:
-        """As of every checked target; what is flat is warned of, once."""
-        super().check(dtype, device)
-        names = [
-            name
-            for name, place in self._graphs.places.items()
-            if any(place.start <= j < place.stop for j in self._flat)
-        ]
-        if names and not self._warned_of_flat:
-            self._warned_of_flat = True
-            warnings.warn(
-                f"{self.name!r} is improper: its log-density does not depend on all numbers of"
-                f" {', '.join(names)}, so that they spread without end in a fit. Give them a prior",
-                UserWarning,
-                stacklevel=3,
-            )
+    def _site_places(self) -> Mapping[str, slice]:
+        return self._graphs.places
 
     def prior_draws(self, n: int, seed: int) -> Tensor | None:
         """n draws z (n, d) of the model's prior; ``None`` where it has none, as ``pm.Flat``.

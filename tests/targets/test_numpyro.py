@@ -433,3 +433,14 @@ def test_a_run_of_numpyro_in_float32_on_the_same_arrays():
         value = target.log_prob(torch.zeros(2, 3, dtype=dtype))
         torch.testing.assert_close(value.float()[0].item(), -float(before), rtol=1e-5, atol=0)
     assert kept(jnp.zeros(3)) == before
+
+
+def test_numbers_on_which_nothing_depends_are_warned_of_once():
+    def model():
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+        numpyro.sample("flat", dist.ImproperUniform(dist.constraints.real, (), (2,)))
+
+    target = NumPyroTarget(model)
+    with pytest.warns(UserWarning, match=r"'model' is improper: .* site 'flat' \(0, 1 of 2\)"):
+        target.check(torch.float64)
+    target.check(torch.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import pyro
@@ -17,7 +16,7 @@ from nfvi.targets.pyro.program import Program
 from nfvi.targets.sites import Site, constrain_sites, unconstrained_parts
 from nfvi.utils import process_wide
 
-__all__ = ["checked_evaluator", "on_unconstrained", "warn_of_flat"]
+__all__ = ["checked_evaluator", "on_unconstrained"]
 
 
 def checked_evaluator(
@@ -70,22 +69,6 @@ def checked_evaluator(
         said = str(error).partition("; look for")[0] if advice else str(error)
         raise TargetError(f"{said}{sites_at_fault}{advice}") from error.__cause__
     return evaluate, batching, reason, found.flat
-
-
-def warn_of_flat(name: str, sites: Mapping[str, Site], flat: tuple[int, ...]) -> None:
-    """Warn of numbers on which a model does not depend, such as those that ``obs_mask`` hides."""
-    shown = ", ".join(
-        f"{site.name!r} ({', '.join(map(str, own))} of {site.size})"
-        for site in sites.values()
-        if (own := [j - site.start for j in flat if site.start <= j < site.stop])
-    )
-    warnings.warn(
-        f"{name!r} is improper: its log-density does not depend on these numbers of site {shown},"
-        " so that they spread without end in a fit. Give them a prior; of data that are missing in"
-        " part, draw those alone that are missing, without obs_mask=",
-        UserWarning,
-        stacklevel=4,
-    )
 
 
 def on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:

@@ -15,7 +15,7 @@ from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, check_values, fixed_randomness
 from nfvi.targets.minibatch import MinibatchTarget, random_rows
 from nfvi.targets.pyro.batching import PyroBatching, map_rows
-from nfvi.targets.pyro.evaluator import checked_evaluator, warn_of_flat
+from nfvi.targets.pyro.evaluator import checked_evaluator
 from nfvi.targets.pyro.facts import read_facts
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.minibatch import (
@@ -128,8 +128,6 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         self.batching: str = "vmap"
         self._collect: Callable[[Values], dict[str, Tensor]] | None = None
         warn_of_constants(self.name, self.program, self.fresh_plate)
-        self._warned_of_flat = False
-        self._flat: tuple[int, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without functions that are made anew where they are needed."""
@@ -271,14 +269,12 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         """N / B: the model is run as often."""
         return self.rows / self.batch_size
 
-    def check(
-        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> None:
-        """As of every checked target; numbers on which nothing depends are warned of, once."""
-        super().check(dtype, device)
-        if self._flat and not self._warned_of_flat:
-            self._warned_of_flat = True
-            warn_of_flat(self.name, self.sites, self._flat)
+    def _site_places(self) -> Mapping[str, slice]:
+        return {name: slice(site.start, site.stop) for name, site in self.sites.items()}
+
+    def _improper(self, flat: tuple[int, ...]) -> str:
+        missing = "of data that are missing in part, draw those alone that are missing"
+        return f"{super()._improper(flat)}; {missing}, without obs_mask="
 
     def _values(self, z: Tensor) -> dict[str, Tensor]:
         """The values of the continuous latent sites, in a dtype no narrower than the model's."""
