@@ -75,7 +75,7 @@ class Comparison:
             ImportError: the extra ``nfvi[plots]`` is missing.
             OSError: the file cannot be written.
         """
-        write_report(path, comparison_report(self._facts(), self.plot))
+        write_report(path, lambda: comparison_report(self._facts(), self.plot))
 
     def plot(self) -> Any:
         """The picture side by side; see :func:`nfvi.plots.comparison`."""

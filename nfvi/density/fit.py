@@ -199,7 +199,7 @@ class DensityFit(Density):
         """
         if x is not None:
             self.rows(x)
-        write_report(path, density_report(self, self._report(shell), x, context))
+        write_report(path, lambda: density_report(self, self._report(shell), x, context))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write density, history and quality to a safetensors file; the data are not kept."""

@@ -21,7 +21,7 @@ from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target
-from nfvi.utils import check_whole
+from nfvi.utils import check_flag, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +161,7 @@ class Approximation(MeasuredGuide):
         z, draws = points_for(self.guide, target, n, stream, weighted=weighted, prior=prior)
         if draws is not None:
             self._judge_by(draws)
-        return target.predict(z, seed=made, args=arguments(args), kwargs=kwargs)
+        return target.predict(z, seed=made, args=arguments(args, kwargs), kwargs=kwargs)
 
     def loo(self, n: int = 4_000, *, var_name: str | None = None, seed: int | None = None) -> Any:
         """Leave-one-out cross-validation by PSIS, with the weights of the fit's own draws in it.
@@ -215,8 +215,14 @@ class Approximation(MeasuredGuide):
 
         Raises:
             TargetError: with ``predictions=True``, no data can be drawn from the target.
+            ValueError: ``dims`` or ``coords`` do not fit the sites; the message says how.
         """
-        draws, target = self.weighted_draws(n, seed=seed), self._known_target()
+        check_flag("log_likelihood", log_likelihood)
+        check_flag("predictions", predictions)
+        target = self._known_target()
+        labels = Labels(target, dims or {}, coords or {})
+        labels.check(self.guide.sample(1, generator=self._stream(0)))
+        draws = self.weighted_draws(n, seed=seed)
         self.warn_of(self.verdict)
         attrs = {
             "inference_library": "nfvi",
@@ -225,7 +231,6 @@ class Approximation(MeasuredGuide):
             **self.diagnostics.as_dict(),
         }
         made = draw_seed(self._stream(seed)) if predictions else None
-        labels = Labels(target, dims or {}, coords or {})
         return export(target, draws, attrs, log_likelihood, made, labels)
 
     def search(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,43 @@ class Labels:
     target: Target
     dims: Mapping[str, Sequence[str]]
     coords: Mapping[str, Sequence[Any]]
+
+    def check(self, z: Tensor) -> None:
+        """Check what was given against the sites at points z (n, d).
+
+        Raises:
+            ValueError: a site or a dimension is not there, or a number of names or labels is
+                another one than its site has.
+        """
+        for name, given in (("dims", self.dims), ("coords", self.coords)):
+            if not isinstance(given, Mapping):
+                raise ValueError(f"{name}= takes a dict, got {given!r}")
+        shapes = {name: tuple(x.shape[1:]) for name, x in self.target.constrain(z).items()}
+        for data in (self.target.observed_data, self.target.constant_data):
+            shapes |= {name: np.shape(x) for name, x in data.items()}
+        for name, dims in self.dims.items():
+            if name not in shapes:
+                raise ValueError(f"dims= names {name!r}; the sites are {', '.join(shapes)}")
+            if isinstance(dims, str) or len(dims) != len(shapes[name]):
+                raise ValueError(
+                    f"dims= must have a list of {len(shapes[name])} names for {name!r}, whose shape"
+                    f" is {shapes[name]}; got {dims!r}"
+                )
+        lengths = {
+            dim: length
+            for name, dims in {**self.target.dims, **self.dims}.items()
+            for dim, length in zip(dims, shapes.get(name, ()), strict=False)
+        }
+        for dim, labels in self.coords.items():
+            if dim not in lengths:
+                raise ValueError(
+                    f"coords= names the dimension {dim!r}; there are"
+                    f" {', '.join(lengths) or 'none: name them by dims='}"
+                )
+            if len(labels) != lengths[dim]:
+                raise ValueError(
+                    f"coords= has {len(labels)} labels for {dim!r}, which is {lengths[dim]} long"
+                )
 
     def dims_of(self, likelihood: Mapping[str, Tensor]) -> dict[str, Sequence[str]]:
         """The names, of an observed site no more than its log-likelihood has dimensions.

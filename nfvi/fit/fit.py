@@ -18,7 +18,7 @@ from nfvi.fit.file import FitRecord, load_fit, save_fit, target_for
 from nfvi.fit.html import fit_html
 from nfvi.fit.neutra import nuts_in_base_space, single_flow
 from nfvi.fit.path import ClimbPath
-from nfvi.fit.report import ComparedLike, fit_report
+from nfvi.fit.report import ComparedLike, check_beside, fit_report
 from nfvi.fit.restarts import Restart, kept, still_rises
 from nfvi.fit.text import FitReport, describe
 from nfvi.fit.verification import Verification
@@ -327,12 +327,14 @@ class Fit(Approximation):
         Raises:
             ImportError: the extra ``nfvi[plots]`` is missing.
             TargetError: the run in ``compare`` is of another dimension.
+            TypeError: ``compare`` or ``tracker`` is something else.
             OSError: the file cannot be written.
         """
+        check_beside(compare, tracker)
         compared = self._beside(compare) if isinstance(compare, MCMCRun) else compare
         warned, self._warned = self._warned, True  # the verdict stands on top of the report
         try:
-            write_report(path, fit_report(self, self._report(shell), compared, tracker))
+            write_report(path, lambda: fit_report(self, self._report(shell), compared, tracker))
         finally:
             self._warned = warned
 

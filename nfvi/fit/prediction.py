@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from nfvi.fit.diagnostics import WeightedDraws
 from nfvi.fit.resampling import resample
 from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.targets import Target
+from nfvi.utils import check_flag
 
 __all__ = ["arguments", "draw_seed", "points_for", "prior_points"]
 
@@ -29,9 +30,11 @@ def points_for(
     """n points z (n, d) to draw data at, and for weighted ones the draws they were chosen from.
 
     Raises:
-        ValueError: both weighted and of the prior.
+        ValueError: both weighted and of the prior, or one is neither True nor False.
         TargetError: the target has no prior.
     """
+    check_flag("weighted", weighted)
+    check_flag("prior", prior)
     if weighted and prior:
         raise ValueError(
             "weighted=True is for draws of the fit and prior=True for those of the prior; pass one"
@@ -44,12 +47,18 @@ def points_for(
     return sample_in_pieces(guide, n, generator), None
 
 
-def arguments(args: Sequence[Any] | None) -> tuple[Any, ...] | None:
+def arguments(
+    args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> tuple[Any, ...] | None:
     """A model's new positional arguments as a tuple.
 
     Raises:
-        TypeError: they are no sequence.
+        TypeError: they are no sequence, or the keyword arguments no dict.
     """
+    if not (kwargs is None or isinstance(kwargs, Mapping)):
+        raise TypeError(
+            f"kwargs= takes a dict of the model's keyword arguments; got {type(kwargs).__name__}"
+        )
     if args is None or isinstance(args, tuple | list):
         return None if args is None else tuple(args)
     raise TypeError(

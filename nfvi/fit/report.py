@@ -12,6 +12,7 @@ from nfvi.fit.text import FitReport, advice, describe, number_rows
 from nfvi.fit.verdict import judge
 from nfvi.fit.verification import Verification
 from nfvi.guides import AnyGuide
+from nfvi.mcmc import MCMCRun
 from nfvi.search import MissedMass
 from nfvi.targets import Target
 from nfvi.training import GradientTracker, History
@@ -32,7 +33,7 @@ from nfvi.utils import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ComparedLike", "fit_report"]
+__all__ = ["ComparedLike", "check_beside", "fit_report"]
 
 ROWS_SHOWN = 200
 DRAWS = 10_000
@@ -51,6 +52,25 @@ class ComparedLike(Protocol):
     def exact(self) -> Any: ...
     @property
     def table(self) -> Sequence[Any]: ...
+
+
+def check_beside(compare: Any, tracker: Any) -> None:
+    """Check what is to stand beside a fit in its report.
+
+    Raises:
+        TypeError: it is neither ``None`` nor what the argument takes.
+    """
+    compared = all(hasattr(compare, name) for name in ("left", "right", "exact", "table"))
+    if not (compare is None or isinstance(compare, MCMCRun) or compared):
+        raise TypeError(
+            "compare= takes chains, nuts(fit.target), or compare(fit, run); got"
+            f" {type(compare).__name__}"
+        )
+    if not (tracker is None or isinstance(tracker, GradientTracker)):
+        raise TypeError(
+            "tracker= takes the GradientTracker that was among callbacks= of the fit; got"
+            f" {type(tracker).__name__}"
+        )
 
 
 class Reported(Protocol):

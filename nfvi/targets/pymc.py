@@ -13,7 +13,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
 from nfvi.targets.known_gradient import known_gradient
-from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, has_jax
+from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, check_mode, has_jax
 from nfvi.targets.pymc_graphs import draw_data, draw_prior, is_pymc_model, read_facts, read_graphs
 
 __all__ = ["PyMCTarget"]
@@ -72,6 +72,7 @@ class PyMCTarget(CheckedTarget):
             raise ImportError(NO_PYMC) from error
         if not is_pymc_model(model):
             raise TargetError(f"PyMCTarget takes a pm.Model; got {type(model).__name__}")
+        check_mode(mode)
         super().__init__()
         self.model = model
         self.name = name or model.name or "PyMC model"

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS
 from nfvi.targets.jax_batches import OnBatches, jax_package, points_at_once, precision, work_of
 from nfvi.utils import process_wide, sizes
 
-__all__ = ["OnPoints", "by_jax", "by_pytensor", "has_jax"]
+__all__ = ["OnPoints", "by_jax", "by_pytensor", "check_mode", "has_jax"]
 
 OnPoints: TypeAlias = Callable[[Tensor], list[Tensor]]
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
@@ -120,6 +121,21 @@ def _looped(fn: Any, dtype: str) -> OnPoints:
         return [torch.from_numpy(np.stack(x)).to(points.device) for x in found]
 
     return run
+
+
+def check_mode(mode: Any) -> None:
+    """Check the argument ``mode`` of a :class:`PyMCTarget`.
+
+    Raises:
+        TargetError: PyTensor knows no such mode.
+    """
+    from pytensor.compile.mode import get_mode, predefined_modes
+
+    try:
+        get_mode(mode)
+    except (ValueError, TypeError) as error:
+        known = ", ".join(repr(name) for name in sorted(predefined_modes))
+        raise TargetError(f"mode= must be one of {known}; got {mode!r}") from error
 
 
 def _compiled(z: Any, outputs: Sequence[Any], mode: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -57,23 +58,29 @@ class Report:
     word: str = ""
 
 
-def write_report(path: str | os.PathLike[str], report: Report) -> None:
+def write_report(path: str | os.PathLike[str], make: Callable[[], Report]) -> None:
     """Write a report with the versions of nfvi and what it works with at its end.
 
     It loads nothing from elsewhere. An older file stays until the new one is complete.
 
     Args:
         path: the file; its folder must exist.
-        report: what it says.
+        make: what it says, asked for once it is known that the file has a place.
 
     Raises:
         ImportError: Jinja2 is missing.
         OSError: the file cannot be written.
     """
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "the report's folder does not exist; make it first", str(folder)
+        )
     try:
         from jinja2 import Environment
     except ImportError as error:
         raise ImportError("reports need Jinja2: pip install 'nfvi[plots]'") from error
+    report = make()
     text = resources.files("nfvi.utils").joinpath(TEMPLATE).read_text(encoding="utf-8")
     template = Environment(autoescape=True).from_string(text)
     last = Section("Versions", (facts(dict(versions())),))

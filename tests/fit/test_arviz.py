@@ -223,3 +223,23 @@ class TestLoo:
         monkeypatch.setattr(Approximation, "weighted_draws", broken)
         with pytest.raises(FitError, match="no finite log-density"):
             fit.loo(100)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"predictions": "yes"}, "predictions must be True or False, got 'yes'"),
+        ({"log_likelihood": 1}, "log_likelihood must be True or False, got 1"),
+        ({"dims": 3}, "dims= takes a dict, got 3"),
+        ({"dims": {"no": ["a"]}}, "dims= names 'no'; the sites are mu, eta, theta, y"),
+        ({"dims": {"eta": "school"}}, r"a list of 1 names for 'eta', whose shape is \(8,\)"),
+        ({"dims": {"mu": ["a"]}}, r"a list of 0 names for 'mu', whose shape is \(\)"),
+        ({"coords": {"no": "ab"}}, "coords= names the dimension 'no'; there are schools"),
+        ({"coords": {"schools": "ab"}}, "coords= has 2 labels for 'schools', which is 8 long"),
+    ],
+)
+def test_labels_that_do_not_fit(options: dict[str, Any], text: str) -> None:
+    target = PyroTarget(schools, EFFECTS, STANDARD_ERRORS)
+    fit = NFVI("scale-loc", seed=1).fit(target, steps=2, restarts=1)
+    with pytest.raises(ValueError, match=text):
+        fit.to_arviz(5, **options)

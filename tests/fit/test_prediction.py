@@ -72,6 +72,11 @@ def test_wrong_arguments(fit: Fit) -> None:
         fit.predict(5, args=X)
     with pytest.raises(ValueError, match="n must"):
         fit.predict(0)
+    with pytest.raises(TypeError, match=r"kwargs= takes a dict"):
+        fit.predict(5, kwargs=3)
+    for name in ("weighted", "prior"):
+        with pytest.raises(ValueError, match=f"{name} must be True or False, got 'no'"):
+            fit.predict(5, **{name: "no"})
 
 
 def test_a_function_has_nothing_to_draw() -> None:

@@ -91,6 +91,22 @@ def test_a_run_of_another_dimension_is_refused(fit: Fit, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["compare", "tracker"])
+def test_what_is_nothing_to_stand_beside_a_fit_is_refused(
+    fit: Fit, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"{name}= takes .*; got int"):
+        fit.report(tmp_path / "r.html", **{name: 3})
+
+
+def test_a_folder_that_is_not_there_is_told_before_any_work(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nfvi.fit.fit.fit_report", lambda *_: pytest.fail("work was done"))
+    with pytest.raises(FileNotFoundError, match="folder does not exist"):
+        fit.report(tmp_path / "nowhere" / "r.html")
+
+
 def test_a_climb_has_its_rungs(tmp_path: Path) -> None:
     found = NFVI(seed=1).fit(TARGET, budget=60, progress=False)
     found.report(tmp_path / "r.html")

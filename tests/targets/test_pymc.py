@@ -237,6 +237,13 @@ def test_total_size_scales_the_likelihood() -> None:
     assert float(value) == pytest.approx(-5 - 11 * 0.5 * np.log(2 * np.pi))
 
 
+def test_a_mode_that_is_none_is_refused_at_once() -> None:
+    with pm.Model() as model:
+        pm.Normal("x")
+    with pytest.raises(TargetError, match=r"mode= must be one of .*'NUMBA'.*; got 'nope'"):
+        PyMCTarget(model, mode="nope")
+
+
 def test_a_flat_variable_is_warned_of() -> None:
     with pm.Model() as model:
         pm.Flat("free", shape=2)

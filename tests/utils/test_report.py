@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +23,7 @@ def made(**changes: object) -> Report:
 
 
 def test_text_stays_text(tmp_path: Path) -> None:
-    write_report(tmp_path / "r.html", made())
+    write_report(tmp_path / "r.html", made)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script" not in page and page.count("&lt;script&gt;") == 9
     assert "<h2>Versions</h2>" in page and f"Written by nfvi {nfvi.__version__}." in page
@@ -32,7 +33,7 @@ def test_text_stays_text(tmp_path: Path) -> None:
 
 def test_every_section_is_in_the_contents(tmp_path: Path) -> None:
     sections = (Section("one", (words("a"),)), Section("two", (words("b"),)))
-    write_report(tmp_path / "r.html", made(sections=sections))
+    write_report(tmp_path / "r.html", lambda: made(sections=sections))
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     names = dict(re.findall(r'<a href="#(s\d)">(\w+)</a>', page))
     assert names == {"s1": "one", "s2": "two", "s3": "Versions"}
@@ -42,7 +43,7 @@ def test_every_section_is_in_the_contents(tmp_path: Path) -> None:
 def test_the_colour_is_that_of_the_verdict(tmp_path: Path) -> None:
     pages = set()
     for word in ("good", "usable", "not to be trusted", ""):
-        write_report(tmp_path / "r.html", made(word=word))
+        write_report(tmp_path / "r.html", partial(made, word=word))
         page = (tmp_path / "r.html").read_text(encoding="utf-8")
         pages.add(re.search(r"\.lead {[^}]*solid (\S+);", page).group(1))
     assert len(pages) == 4 and "currentColor" in pages
@@ -51,14 +52,14 @@ def test_the_colour_is_that_of_the_verdict(tmp_path: Path) -> None:
 def test_what_cannot_be_written_leaves_the_file_before(tmp_path: Path) -> None:
     (tmp_path / "r.html").write_text("before")
     with pytest.raises(UnicodeEncodeError):
-        write_report(tmp_path / "r.html", made(title="\ud800"))
+        write_report(tmp_path / "r.html", lambda: made(title="\ud800"))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_without_jinja_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ImportError, match=r"pip install 'nfvi\[plots\]'"):
-        write_report(tmp_path / "r.html", made())
+        write_report(tmp_path / "r.html", made)
 
 
 def test_a_long_table_is_cut() -> None:
