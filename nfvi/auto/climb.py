@@ -28,7 +28,7 @@ from nfvi.auto.rungs import (
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
 from nfvi.guides import AnyGuide, Guide, Placement, parts
-from nfvi.search import MOST_PLACES, MissedMass
+from nfvi.search import MissedMass
 from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
 from nfvi.targets import Target
 from nfvi.training import CallbackLike, Compile, Stop, Trainer, TrainState, build_trainer
@@ -153,7 +153,7 @@ class Climb:
         self._stop_if_spent()
         starts = self._cover(mode_rungs(self.record, start, self.generator, self.dtype))
         self._stop_if_good()
-        if self.record.last.efficiency < ROUGH and candidates(self.target.dim):
+        if self.record.best_rung.efficiency < ROUGH and candidates(self.target.dim):
             self._tournament()
         self._ladder(starts)
 
@@ -165,7 +165,7 @@ class Climb:
         cover_missed_mass(self.record, self.generator, self.dtype)
         self._stop_if_spent()
         missed = self.record.missed
-        if missed is not None and not missed.clean and len(missed.places) >= MOST_PLACES:
+        if missed is not None and missed.crowded:
             self._particles(missed)
         if len(self.record.rungs) == rungs:
             return starts

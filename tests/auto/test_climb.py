@@ -457,19 +457,43 @@ class TestTails:
         assert [asked.base for asked in climb.asked[3:]] == ["normal", TAILS]
 
 
-@pytest.mark.parametrize(("share", "called"), [(0.5, True), (0.01, False)])
-def test_particles_are_for_mass_that_is_missed(share, called, monkeypatch):
-    """Many places without much mass, such as the tails of a Gaussian guide, call none."""
+@pytest.mark.parametrize(("efficiency", "tried"), [(0.4, True), (0.6, False)])
+def test_families_are_tried_where_the_best_rung_is_rough(efficiency, tried, monkeypatch):
+    """And not the last one: a flow from particles with even weights may be far below."""
+    climb = Climb(ClimbArguments(make_gaussian(2, seed=0), 0, DTYPE))
+    rungs = [
+        replace(rung(-0.3, 0.6), efficiency=efficiency),
+        replace(rung(-0.5, 0.6), efficiency=0.9),
+    ]
+    climb.record.rungs, climb.record.scores = rungs, [r.elbo for r in rungs]
+    monkeypatch.setattr("nfvi.auto.climb.gaussian_rungs", lambda *_: None)
+    monkeypatch.setattr("nfvi.auto.climb.mode_rungs", lambda *_: [])
+    asked = []
+    for name, value in {
+        "_cover": lambda _: [],
+        "_ladder": lambda _: asked.append("ladder"),
+    }.items():
+        monkeypatch.setattr(climb, name, value)
+    monkeypatch.setattr(climb, "_tournament", lambda: asked.append("tournament"))
+    climb._climb()
+    assert ("tournament" in asked) == tried
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+@pytest.mark.parametrize("share", [0.5, 0.01])
+def test_particles_are_for_more_modes_than_a_mixture_holds(share, crowded, monkeypatch):
+    """Many places that are no modes, such as the tails of a Gaussian or a ridge, call none."""
     climb = Climb(ClimbArguments(make_gaussian(3, seed=0), 0, DTYPE))
     gaussian_rungs(climb.record, climb.generator, DTYPE)
     place = Place(torch.zeros(3, dtype=DTYPE), 0.0, share / MOST_PLACES, 2.0)
     found = MissedMass((place,) * MOST_PLACES, share, 0.0, 0.0, 0.0, 1, 1, 10.0, 0, 0)
+    found = replace(found, crowded=crowded)
     monkeypatch.setattr(climb.record, "search", lambda generator: found)
     climb.record.missed = found
     asked = []
     monkeypatch.setattr(climb, "_particles", asked.append)
     climb._cover([])
-    assert bool(asked) == called
+    assert bool(asked) == crowded
 
 
 @pytest.mark.parametrize(
