@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -466,8 +467,9 @@ def test_families_are_tried_where_the_best_rung_is_rough(efficiency, tried, monk
         replace(rung(-0.5, 0.6), efficiency=0.9),
     ]
     climb.record.rungs, climb.record.scores = rungs, [r.elbo for r in rungs]
-    monkeypatch.setattr("nfvi.auto.climb.gaussian_rungs", lambda *_: None)
-    monkeypatch.setattr("nfvi.auto.climb.mode_rungs", lambda *_: [])
+    module = sys.modules[Climb.__module__]
+    monkeypatch.setattr(module, "gaussian_rungs", lambda *_: None)
+    monkeypatch.setattr(module, "mode_rungs", lambda *_: [])
     asked = []
     for name, value in {
         "_cover": lambda _: [],
