@@ -72,6 +72,9 @@ can meet it. Nothing in the wide part points to the needle either. So fits of th
 miss it but by luck, and say "good" all the same. A start of your own near the mode, where you know
 its place, is the way out.
 
+`modes5_rand_d10` has such a needle too: one of its five modes, of a third of the mass, is narrow
+and lies among wide ones. `fit.search(draws=2_097_152)` did not meet it with five seeds.
+
 Two narrow modes alone are another matter (`two_narrow_d10`): from everywhere, log p rises towards
 one of them.
 
