@@ -38,6 +38,8 @@ LEARNING_RATE = 0.005
 BOUND = 4.0
 """Of the splines, in units of which the particles are placed: base draws beyond are 6 in 10⁵."""
 MARGIN = 1.1
+HEAVIEST = 10.0
+"""Of the weights that particles count by, in units of their mean: one must not rule a step."""
 SPREAD_DRAWS = 1_000
 WIDER = 2.0
 
@@ -49,13 +51,23 @@ class Pooled(NamedTuple):
     log_likelihood: Tensor
 
 
+class Particles(NamedTuple):
+    """Points (n, d) with log p (n)."""
+
+    x: Tensor
+    log_p: Tensor
+
+
 class PooledLikelihood(Objective):
-    """Minus the mean of log q over a pool of particles that goes on moving: KL(p ‖ q).
+    """Minus the weighted mean of log q over a pool of particles that goes on moving.
+
+    The loss is halfway between KL(p ‖ q), where all particles count alike, and the α-divergence
+    with α = 2, where each counts by w = p / q over its mean: particles that the flow draws too
+    seldom count more, which is what raises the effective share of its own weights.
 
     Before each step some particles move, in ways that leave the target as it is: by a proposal from
-    the flow itself, taken with the chance min(1, w′ / w) for w = p / q, which jumps from mode to
-    mode, and by an iteration of HMC. So the flow sees fresh draws, and does not
-    overfit the particles.
+    the flow itself, taken with the chance min(1, w′ / w), which jumps from mode to mode, and by an
+    iteration of HMC. So the flow sees fresh draws, and does not overfit the particles.
 
     Args:
         target: p.
@@ -64,7 +76,7 @@ class PooledLikelihood(Objective):
 
     Reference:
         Gabrié, Rotskoff and Vanden-Eijnden, Adaptive Monte Carlo augmented with normalizing flows,
-        2022.
+        2022. Midgley and others, Flow annealed importance sampling bootstrap, 2023.
     """
 
     quantity = "log_likelihood"
@@ -78,8 +90,17 @@ class PooledLikelihood(Objective):
     def spare(self) -> PooledLikelihood:
         return PooledLikelihood(self.target, self.pool, self.batch)
 
-    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Tensor:
-        """Particles (n, d), after they have moved."""
+    def tensors(self, batch: Particles) -> tuple[Tensor, ...]:
+        return tuple(batch)
+
+    def batch_of(self, tensors: Sequence[Tensor], like: Particles) -> Particles:
+        return Particles(*tensors)
+
+    def length(self, batch: Particles) -> int:
+        return len(batch.x)
+
+    def draw(self, ensemble: Ensemble, step: int, generator: torch.Generator) -> Particles:
+        """Particles after they have moved."""
         order = torch.randperm(len(self.pool), generator=generator, device=generator.device)
         index = order[: self.batch].to(self.pool.device)
         x = self._jump(ensemble.guide(0), self.pool[index], generator)
@@ -90,7 +111,7 @@ class PooledLikelihood(Objective):
         self.gradient_evaluations += hmc.gradient_evaluations
         self.batched_evaluations += hmc.gradient_evaluations // len(x)
         self.pool[index] = x
-        return x
+        return Particles(x, hmc.points.log_p)
 
     @torch.no_grad()
     def _jump(self, guide: Guide, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -104,10 +125,13 @@ class PooledLikelihood(Objective):
         taken = uniform.log() < proposed - old
         return torch.where(taken.unsqueeze(1), new, x)
 
-    def __call__(self, ensemble: Ensemble, batch: Tensor, beta: Tensor) -> Pooled:
-        """Evaluate at particles (n, d)."""
-        value = ensemble.log_likelihood(batch)
-        return Pooled(-value, value.detach())
+    def __call__(self, ensemble: Ensemble, batch: Particles, beta: Tensor) -> Pooled:
+        """Evaluate at n particles."""
+        value = ensemble.log_likelihood(batch.x)
+        fixed = value.detach()
+        weight = torch.softmax(batch.log_p - fixed, 1) * len(batch.x)
+        share = 0.5 + 0.5 * weight.clamp_max(HEAVIEST)
+        return Pooled(-share * value, fixed)
 
 
 def placed_around(z: Tensor) -> Placement:
