@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.multimodal.catalogue import SMALL
 from benchmarks.multimodal.families import gaussian_mixture
-from benchmarks.multimodal.literature import LITERATURE, lgcp, many_well, sonar
+from benchmarks.multimodal.literature import LITERATURE, OBSERVED, lgcp, many_well, sonar
 from benchmarks.multimodal.needles import NEEDLES, Needle, hits
 from benchmarks.multimodal.problem import Moments, Problem
 from nfvi.errors import TargetError
@@ -221,6 +221,23 @@ def test_hits_of_a_needle_are_those_of_wide_draws() -> None:
     there = height - 0.5 * (off / 0.3).square().sum(1) > -0.5 * x.square().sum(1)
     expected = hits(needle, n)
     assert abs(int(there.sum()) - expected) < 5 * expected**0.5 + 0.02 * expected
+
+
+def test_the_evidence_of_brownian_motion() -> None:
+    """Given both scales all else is Gaussian; a sum over a grid of them does the rest."""
+    times = torch.cat([torch.arange(1, 11), torch.arange(21, 31)]).double()
+    y = torch.tensor(OBSERVED).double()
+    width = 0.2
+    grid = torch.arange(-8, 5, width).double()
+    step, noise = (scale.flatten() for scale in torch.meshgrid(grid, grid, indexing="ij"))
+    shared = torch.minimum(times[:, None], times)
+    covariance = (2 * step).exp()[:, None, None] * shared
+    covariance = covariance + (2 * noise).exp()[:, None, None] * torch.eye(20).double()
+    given = torch.distributions.MultivariateNormal(torch.zeros(20).double(), covariance)
+    prior = torch.distributions.Normal(torch.tensor(0.0).double(), 2.0)
+    joint = given.log_prob(y) + prior.log_prob(step) + prior.log_prob(noise)
+    found = float(joint.logsumexp(0)) + 2 * math.log(width)
+    assert problem("brownian").log_z == pytest.approx(found, abs=1e-4)
 
 
 def test_files_of_the_literature(tmp_path: Path) -> None:
