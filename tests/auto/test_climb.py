@@ -331,7 +331,7 @@ def test_flows_that_lose_the_modes_of_a_good_mixture(mixture, flow, ends):
 
 
 class TestGrowing:
-    @pytest.mark.parametrize("dim", [3, 70])
+    @pytest.mark.parametrize("dim", [3, 70, 320])
     def test_a_rung_begins_where_the_last_one_ended(self, dim):
         """Its first layers are the same, and new ones start within the jitter of the identity."""
         generator = torch.Generator().manual_seed(0)
@@ -347,8 +347,8 @@ class TestGrowing:
         z = small.base_sample(1_000, generator=generator)
         with torch.no_grad():
             (x, log_q), (y, other) = small(z), large(z)
-        # Four layers of realnvp move each of 70 coordinates by some hundredths.
-        assert float((x - y).abs().mean()) < 0.05
+        # Twelve layers, in 70 dimensions, move each coordinate by some hundredths.
+        assert float((x - y).abs().mean()) < 0.08
         assert abs(float((log_q - other).mean())) < 0.05
 
     def test_from_a_place_alone(self):
@@ -377,7 +377,7 @@ class TestGrowing:
         assert off[0] < 0.1 < off[1]
 
     def test_rungs_grow(self):
-        for dim in (1, 10, 64, 65, 1_000):
+        for dim in (1, 10, 48, 49, 300, 301):
             layers = [len(Guide(r.formula, dim).flows) for r in learned_rungs(dim)]
             assert layers == sorted(layers) and layers[0] < layers[-1]
         assert candidates(1) == () == candidates(5) and len(candidates(2)) > 1
@@ -436,9 +436,9 @@ class TestTails:
         assert len(climb.asked) == 2
 
     def test_there_is_none_in_many_dimensions(self):
-        climb = Scripted(65, *[(-1.0, 0.9)] * 3)
+        climb = Scripted(301, *[(-1.0, 0.9)] * 3)
         climb._ladder([])
-        assert climb.asked == list(learned_rungs(65)) and tailed_rung(65) is None
+        assert climb.asked == list(learned_rungs(301)) and tailed_rung(49) is None
 
     @pytest.mark.parametrize(("khat", "more"), [(0.6, 0), (0.7, 1)])
     def test_of_waves_the_base_stays(self, khat, more):
