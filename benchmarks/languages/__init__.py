@@ -1,0 +1,1 @@
+"""Four models written in Pyro, NumPyro, PyMC and Stan: one posterior, whichever library says it."""
