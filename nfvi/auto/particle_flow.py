@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nfvi.auto.gaussians import keep_guide
-from nfvi.auto.record import Record, described
+from nfvi.auto.record import Record
+from nfvi.auto.tried import described
 from nfvi.guides import AnyGuide, Guide, Placement
 from nfvi.mcmc import ParallelHMC
 from nfvi.search import BroadBase, MissedMass, anneal
@@ -141,6 +142,7 @@ def learn_from_particles(
     target = record.target
     guide = record.tried[record.best()].guide
     base = broad_base(guide, missed, generator)
+    record.stage("particles")
     found = anneal(target, base, generator, dtype, enough=record.out_of_time)
     record.count(found.batched_evaluations, found.gradient_evaluations)
     if not found.done:
@@ -166,8 +168,11 @@ def learn_from_particles(
         traced=TracedStep(why_eager(compile, STEPS, ensemble.flat.device, {})),
     )
 
+    record.stage("flow from particles")
+
     def watch(_: TrainState) -> Stop | None:
         spent = record.spent()
+        record.show(trainer)
         return None if spent is None else Stop(spent)
 
     try:

@@ -48,7 +48,7 @@ from nfvi.utils.pieces import (
 )
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.process_wide import process_wide
-from nfvi.utils.progress import progress_bar, progress_wanted
+from nfvi.utils.progress import counted, progress_bar, progress_wanted, stage_bar
 from nfvi.utils.report import (
     Report,
     Section,
@@ -93,6 +93,7 @@ __all__ = [
     "choice",
     "common_dim",
     "complete",
+    "counted",
     "digest_of",
     "entry",
     "facts",
@@ -124,6 +125,7 @@ __all__ = [
     "show_versions",
     "sizes",
     "sparkline",
+    "stage_bar",
     "tail_length",
     "to_inference_data",
     "to_sd",
