@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,6 +36,8 @@ from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
 from nfvi.training import Stop, Trainer, TrainState, build_trainer
 
 __all__ = ["AUTO", "Climb", "climb"]
+
+logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 # (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
@@ -177,6 +180,9 @@ class Climb:
         for rung in rungs:
             if self.record.last.gap <= rung.within:
                 starts = self._step(rung, starts)
+            else:
+                why = "%s is left out: the last ELBO is over %g nats below its log evidence"
+                logger.info(why, rung.formula, rung.within)
         self._tails_afresh(starts)
         self._step(last, starts)
 
@@ -289,11 +295,23 @@ def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:
     whole = Climb(arguments)
     end = whole.run()
     path = whole.record.path(end.reason)
+    for i, rung in enumerate(path):
+        why = "kept" if i == path.best else _why_dropped(rung, path[path.best])
+        logger.info("rung %d, %s: %s", i + 1, rung, why)
+    logger.info("the climb ended: %s", end.reason)
     found = whole.record.tried[path.best]
     found = replace(found, missed=whole.record.missed_by(found.guide))
     if not math.isfinite(found.diagnostics.elbo):
         raise FitError(nothing_finite(whole.target), parts(found.guide)[0])
     return found, path, end.reason if end.cut else AUTO
+
+
+def _why_dropped(rung: Rung, kept: Rung) -> str:
+    """In what a rung is behind the one that was kept."""
+    behind = kept.elbo - rung.elbo
+    if behind > CLOSE:
+        return f"dropped, as its ELBO is {behind:.4f} nats lower"
+    return f"dropped, as its k-hat is {rung.khat:.2f} and not {kept.khat:.2f}"
 
 
 def _one_by_one(guides: list[Guide]) -> Callable[[torch.Generator], Guide]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ from nfvi.training import (
 )
 
 __all__ = ["FORMULA", "PooledLikelihood", "broad_base", "learn_from_particles", "placed_around"]
+
+logger = logging.getLogger(__name__)
 
 FORMULA = "(nsf(bound=4)-perm)*2-spline(bound=4)"
 STEPS = 1_000
@@ -143,9 +146,11 @@ def learn_from_particles(
     guide = record.tried[record.best()].guide
     base = broad_base(guide, missed, generator)
     record.stage("particles")
+    logger.info("a search found %d places: particles, and a flow from them", len(missed.places))
     found = anneal(target, base, generator, dtype, enough=record.out_of_time)
     record.count(found.batched_evaluations, found.gradient_evaluations)
     if not found.done:
+        logger.info("particles did not arrive in time")
         return
     pool = PooledLikelihood(target, found.z)
     start = Guide(

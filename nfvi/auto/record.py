@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import Any
@@ -31,6 +32,8 @@ from nfvi.training import History, Plan, Trainer
 from nfvi.utils import held
 
 __all__ = ["CLOSE", "Record"]
+
+logger = logging.getLogger(__name__)
 
 # As many as `print(fit)` takes, so that the rung that was judged good is shown as such.
 DRAWS = 10_000
@@ -122,6 +125,11 @@ class Record:
         started = time.perf_counter()
         log_prob_anywhere(self.target, z)
         self.seconds_per_point = (time.perf_counter() - started) / len(z)
+        logger.info(
+            "budget of %g s, %.2g s a point: %d draws judge a rung, a search has %d at most",
+            *(self.budget.seconds, self.seconds_per_point, self.affordable(DRAWS, FEWEST_DRAWS)),
+            self.affordable(MOST_WIDE, FEWEST_WIDE, 2 * JUDGING),
+        )
 
     def affordable(self, most: int, least: int, share: float = JUDGING) -> int:
         """How many points may be looked at for a share of the budget, between two limits."""
@@ -283,5 +291,9 @@ class Record:
                 base=str(guide.base),
                 guide=guide,
             )
+        )
+        logger.info(
+            "rung %d, %s: ELBO %.4f, k-hat %.2f, %d steps; the best is now %s",
+            *(len(self.rungs), self.last, found.elbo, found.khat, steps, self.best_rung),
         )
         self.show()
