@@ -9,8 +9,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
-from nfvi.plots.grids import grid_of_target, window_of
+from nfvi.plots.densities import draw_grid, exact_draws, key, size_of, square
+from nfvi.plots.grids import Grid, grid_of_target, window_of
 from nfvi.plots.protocols import GuideLike, MixtureLike, TargetLike
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 from nfvi.utils import check_whole, common_dim
@@ -133,6 +133,10 @@ def _dots(
     x, y = array(moved)[:, list(dims)].T
     ax.scatter(x, y, s=7, color=COLORS["left"], linewidths=0, alpha=0.8, label="guide")
     return ax
+
+
+def _lines_of(target: TargetLike, values: Grid) -> str:
+    return f"{target.name}, {key(False, True, values)}"
 
 
 def _histograms(ax: Axes | None, base: Array, moved: Array) -> Axes:
