@@ -55,6 +55,7 @@ BINS = 16
 POOL = 16
 """Draws for each start among which those are sought that the guide misses."""
 OWN_DRAWS = 4_096
+FOUND = "search of %s: %d wide draws, %d ascents, %d places, share of the mass missed %.4f"
 
 
 def draws_for(target: Target, z: Tensor) -> int:
@@ -136,14 +137,11 @@ def search_mass(
     )
     own = _own_share(guide, target, log_evidence, generator) if len(places.loc) else 0.0
     excess = max(float(found.masses.sum()) - own, 0.0)
-    excess_share = excess / (1 + excess)
-    logger.info(
-        "search of %s: %d wide draws, %d ascents, %d places, share of the mass missed %.4f",
-        *(target.name, seen, len(chosen), len(places.loc), excess_share),
-    )
+    share = excess / (1 + excess)
+    logger.info(FOUND, target.name, seen, len(chosen), len(places.loc), share)
     return MissedMass(
         places=_told(places, found, modes, guide, log_evidence),
-        share=excess_share,
+        share=share,
         share_se=found.error / (1 + excess) ** 2,
         log_evidence=log_evidence + math.log1p(excess),
         guide_log_evidence=log_evidence,

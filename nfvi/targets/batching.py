@@ -18,6 +18,7 @@ from nfvi.targets.checks import (
     WROTE,
     Evaluate,
     agree,
+    point_text,
     shape_text,
     version_of,
     was_written,
@@ -185,6 +186,9 @@ def _refusal(
             words.append(f"Called with {given.batch}, {whole.problem}.")
         if single.problem:
             words.append(f"Called with {given.point}, {single.problem}.")
+    if (whole.error or single.error) is not None:
+        first = f", the first of them z = {point_text(points[0])}" if given.name == "z" else ""
+        words.append(f"nfvi chose these values{first}.")
     words.append(_advice(whole.problem, single.problem, points, given))
     return TargetError(" ".join(words))
 

@@ -1,7 +1,7 @@
 """What every floor may use: argument checks, files, text, HTML, progress, a lock, ArviZ."""
 
 from nfvi.utils import arviz_functions
-from nfvi.utils.arviz_export import to_inference_data
+from nfvi.utils.arviz_export import dims_for, to_inference_data
 from nfvi.utils.caret import caret, character, choice, nearest, quote
 from nfvi.utils.checks import (
     check_dtype,
@@ -95,6 +95,7 @@ __all__ = [
     "complete",
     "counted",
     "digest_of",
+    "dims_for",
     "entry",
     "facts",
     "folded",

@@ -68,7 +68,8 @@ def read_program(
     except USER_ERRORS as error:
         raise TargetError(
             f"{name!r}: running it as a Pyro model raised {type(error).__name__}: {error}. A Pyro "
-            "model is run with the arguments given after it; a log-density needs dim=, and one of "
+            "model is run with the arguments given after it, at draws of its priors; a log-density"
+            " needs dim=, and one of "
             "named values parameters=, or NamedDensity(f, parameters) where that is no argument"
         ) from error
 
