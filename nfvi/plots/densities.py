@@ -14,6 +14,7 @@ from nfvi.plots.protocols import DensityLike, GuideLike, MixtureLike, TargetLike
 from nfvi.plots.style import COLORS, Window, array, figure_of, new_axes, note, thinned
 
 __all__ = [
+    "LINED",
     "draw_grid",
     "exact_draws",
     "guide",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +26,7 @@ __all__ = [
     "isolated",
     "name_of",
     "needed_arguments",
+    "place_of",
     "point_text",
     "probe_points",
     "shape_text",
@@ -242,6 +245,14 @@ def point_text(point: Tensor) -> str:
     """A point (d) in four coordinates at most."""
     shown = ", ".join(f"{x:.4g}" for x in point[:4].tolist())
     return f"({shown}{', ...' if len(point) > 4 else ''})"
+
+
+def place_of(error: BaseException, fn: Any) -> str:
+    """Where in the file of the user's function an error was raised."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def name_of(fn: Any) -> str:

@@ -540,6 +540,12 @@ def test_density_refuses_what_it_cannot_draw(to_data):
 # starting
 
 
+def test_starting_names_the_lines_that_the_window_shows():
+    wider = LogDensity(lambda z: log_p(z / 2), 2, name="wider", log_normalizer=LOG_Z + math.log(4))
+    ax = plots.starting(NFVI("scale-loc", seed=5), wider)
+    assert any(text == "wider: 50 %" for text in words(ax))
+
+
 def test_starting_is_the_start_of_the_first_restart():
     tracker = GradientTracker()
     nfvi = NFVI("planar*3", seed=5, jitter=0.5)

@@ -506,7 +506,7 @@ REFUSED = {
     impossible_data: r"-inf at every point.*site 'y' \(-inf\)",
     not_a_number: r"is nan at z = .*site 'root' \(nan\)",
     never_valid: "raised ValueError: .*concentration",
-    raises: "raised KeyError: 'the reason'.*at draws of its priors",
+    raises: r"raised KeyError: 'the reason' \(test_target.py, line \d+\).*draws of its priors",
     needs_argument: "raised TypeError: .*'y'.*a log-density needs dim=",
 }
 
