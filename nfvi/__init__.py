@@ -1,5 +1,6 @@
 """Variational inference with normalizing flows from a formula, on PyTorch and Pyro."""
 
+import logging as _logging
 from typing import TYPE_CHECKING, Any
 
 from nfvi._version import __version__ as __version__
@@ -98,6 +99,9 @@ __all__ = [
     "nuts",
     "show_versions",
 ]
+
+# Silent until somebody asks, as libraries are; docs/training.md says how to listen.
+_logging.getLogger("nfvi").addHandler(_logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

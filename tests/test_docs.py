@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import doctest
 import functools
+import logging
 import re
 import runpy
 from pathlib import Path
@@ -122,6 +123,7 @@ def short(monkeypatch, tmp_path):
     monkeypatch.setattr(nfvi, "hmc", at_most(nfvi.hmc, **chains))
     monkeypatch.setattr(nfvi, "compare", at_most(nfvi.compare, draws=50))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("nfvi"), "level", logging.NOTSET)
 
 
 @pytest.mark.pyro_params

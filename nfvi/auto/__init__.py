@@ -1,7 +1,8 @@
 """NFVI("auto"): the climb from Gaussians to learned flows."""
 
+from nfvi.auto.arguments import ClimbArguments
 from nfvi.auto.budget import Budget
-from nfvi.auto.climb import AUTO, ClimbArguments, climb
+from nfvi.auto.climb import AUTO, climb
 
 __all__ = [
     "AUTO",

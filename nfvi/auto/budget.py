@@ -54,6 +54,31 @@ class Budget:
             )
         return cls(seconds=float(value))
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit."""
+        return (self.seconds, self.steps, self.evaluations) != (None, None, None)
+
+    def left(self, seconds: float, steps: int, evaluations: int) -> tuple[float, str]:
+        """The share that is spent of the limit that is nearest, and what that has left, in words.
+
+        Args:
+            seconds: so far.
+            steps: so far.
+            evaluations: so far.
+        """
+        limits = (
+            (seconds, self.seconds, "{:,.0f} s left"),
+            (steps, self.steps, "{:,.0f} steps left"),
+            (evaluations, self.evaluations, "{:,.0f} evaluations left"),
+        )
+        found = [
+            (used / most, text.format(max(most - used, 0)))
+            for used, most, text in limits
+            if most is not None
+        ]
+        return max(found, default=(0.0, ""))
+
     def spent(self, seconds: float, steps: int, evaluations: int, share: float = 1.0) -> str | None:
         """Which limit has been reached, in words; ``None`` if none has.
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 
-from nfvi.auto.budget import Budget
+from nfvi.auto.arguments import ClimbArguments
+from nfvi.auto.bar import ClimbBar
 from nfvi.auto.failure import broken_off, is_late
+from nfvi.auto.forecast import forecast
 from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.particle_flow import learn_from_particles
-from nfvi.auto.record import CLOSE, Record, Tried, described
+from nfvi.auto.record import CLOSE, Record
 from nfvi.auto.rungs import (
     Learned,
     candidates,
@@ -25,15 +27,17 @@ from nfvi.auto.rungs import (
     prolonged,
     tailed_rung,
 )
+from nfvi.auto.tried import Tried, described
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
 from nfvi.guides import AnyGuide, Guide, Placement, parts
 from nfvi.search import MissedMass
 from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
-from nfvi.targets import Target
-from nfvi.training import CallbackLike, Compile, Stop, Trainer, TrainState, build_trainer
+from nfvi.training import Stop, Trainer, TrainState, build_trainer
 
-__all__ = ["AUTO", "Climb", "ClimbArguments", "climb"]
+__all__ = ["AUTO", "Climb", "climb"]
+
+logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 # (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
@@ -68,31 +72,6 @@ class ClimbOver(Exception):  # noqa: N818 (an end, and no error)
         self.reason, self.cut = reason, cut
 
 
-@dataclass(frozen=True, eq=False)
-class ClimbArguments:
-    """What is climbed, with what, and how far.
-
-    Attributes:
-        target: log p.
-        seed: fixes everything but what a budget in seconds cuts off.
-        dtype: of the guides.
-        device: of the guides.
-        budget: when to stop.
-        callbacks: called after every optimiser step of every rung.
-        settings: what a fit keeps of its target and dtype.
-        compile: as for :meth:`nfvi.NFVI.fit`.
-    """
-
-    target: Target
-    seed: int
-    dtype: torch.dtype
-    device: torch.device | str | None = None
-    budget: Budget = field(default_factory=Budget)
-    callbacks: Sequence[CallbackLike] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
-    compile: Compile = "trace"
-
-
 class Climb:
     """One climb on one target.
 
@@ -106,7 +85,8 @@ class Climb:
         self.callbacks, self.settings = arguments.callbacks, settings
         self.compile = arguments.compile
         self.generator = torch.Generator(arguments.device or "cpu").manual_seed(seed)
-        self.record = Record(target, seed, arguments.budget, settings)
+        self.bar = ClimbBar(arguments.bar)
+        self.record = Record(target, seed, arguments.budget, settings, self.bar)
 
     def run(self) -> ClimbOver:
         """Climb to the end, and say why that was.
@@ -117,8 +97,16 @@ class Climb:
             TargetError: likewise, of a target that changed what it returns.
             KeyboardInterrupt: Ctrl-C was pressed twice before there was any guide to keep.
         """
-        end = self._climbed()
-        return end if end.cut else self._last_search(end)
+        whole = False
+        self.bar.open(self.record.budget.limited)
+        try:
+            end = self._climbed()
+            end = end if end.cut else self._last_search(end)
+            whole = not end.cut
+            self.record.stage(str(self.record.best_rung))
+        finally:
+            self.bar.close(whole)
+        return end
 
     def _last_search(self, end: ClimbOver) -> ClimbOver:
         """Search once more, with the guide that would be kept, and cover what it misses."""
@@ -148,6 +136,9 @@ class Climb:
         return ClimbOver("the last rung was reached")
 
     def _climb(self) -> None:
+        self.record.stage("time of an evaluation")
+        if self.bar.shown:
+            self.bar.say(forecast(self.record, self.dtype, self.generator.device))
         self.record.measure(self.dtype, self.generator.device)
         start = gaussian_rungs(self.record, self.generator, self.dtype)
         self._stop_if_spent()
@@ -189,6 +180,9 @@ class Climb:
         for rung in rungs:
             if self.record.last.gap <= rung.within:
                 starts = self._step(rung, starts)
+            else:
+                why = "%s is left out: the last ELBO is over %g nats below its log evidence"
+                logger.info(why, rung.formula, rung.within)
         self._tails_afresh(starts)
         self._step(last, starts)
 
@@ -242,6 +236,7 @@ class Climb:
         plan = plan_of(rung, len(starts), self.target.dim, self.seed)
         plan = replace(plan, compile=self.compile)
         trainer = build_trainer(_one_by_one(made), self.target, plan, None, settings)
+        self.record.stage(rung.formula)
         try:
             stopped = trainer.run([*self.callbacks, self._watch(trainer)])
         finally:
@@ -257,6 +252,7 @@ class Climb:
 
         def watch(state: TrainState) -> Stop | None:
             spent = self.record.spent(trainer)
+            self.record.show(trainer)
             return None if spent is None else Stop(spent)
 
         return watch
@@ -299,11 +295,23 @@ def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:
     whole = Climb(arguments)
     end = whole.run()
     path = whole.record.path(end.reason)
+    for i, rung in enumerate(path):
+        why = "kept" if i == path.best else _why_dropped(rung, path[path.best])
+        logger.info("rung %d, %s: %s", i + 1, rung, why)
+    logger.info("the climb ended: %s", end.reason)
     found = whole.record.tried[path.best]
     found = replace(found, missed=whole.record.missed_by(found.guide))
     if not math.isfinite(found.diagnostics.elbo):
         raise FitError(nothing_finite(whole.target), parts(found.guide)[0])
     return found, path, end.reason if end.cut else AUTO
+
+
+def _why_dropped(rung: Rung, kept: Rung) -> str:
+    """In what a rung is behind the one that was kept."""
+    behind = kept.elbo - rung.elbo
+    if behind > CLOSE:
+        return f"dropped, as its ELBO is {behind:.4f} nats lower"
+    return f"dropped, as its k-hat is {rung.khat:.2f} and not {kept.khat:.2f}"
 
 
 def _one_by_one(guides: list[Guide]) -> Callable[[torch.Generator], Guide]:

@@ -40,6 +40,7 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
         FitError: none has a finite ELBO.
         KeyboardInterrupt: Ctrl-C was pressed; the Gaussians so far are kept first.
     """
+    record.stage("Gaussians")
     try:
         with catch_interrupt() as pressed:
             start = find_start(
@@ -80,6 +81,7 @@ def mode_rungs(
     here = [start.placement(1.0)]
     if record.target.dim > FULL_RANK_LIMIT or not record.affords(FIRST_BATCH):
         return here
+    record.stage("search for modes")
     modes = explore(record.target, _full(start), generator, dtype, record.enough)
     record.count(modes.iterations, modes.gradient_evaluations)
     if len(modes.loc) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,8 @@ from nfvi.search import MOST_PLACES, MissedMass, Place
 from nfvi.starts import fit_gaussians, gaussian_guide
 
 __all__ = ["cover_missed_mass"]
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = 8
 """Of a search and a mixture; a grid of 25 modes takes 2, forty modes in d = 10 take 4."""
@@ -53,7 +56,9 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
             return
         mixed = _with_places(record, guide, places, generator, dtype)
         if mixed is None:
+            logger.info("no Gaussian at %d places is needed", len(places))
             return
+        logger.info("Gaussians at %d places that a search found join the guide", len(places))
         keep_guide(record, mixed)
 
 

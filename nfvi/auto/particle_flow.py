@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nfvi.auto.gaussians import keep_guide
-from nfvi.auto.record import Record, described
+from nfvi.auto.record import Record
+from nfvi.auto.tried import described
 from nfvi.guides import AnyGuide, Guide, Placement
 from nfvi.mcmc import ParallelHMC
 from nfvi.search import BroadBase, MissedMass, anneal
@@ -30,6 +32,8 @@ from nfvi.training import (
 )
 
 __all__ = ["FORMULA", "PooledLikelihood", "broad_base", "learn_from_particles", "placed_around"]
+
+logger = logging.getLogger(__name__)
 
 FORMULA = "(nsf(bound=4)-perm)*2-spline(bound=4)"
 STEPS = 1_000
@@ -165,9 +169,12 @@ def learn_from_particles(
     target = record.target
     guide = record.tried[record.best()].guide
     base = broad_base(guide, missed, generator)
+    record.stage("particles")
+    logger.info("a search found %d places: particles, and a flow from them", len(missed.places))
     found = anneal(target, base, generator, dtype, enough=record.out_of_time)
     record.count(found.batched_evaluations, found.gradient_evaluations)
     if not found.done:
+        logger.info("particles did not arrive in time")
         return
     pool = PooledLikelihood(target, found.z)
     start = Guide(
@@ -190,8 +197,11 @@ def learn_from_particles(
         traced=TracedStep(why_eager(compile, STEPS, ensemble.flat.device, {})),
     )
 
+    record.stage("flow from particles")
+
     def watch(_: TrainState) -> Stop | None:
         spent = record.spent()
+        record.show(trainer)
         return None if spent is None else Stop(spent)
 
     try:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from nfvi.auto.bar import ClimbBar
 from nfvi.auto.budget import Budget
 from nfvi.auto.failure import carries_best
+from nfvi.auto.tried import Tried, described, score_of
 from nfvi.fit import (
     KHAT_LIMIT,
     ClimbPath,
     Diagnostics,
     Restart,
     Rung,
-    WeightedDraws,
     diagnose,
     draw_weighted,
     elbo_of,
     evaluate,
     outcome,
 )
-from nfvi.guides import AnyGuide, MixtureGuide, header_of_guide, parts
+from nfvi.guides import AnyGuide, MixtureGuide, parts
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import History, Plan, Trainer
 from nfvi.utils import held
 
-__all__ = ["CLOSE", "Record", "Tried", "described", "score_of"]
+__all__ = ["CLOSE", "Record"]
+
+logger = logging.getLogger(__name__)
 
 # As many as `print(fit)` takes, so that the rung that was judged good is shown as such.
 DRAWS = 10_000
@@ -47,22 +50,8 @@ JUDGING = 0.02
 # Nats: the error of an ELBO of 10 000 draws whose log weights have an sd of 0.2, and the shift of
 # a mean by a tenth of an sd, 0.1²/2. Wider, k-hat chooses worse guides; narrower, chance chooses.
 CLOSE, FAIR = 0.002, 0.005
-NEGLIGIBLE = 20.0
 RUNGS = 0.9
 """Of a budget in seconds; the rest is for judging the last rung and for the search."""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A guide that was tried, and everything that a :class:`~nfvi.Fit` keeps of it."""
-
-    guide: AnyGuide
-    diagnostics: Diagnostics
-    history: History
-    restarts: tuple[Restart, ...]
-    settings: dict[str, Any]
-    trainer: Trainer | None
-    missed: MissedMass | None = None
 
 
 class Record:
@@ -73,6 +62,7 @@ class Record:
         seed: of the draws by which guides are judged.
         budget: what may be spent.
         settings: what a fit keeps of its target and dtype.
+        bar: shows how far the climb is; default none.
 
     Attributes:
         tried: the guides.
@@ -85,8 +75,16 @@ class Record:
         gradients: points at which its gradient was taken.
     """
 
-    def __init__(self, target: Target, seed: int, budget: Budget, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        seed: int,
+        budget: Budget,
+        settings: dict[str, Any],
+        bar: ClimbBar | None = None,
+    ) -> None:
         self.target, self.seed, self.budget, self.settings = target, seed, budget, settings
+        self.bar = ClimbBar(shown=False) if bar is None else bar
         self.started = time.perf_counter()
         self.steps = self.batches = self.gradients = 0
         self.seconds_per_point = 0.0
@@ -101,6 +99,19 @@ class Record:
         """The latest rung."""
         return self.rungs[-1]
 
+    def stage(self, name: str) -> None:
+        """Show what is done from now on."""
+        self.bar.stage(name)
+        self.show()
+
+    def show(self, running: Trainer | None = None) -> None:
+        """Bring the bar up to date, if there is one and it is time for it."""
+        if self.bar.due():
+            elapsed = time.perf_counter() - self.started
+            khat = self.best_rung.khat if self.rungs else math.nan
+            elbo = max(self.scores, default=math.nan)
+            self.bar.draw(self.budget, elapsed, self.steps, self.gradients, elbo, khat, running)
+
     @torch.no_grad()
     @carries_best
     def measure(self, dtype: torch.dtype, device: torch.device) -> None:
@@ -114,6 +125,11 @@ class Record:
         started = time.perf_counter()
         log_prob_anywhere(self.target, z)
         self.seconds_per_point = (time.perf_counter() - started) / len(z)
+        logger.info(
+            "budget of %g s, %.2g s a point: %d draws judge a rung, a search has %d at most",
+            *(self.budget.seconds, self.seconds_per_point, self.affordable(DRAWS, FEWEST_DRAWS)),
+            self.affordable(MOST_WIDE, FEWEST_WIDE, 2 * JUDGING),
+        )
 
     def affordable(self, most: int, least: int, share: float = JUDGING) -> int:
         """How many points may be looked at for a share of the budget, between two limits."""
@@ -142,12 +158,14 @@ class Record:
 
     def enough(self, gradients: int) -> bool:
         """Whether the budget is spent, with so many gradients that are not counted yet."""
+        self.show()
         elapsed = time.perf_counter() - self.started
         found = self.budget.spent(elapsed, self.steps, self.gradients + gradients, RUNGS)
         return found is not None
 
     def out_of_time(self) -> bool:
         """Whether the whole of the budget is spent, the part for the last search too."""
+        self.show()
         elapsed = time.perf_counter() - self.started
         return self.budget.spent(elapsed, self.steps, self.gradients) is not None
 
@@ -155,6 +173,7 @@ class Record:
         """Look for mass that the best rung misses, unless that was the last that was searched."""
         best = self.tried[self.best()]
         if self.missed is None or self._searched is not best.guide:
+            self.stage("search for missed mass")
             self.missed = search_mass(
                 best.guide,
                 self.target,
@@ -273,26 +292,8 @@ class Record:
                 guide=guide,
             )
         )
-
-
-def described(guide: AnyGuide) -> dict[str, Any]:
-    """What the settings of a fit, and its checkpoints, say of a guide."""
-    return {
-        "formula": str(guide.formula),
-        "base": str(guide.base),
-        "placement": header_of_guide(parts(guide)[0])["placement"],
-    }
-
-
-def score_of(draws: WeightedDraws, found: Diagnostics) -> float:
-    """The ELBO by which rungs are compared; −∞ where it is not finite.
-
-    Where k-hat is below 0.7, log p − log q of a draw counts as 20 nats below the log evidence at
-    least: a draw of less weight changes no weighted answer, and a few of them, which a spline sends
-    far away, would rule the mean.
-    """
-    if found.khat < KHAT_LIMIT and math.isfinite(found.log_evidence):
-        ratio = draws.log_p.double() - draws.log_q.double()
-        ratio = ratio[ratio.isfinite() | (draws.log_p == -torch.inf)]
-        return float(ratio.clamp_min(found.log_evidence - NEGLIGIBLE).mean())
-    return found.elbo if math.isfinite(found.elbo) else -math.inf
+        logger.info(
+            "rung %d, %s: ELBO %.4f, k-hat %.2f, %d steps; the best is now %s",
+            *(len(self.rungs), self.last, found.elbo, found.khat, steps, self.best_rung),
+        )
+        self.show()

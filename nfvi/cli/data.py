@@ -21,11 +21,13 @@ from nfvi.cli.options import (
     dtype_option,
     fitting_option,
     out_option,
+    result_option,
 )
 from nfvi.cli.table import read_rows
 from nfvi.cli.values import start_of
 from nfvi.density import BATCH_SIZE, DATA_LEARNING_RATE, DATA_STEPS, LEAST_EPOCHS
 from nfvi.formula import Formula
+from nfvi.utils import check_whole
 
 __all__ = ["fit_data"]
 
@@ -62,6 +64,10 @@ def fit_data(
         bool,
         _data_option("--drop-missing", help="Leave out rows with an empty cell."),
     ] = False,
+    decimal: Annotated[
+        str | None,
+        _data_option(metavar=".|,", help="What a text has before decimals. Default: found out."),
+    ] = None,
     validation: Annotated[float, _data_option(help="Fraction of the rows to hold out.")] = 0.1,
     base: Base = None,
     seed: Seed = None,
@@ -85,11 +91,15 @@ def fit_data(
         float | None,
         fitting_option(help=f"Highest learning rate. Default: {DATA_LEARNING_RATE}."),
     ] = None,
+    draws: Annotated[
+        int,
+        result_option(help="Draws of the fit to write, with the names of the columns."),
+    ] = 1000,
     out: Annotated[
         Path | None,
         out_option(
-            help="Leave the fit, the score of each row, figures and a report here. Default: only "
-            "print."
+            help="Leave the fit, the score of each row, draws, figures and a report here. "
+            "Default: only print."
         ),
     ] = None,
     progress: Progress = None,
@@ -104,8 +114,11 @@ def fit_data(
             raise ValueError(
                 "'auto' is for targets, not for data: leave the formula out, or name one, 'nsf*3'"
             )
+        check_whole("draws", draws, 1)
+        if decimal not in (None, ".", ","):
+            raise ValueError(f"--decimal takes . or , and got {decimal!r}")
         start = start_of(Formula.parse(formula), base=base, seed=seed, dtype=dtype, device=device)
-        rows, given = read_rows(data, columns, context, drop_missing)
+        rows, given = read_rows(data, columns, context, drop_missing, decimal)
         folder = Folder(results)
         fit = start.fit_data(
             rows,
@@ -118,7 +131,7 @@ def fit_data(
         )
         said = fit.describe(shell=True)
         typer.echo(said)
-        folder.density(fit, rows, given)
+        folder.density(fit, rows, given, draws)
         folder.report(partial(fit.report, x=rows if given is None else None, shell=True))
         folder.end(said, out)
     raise typer.Exit(exit_code(fit.stopped == "interrupted"))

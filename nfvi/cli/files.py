@@ -116,13 +116,14 @@ class Folder:
             return
         self._note("report.html")
 
-    def density(self, fit: DensityFit, x: Any, context: Any) -> None:
-        """Write a fit to data, log q of each row, and its pictures.
+    def density(self, fit: DensityFit, x: Any, context: Any, draws: int) -> None:
+        """Write a fit to data, log q of each row, draws of it, and its pictures.
 
         Args:
             fit: to the rows x (n, d).
             x: the rows.
-            context: (n, c), or ``None``.
+            context: (n, c), or ``None``; draws and pictures of rows are for none alone.
+            draws: how many, under the names of the columns.
         """
         if self.path is None:
             return
@@ -130,12 +131,17 @@ class Folder:
         scores = np.asarray(fit.score_samples(x, context), np.float64)
         lines = [f"{row},{score!r}" for row, score in enumerate(scores.tolist())]
         self.text("scores.csv", "\n".join(["row,log_prob", *lines]))
+        if context is None:
+            seed = fit.settings["seed"]
+            self.text("draws.csv", fit.to_dataframe(draws, seed=seed).to_csv(index=False))
         if self.figures:
             from nfvi import plots
 
             self._figure("history.png", plots.history(fit).get_figure(root=True))
             if fit.dim <= 2 and context is None:
                 self._figure("density.png", plots.density(fit, x).get_figure(root=True))
+            elif context is None:
+                self._figure("rows.png", plots.rows(fit, x))
 
     def _save(self, path: Path, fit: Fit | DensityFit) -> None:
         fit.save(path / "fit.safetensors")

@@ -63,7 +63,11 @@ class Rows:
 
 
 def read_rows(
-    path: Path, columns: str | None, context: str | None, drop_missing: bool | None = None
+    path: Path,
+    columns: str | None,
+    context: str | None,
+    drop_missing: bool | None = None,
+    decimal: str | None = None,
 ) -> tuple[Rows, Rows | None]:
     """The columns to fit and those of the context.
 
@@ -77,6 +81,7 @@ def read_rows(
         context: likewise; default none.
         drop_missing: whether to leave out rows with an empty cell in one of these columns, or to
             refuse them; default neither.
+        decimal: ``"."`` or ``","``, of numbers in a text; default found out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -84,7 +89,7 @@ def read_rows(
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}")
-    table = _table(path)
+    table = _table(path, decimal)
     given = [] if context is None else table.find("--context", context)
     chosen = table.find("--columns", columns) if columns is not None else table.others(given)
     if both := [table.label(i) for i in chosen if i in given]:
@@ -113,11 +118,11 @@ def _empty_cells(table: _Table, empty: Any) -> str:
     )
 
 
-def _table(path: Path) -> _Table:
+def _table(path: Path, decimal: str | None) -> _Table:
     ending = path.suffix.lower()
     if ending == ".npy":
         return _Array(path)
-    return _Frame(path, ending) if ending in BINARY else _Text(path)
+    return _Frame(path, ending) if ending in BINARY else _Text(path, decimal)
 
 
 class _Table:
@@ -213,11 +218,11 @@ class _Text(_Table):
     pandas alone would fill up a row that is too short, and gives no line of a cell that is wrong.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, decimal: str | None) -> None:
         self.path, self.text = path, text_of(path)
         start = re.search(r".*\S.*", self.text)
         self.delimiter = next((d for d in DELIMITERS if start and d in start.group()), ",")
-        self.decimals = "." if self.delimiter == "," else ".,"
+        self.decimals = decimal or ("." if self.delimiter == "," else ".,")
         top = list(islice(self._lines(), 2))
         if not top:
             raise ValueError(f"{str(path)!r} is empty")
@@ -282,9 +287,12 @@ class _Text(_Table):
                 cell = cells[i].strip()
                 decimal = decimal or next((sign for sign in cell if sign in self.decimals), "")
                 if not _is_number(cell, decimal):
+                    advice = "choose columns with --columns"
+                    if decimal != "," and _is_number(cell, ","):
+                        advice = "if it has a decimal comma, --decimal ,"
                     return ValueError(
                         f"{str(self.path)!r}, line {number}, column {self.label(i)}: {cell!r} is"
-                        " no number; choose columns with --columns"
+                        f" no number; {advice}"
                     )
         return _no_text(self.path, failure)
 

@@ -187,7 +187,8 @@ class DensityFit(Density):
 
         Args:
             path: the file; its folder must exist.
-            x: rows to draw beside the density, for one or two columns; default none.
+            x: rows to draw beside the density, or beside draws of it where there are more than two
+                columns; default none.
             context: one context (c), where the fit has one; density and summary are at it, and are
                 left out without it.
             shell: as for :meth:`describe`.

@@ -89,6 +89,8 @@ def _density(fit: Reported, x: Any, context: Any) -> Iterator[str]:
 
     if fit.dim <= 2:
         yield picture(lambda: plots.density(fit, x, context=context), "the density and the data")
+    elif x is not None:
+        yield picture(lambda: plots.rows(fit, x, context=context), "the data and draws of the fit")
 
 
 def _course(fit: Reported) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from nfvi.guides import Guide
 from nfvi.training import CallbackLike, Trainer, with_progress
 
 __all__ = ["Running"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Running:
     def guide(self) -> Guide:
         """The one with the best likelihood of the held-out rows, or else the last one."""
         guide = self.trainer.ensemble.guide(0)
+        if self.record is not None:
+            logger.info("kept the state of step %d of %d", self.record.best_step, self.trainer.step)
         return guide if self.validation is None else self.validation.restore(guide)
 
     @property

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.errors import FitError, TargetError
+from nfvi.errors import FitError
 from nfvi.fit.diagnostics import WeightedDraws
 from nfvi.fit.prediction import prior_points
-from nfvi.targets import Target
-from nfvi.utils import arviz_functions, to_inference_data
+from nfvi.targets import Target, known_likelihood
+from nfvi.utils import arviz_functions, dims_for, to_inference_data
 
 __all__ = ["Labels", "export", "loo_of"]
 
@@ -73,18 +73,8 @@ class Labels:
                 )
 
     def dims_of(self, likelihood: Mapping[str, Tensor]) -> dict[str, Sequence[str]]:
-        """The names, of an observed site no more than its log-likelihood has dimensions.
-
-        That of a vector which is one observation has fewer than the data.
-        """
-        found = {**self.target.dims, **self.dims}
-        short = {name: value.dim() - 1 for name, value in likelihood.items()}
-        return {
-            name: list(names)[: short.get(name)]
-            for name, names in found.items()
-            # A site of that name would give its dimensions to the statistic.
-            if name not in STATS
-        }
+        """The names, as far as they suit all groups."""
+        return dims_for({**self.target.dims, **self.dims}, likelihood, STATS)
 
     def all_coords(self) -> dict[str, Sequence[Any]]:
         """The labels."""
@@ -112,7 +102,7 @@ def export(
     Raises:
         TargetError: with a seed, no data can be drawn from the target.
     """
-    likelihood = _likelihood(target, draws.z) if log_likelihood else {}
+    likelihood = known_likelihood(target, draws.z) if log_likelihood else {}
     groups = {"log_likelihood": likelihood}
     if predictive_seed is not None:
         groups |= _predictions(target, draws.z, predictive_seed)
@@ -162,13 +152,6 @@ def _observed_site(likelihood: Mapping[str, Tensor], var_name: str | None) -> st
             f" got {var_name!r}"
         )
     return str(var_name)
-
-
-def _likelihood(target: Target, z: Tensor) -> dict[str, Tensor]:
-    try:
-        return target.log_likelihood(z)
-    except TargetError:
-        return {}
 
 
 def _predictions(target: Target, z: Tensor, seed: int) -> dict[str, dict[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from nfvi.targets import affordable
 from nfvi.training import Trainer
 
 __all__ = ["outcome"]
+
+logger = logging.getLogger(__name__)
 
 # Of each restart: a weight of 5 % is known to a tenth of it.
 WEIGHING = 2_000
@@ -37,6 +40,9 @@ def outcome(trainer: Trainer, draws: int | None = None) -> tuple[AnyGuide, tuple
     if trainer.settings.get("combine") == "mixture":
         each = affordable(trainer.target, WEIGHING, 0.1) if draws is None else draws // 10
         restarts = _weighed(trainer, restarts, each)
+    for one in restarts:
+        logger.debug("restart %d: ELBO %.4f ± %.4f", one.index, one.elbo, one.elbo_se)
+    logger.info("%d restarts, kept %s", len(restarts), ", ".join(map(str, kept(restarts))))
     guides = [trainer.guide(index) for index in kept(restarts)]
     weights = [r.weight for r in restarts if r.weight is not None]
     return (MixtureGuide(guides, weights) if weights else guides[0]), restarts

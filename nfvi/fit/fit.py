@@ -22,7 +22,7 @@ from nfvi.fit.report import ComparedLike, check_beside, fit_report
 from nfvi.fit.restarts import Restart, kept, still_rises
 from nfvi.fit.text import FitReport, describe
 from nfvi.fit.verification import Verification
-from nfvi.fit.verification_run import verify_guide
+from nfvi.fit.verification_run import MOST_ITERATIONS, verify_guide
 from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.mcmc import MCMCRun
 from nfvi.search import MissedMass
@@ -37,7 +37,7 @@ from nfvi.training import (
     trainer_of_guide,
     with_progress,
 )
-from nfvi.utils import check_positive, check_whole, write_report
+from nfvi.utils import check_positive, check_whole, counted, write_report
 
 __all__ = ["Fit"]
 
@@ -260,6 +260,7 @@ class Fit(Approximation):
         chains: int | None = None,
         seed: int | None = None,
         budget: float | None = None,
+        progress: bool | None = None,
     ) -> Verification:
         """Lower bounds on the error of every mean, sd and tail, by short HMC chains.
 
@@ -274,6 +275,7 @@ class Fit(Approximation):
             seed: fixes everything; default that of the fit.
             budget: seconds after which no further block of 20 iterations begins; the bounds hold,
                 but the chains may not have settled. Default none.
+            progress: whether to show a progress bar; default in a terminal or notebook only.
 
         Raises:
             FitError: the fit was loaded without its target, or few of its draws have a finite
@@ -292,14 +294,17 @@ class Fit(Approximation):
         if budget is not None:
             check_positive("budget", budget)
         end = math.inf if budget is None else time.perf_counter() + budget
-        found = verify_guide(
-            self.guide,
-            self._known_target(),
-            chains,
-            generator,
-            self.khat,
-            lambda: time.perf_counter() > end,
-        )
+        khat = self.khat
+        with counted(progress, MOST_ITERATIONS, "verify") as each:
+            found = verify_guide(
+                self.guide,
+                self._known_target(),
+                chains,
+                generator,
+                khat,
+                lambda: time.perf_counter() > end,
+                each,
+            )
         self._verified, self.verification = found.passed, found
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["DIAGNOSTIC_DRAWS", "MeasuredGuide"]
+
+logger = logging.getLogger(__name__)
 
 # An ELBO to 0.01 sd of log w, and the 300 largest weights for k-hat. A hundredth as many would see
 # nothing of a mode that a thousandth of the draws are in.
@@ -64,7 +67,11 @@ class MeasuredGuide(FittedGuide):
         They are fewer for a target of over 100 000 rows, all of which are taken.
         """
         if self._diagnostics is None:
-            self._diagnostics = self._diagnosed(Ranks())
+            self._diagnostics = found = self._diagnosed(Ranks())
+            logger.info(
+                "diagnostics: ELBO %.4f, k-hat %.2f, efficiency %.3f, log evidence %.4f",
+                *(found.elbo, found.khat, found.efficiency, found.log_evidence),
+            )
         return self._diagnostics
 
     def _diagnosed(self, ranks: Ranks) -> Diagnostics:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nfvi.fit.diagnostics import WeightedDraws
 from nfvi.fit.path import ClimbPath
+from nfvi.fit.predictive_check import predictive_check
 from nfvi.fit.restarts import Restart
 from nfvi.fit.text import FitReport, advice, describe, number_rows
 from nfvi.fit.verdict import judge
@@ -32,6 +33,7 @@ from nfvi.utils import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 __all__ = ["ComparedLike", "check_beside", "fit_report"]
 
@@ -113,6 +115,9 @@ class Reported(Protocol):
     def summary(self, n: int = ...) -> pd.DataFrame:
         """A row for each scalar."""
 
+    def predict(self, n: int = ..., *, seed: int | None = None) -> dict[str, Tensor]:
+        """Data drawn at n draws."""
+
     def weighted_draws(self, n: int, *, seed: int | None = None) -> WeightedDraws:
         """n draws with their weights."""
 
@@ -142,6 +147,7 @@ def fit_report(
         Section("Course of the fit", tuple(_course(fit))),
         _climb(fit.path),
         _gradients(tracker),
+        _predictive(fit),
         _weights(fit, DRAWS if found is None else found.diagnostics.draws),
         _verification(fit.verification),
         _search(fit.missed),
@@ -194,6 +200,7 @@ def _course(fit: Reported) -> Iterator[str]:
     if fit.steps:
         yield picture(lambda: plots.history(fit), "the ELBO of every restart over the steps")
     if len(fit.restarts) > 1:
+        yield picture(lambda: plots.restarts(fit), "the ELBO that each restart ended with")
         header = ["restart", "", "ELBO", "±", "tempered", "steps skipped"]
         yield scrolled(header, [_restart(restart) for restart in fit.restarts], left=2)
 
@@ -225,6 +232,13 @@ def _gradients(tracker: GradientTracker | None) -> Section | None:
         return None
     seen = picture(lambda: plots.gradients(tracker), "parameters and gradients of each flow")
     return Section("Gradients by flow", (seen,))
+
+
+def _predictive(fit: Reported) -> Section | None:
+    if fit.target is None:
+        return None
+    seed = fit.seed + 3  # another stream than those of the ranking, the diagnostics, the weights
+    return predictive_check(fit.target.observed_data, lambda n: fit.predict(n, seed=seed))
 
 
 def _weights(fit: Reported, n: int) -> Section | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +14,14 @@ from nfvi.fit.verification import ScalarCheck, Verification
 from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.targets import Target
 
-__all__ = ["verify_guide"]
+__all__ = ["MOST_ITERATIONS", "verify_guide"]
 
 # Some 90 leapfrog steps: several periods of a base space that is nearly normal. Shorter blocks
 # may stand still by chance; the chains stop at two blocks where nothing moves.
 BLOCK = 20
 # Chains that still move after 200 iterations have shown enough; a verdict says that they did.
 MOST_BLOCKS = 10
+MOST_ITERATIONS = BLOCK * MOST_BLOCKS
 EVERY = 4
 """Iterations between those that count for the tails."""
 # A guide that is right is called wrong in one check of a hundred at the most (Bonferroni).
@@ -39,6 +41,7 @@ def verify_guide(
     generator: torch.Generator,
     khat: float,
     enough: Callable[[], bool] = lambda: False,
+    each: Callable[[], Any] = lambda: None,
 ) -> Verification:
     """Run chains from draws of a guide until their marginals settle, and compare.
 
@@ -54,6 +57,7 @@ def verify_guide(
         generator: of draws and chains.
         khat: of the guide's importance weights, for the verdict.
         enough: asked after every block of 20 iterations whether to end early.
+        each: called after every iteration, of which there are :data:`MOST_ITERATIONS` at most.
 
     Raises:
         FitError: fewer than half of the draws have a finite log-density under the target.
@@ -71,6 +75,7 @@ def verify_guide(
         beyond = []
         for i in range(BLOCK):
             chain.step()
+            each()
             if (i + 1) % EVERY == 0:
                 new = _columns(_scalars(target, chain.positions()))
                 beyond.append(tails.beyond(new))

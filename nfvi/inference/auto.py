@@ -11,7 +11,8 @@ from nfvi.fit import Fit
 from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.targets import Target, takes_rows
-from nfvi.training import CallbackLike, Checkpoint, Ranks
+from nfvi.training import CallbackLike, Checkpoint, Ranks, has_bar
+from nfvi.utils import progress_wanted
 
 __all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_group", "refuse_guide_options"]
 
@@ -73,6 +74,7 @@ def auto_fit(
     arguments: FitArguments,
     budget: Budget | float | None,
     callbacks: Sequence[CallbackLike],
+    progress: bool | None,
     started: float,
 ) -> Fit:
     """The fit of the best rung of a climb.
@@ -83,6 +85,7 @@ def auto_fit(
         arguments: the other arguments of ``fit``, none of which but ``compile`` may be set.
         budget: as for :meth:`nfvi.NFVI.fit`.
         callbacks: for every rung.
+        progress: whether to show a bar of the whole climb; not where a bar is among the callbacks.
         started: when the fit began, by ``time.perf_counter``.
 
     Raises:
@@ -103,6 +106,7 @@ def auto_fit(
             callbacks=callbacks,
             settings=spec.target_settings(target, AUTO),
             compile=arguments.compile,
+            bar=progress_wanted(progress) and not has_bar(callbacks),
         )
     )
     if found.trainer is not None:

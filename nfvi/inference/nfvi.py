@@ -273,8 +273,7 @@ class NFVI:
         )
         if spec.formula == AUTO:
             refuse_group(ranks)
-            shown = with_progress(callbacks, progress)
-            return auto_fit(spec, target, arguments, budget, shown, started)
+            return auto_fit(spec, target, arguments, budget, callbacks, progress, started)
         if budget is not None:
             raise ValueError(f'budget={budget!r} is for NFVI("auto"); use steps= with a formula')
         if saved is None:

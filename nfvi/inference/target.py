@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -34,6 +35,8 @@ from nfvi.training import (
 from nfvi.utils import check_whole
 
 __all__ = ["resumed_target_trainer", "target_trainer"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -205,4 +208,5 @@ def _trainer(
     trainer = build_trainer(beginning.guides(spec, target), target, plan, optimizer, settings)
     # What a guide must have to take up the numbers in a checkpoint.
     trainer.settings["placement"] = header_of_guide(trainer.ensemble.template)["placement"]
+    logger.debug("fit of %s: %s", target.name, trainer.settings)
     return trainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from nfvi.mcmc.potential import Potential
 from nfvi.utils import process_wide
 
 __all__ = ["Chain", "Kernel", "run_chain"]
+
+logger = logging.getLogger(__name__)
 
 Kernel = Any  # pyro.infer.mcmc.MCMCKernel; Pyro ships no types
 OnDraw = Callable[[str], None]
@@ -120,6 +123,9 @@ class _Record:
 
     def chain(self, kernel: Kernel) -> Chain:
         start, begun, end = *self.times, time.perf_counter()
+        logger.debug(
+            "chain: %d draws, %d gradients, %.1f s", self.n, self.potential.gradients, end - start
+        )
         diverging = torch.zeros(self.n, dtype=torch.bool, device="cpu")
         diverging[[i for i in kernel.diagnostics()["divergences"] if i < self.n]] = True
         return Chain(

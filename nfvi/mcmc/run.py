@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nfvi.mcmc.arviz import export_run
 from nfvi.mcmc.chain_stats import ess, rhat
 from nfvi.mcmc.summary import (
     RunReport,
@@ -19,7 +20,7 @@ from nfvi.mcmc.summary import (
     summary_text,
 )
 from nfvi.targets import Target
-from nfvi.utils import check_whole, to_inference_data
+from nfvi.utils import check_flag, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,13 +161,23 @@ class MCMCRun:
         chains, draws, dim = self.draws.shape
         return f"MCMCRun({self.kernel}, {self.target.name!r}, {chains=}, {draws=}, {dim=})"
 
-    def to_arviz(self) -> Any:
+    def to_arviz(self, *, log_likelihood: bool = True, predictions: bool = False) -> Any:
         """The run for the installed ArviZ; see :func:`nfvi.utils.arviz_export.to_inference_data`.
 
         ``posterior`` holds the constrained sites, ``sample_stats`` ``lp`` (the log-density on
         unconstrained space), ``diverging``, ``n_steps`` and ``step_size``. Names of dimensions and
         data are those that the target knows.
+
+        Args:
+            log_likelihood: whether to add the group of that name, one number for each draw and
+                observation, where the target tells its observations apart.
+            predictions: whether to add ``posterior_predictive``, a data set for each draw.
+
+        Raises:
+            TargetError: with ``predictions=True``, no data can be drawn from the target.
         """
+        check_flag("log_likelihood", log_likelihood)
+        check_flag("predictions", predictions)
         stats = {
             "lp": self.log_prob,
             "diverging": self.diverging,
@@ -184,15 +195,8 @@ class MCMCRun:
             "seed": self.seed,
             "interrupted": self.interrupted,
         }
-        return to_inference_data(
-            self._sites,
-            stats,
-            attrs,
-            observed_data=self.target.observed_data,
-            constant_data=self.target.constant_data,
-            dims=self.target.dims,
-            coords=self.target.coords,
-        )
+        seed = self.seed if predictions else None
+        return export_run(self.target, self.draws, self._sites, stats, attrs, log_likelihood, seed)
 
     def _report(self, shell: bool = False) -> RunReport:
         chains, draws, _ = self.draws.shape

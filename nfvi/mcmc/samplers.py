@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
@@ -24,6 +25,8 @@ from nfvi.targets import Target, as_target
 from nfvi.utils import check_positive, check_whole, jobs_for, progress_bar, progress_wanted
 
 __all__ = ["hmc", "nuts"]
+
+logger = logging.getLogger(__name__)
 
 MakeKernel = Callable[[Potential], Kernel]
 
@@ -251,6 +254,11 @@ def _together(
     max_gradients: int,
 ) -> MCMCRun:
     interrupted = len(chains) < plan.chains or not chains[-1].complete
+    for i, chain in enumerate(chains):
+        logger.info(
+            "%s chain %d: step size %.3g, acceptance %.2f, %d divergences",
+            *(name, i + 1, chain.step_size, chain.accept, int(chain.diverging.sum())),
+        )
     if interrupted:
         kept = f"{len(chains)} of {plan.chains} chains kept, of {len(chains[0].draws)} draws each"
         warnings.warn(f"interrupted: {kept}", RuntimeWarning, stacklevel=4)

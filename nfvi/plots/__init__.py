@@ -18,7 +18,10 @@ from nfvi.plots.densities import guide, target
 from nfvi.plots.gradient_traces import gradients
 from nfvi.plots.loss_curves import history
 from nfvi.plots.marginals import pairs
+from nfvi.plots.predictive_checks import predictive
 from nfvi.plots.rank_plots import ranks
+from nfvi.plots.restart_elbos import restarts
+from nfvi.plots.rows import rows
 from nfvi.plots.start import starting
 from nfvi.plots.verified import verification
 from nfvi.plots.weight_tails import weights
@@ -32,7 +35,10 @@ __all__ = [
     "history",
     "pairs",
     "path",
+    "predictive",
     "ranks",
+    "restarts",
+    "rows",
     "starting",
     "target",
     "verification",

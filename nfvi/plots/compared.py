@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from nfvi.plots.densities import SHADES, draw_grid, exact_draws, sample, square, title_of
+from nfvi.plots.densities import draw_grid, exact_draws, key, sample, square, title_of
 from nfvi.plots.grids import grid_of_guide, grid_of_target, is_long, window_of
 from nfvi.plots.marginals import pairs
 from nfvi.plots.protocols import ComparisonLike, GuideLike, TargetLike
@@ -64,20 +64,16 @@ def fitted(
     (x0, x1), (y0, y1) = window
     fig = new_figure(fig, (8.0, 5.6 if long else 0.9 + 3.6 * (y1 - y0) / (x1 - x0)))
     upper, lower = fig.subplots(*((2, 1) if long else (1, 2)), sharex=True, sharey=True)
+    both = grid_of_target(fit.target, window, draws), grid_of_guide(fit.guide, window)
     for ax, values, role, title in (
-        (
-            upper,
-            grid_of_target(fit.target, window, draws),
-            "exact",
-            f"{fit.target.name}, the target",
-        ),
-        (lower, grid_of_guide(fit.guide, window), "left", title_of(fit.guide)),
+        (upper, both[0], "exact", f"{fit.target.name}, the target"),
+        (lower, both[1], "left", title_of(fit.guide)),
     ):
         draw_grid(square(ax, window), values, role, log=log)
         ax.set_title(title, fontsize=11)
         ax.label_outer()
     if not log:
-        fig.supxlabel(SHADES, fontsize=8, color="0.3")
+        fig.supxlabel(key(log, False, *both), fontsize=8, color="0.3")
     return fig
 
 

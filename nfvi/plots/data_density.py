@@ -91,7 +91,7 @@ def _shades(
     draw_grid(ax, values, "left", log=log, lines=lines)
     if data is not None and not lines:
         scatter(ax, data, COLORS["right"])
-    note(ax, key(log, lines), *outside(window, data))
+    note(ax, key(log, lines, values), *outside(window, data))
     return ax
 
 

@@ -14,6 +14,7 @@ from nfvi.plots.protocols import DensityLike, GuideLike, MixtureLike, TargetLike
 from nfvi.plots.style import COLORS, Window, array, figure_of, new_axes, note, thinned
 
 __all__ = [
+    "LINED",
     "draw_grid",
     "exact_draws",
     "guide",
@@ -30,8 +31,7 @@ __all__ = [
 DRAWS = 4000
 LOG_DEPTH = 10.0
 LINE = {"exact": "#404040", "left": COLORS["left"]}
-SHADES = "shades: 25, 50, 75, 90, 99 % of the mass"
-LINES = "lines: 50, 90, 99 % of the mass"
+LINED = (0.99, 0.9, 0.5)
 
 
 class HasGuide(Protocol):
@@ -72,12 +72,13 @@ def target(
     if window is None:
         window = window_of(exact_draws(target) if draws is None else draws)
     ax = square(new_axes(ax, size_of(window)), window)
-    draw_grid(ax, grid_of_target(target, window, draws), "exact", log=log, lines=lines)
+    values = grid_of_target(target, window, draws)
+    draw_grid(ax, values, "exact", log=log, lines=lines)
     if not ax.get_title():
         ax.set_title(target.name)
     if draws is not None:
         scatter(ax, draws, COLORS["left"])
-    note(ax, key(log, lines), *outside(window, draws))
+    note(ax, key(log, lines, values), *outside(window, draws))
     return ax
 
 
@@ -116,12 +117,13 @@ def guide(
     if window is None:
         window = window_of(sample(chosen, DRAWS))
     ax = square(new_axes(ax, size_of(window)), window)
-    draw_grid(ax, grid_of_guide(chosen, window), "left", log=log, lines=lines)
+    values = grid_of_guide(chosen, window)
+    draw_grid(ax, values, "left", log=log, lines=lines)
     if not ax.get_title():
         ax.set_title(title_of(chosen))
     if len(draws):
         scatter(ax, draws, COLORS["right"])
-    note(ax, key(log, lines), *outside(window, draws))
+    note(ax, key(log, lines, values), *outside(window, draws))
     return ax
 
 
@@ -164,7 +166,7 @@ def size_of(window: Window) -> tuple[float, float]:
 def draw_grid(ax: Axes, values: Grid, role: str, *, log: bool = False, lines: bool = False) -> None:
     """Shade a density on a grid, or draw the lines around 50, 90 and 99 % of its mass."""
     if lines:
-        levels = values.levels((0.99, 0.9, 0.5))
+        levels = values.levels(LINED)
         if len(levels):
             ax.contour(
                 values.x, values.y, values.density, levels, colors=LINE[role], linewidths=0.8
@@ -210,11 +212,21 @@ def outside(window: Window, draws: Tensor | None) -> list[str]:
     return [f"{share:.0%} outside"] if share >= 0.005 else []
 
 
-def key(log: bool, lines: bool) -> str:
-    """What shades or lines stand for, in words."""
-    if lines:
-        return LINES
-    return "" if log else SHADES
+def key(log: bool, lines: bool, *drawn: Grid) -> str:
+    """What the shades or lines of densities stand for, in words: only what is seen is promised.
+
+    A density that is not normalised has no mass but that in the window.
+    """
+    if log and not lines:
+        return ""
+    masses = LINED if lines else MASSES
+    held = [m for m in reversed(masses) if all(m in grid.held(masses) for grid in drawn)]
+    if not held:
+        return f"the window holds less than {masses[-1]:.0%} of the mass"
+    numbers = ", ".join(f"{100 * m:.0f}" for m in held)
+    where = "" if all(grid.normalised for grid in drawn) else " in the window"
+    cut = "" if len(held) == len(masses) else "; the window cuts more"
+    return f"{'lines' if lines else 'shades'}: {numbers} % of the mass{where}{cut}"
 
 
 def _check_two(dim: int) -> None:

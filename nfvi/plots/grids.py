@@ -60,9 +60,14 @@ class Grid:
         """
         values = np.sort(self.density.ravel())[::-1]
         held = np.cumsum(values) * self.cell
-        inside = np.array([m for m in masses if m <= held[-1] + 1e-9])
+        inside = np.array(self.held(masses))
         levels: Array = np.unique(values[np.searchsorted(held, inside).clip(max=len(values) - 1)])
         return levels
+
+    def held(self, masses: tuple[float, ...] = MASSES) -> tuple[float, ...]:
+        """Those of the masses that the grid holds: not the ones that the window cuts."""
+        most = float(self.density.sum()) * self.cell
+        return tuple(m for m in masses if m <= most + 1e-9)
 
     def marginal(self, axis: int) -> tuple[Array, Array]:
         """Places along coordinate 0 or 1 and the density there, of the mass in the window."""

@@ -15,7 +15,7 @@ from nfvi.plots.protocols import ComparisonLike, SitesLike, TargetLike
 from nfvi.plots.style import COLORS, AnyFigure, Array, array, listed, new_figure, thinned, tidy
 from nfvi.utils import Posterior, check_whole, fresh_draws, label_of, scalar_names
 
-__all__ = ["densities", "pairs"]
+__all__ = ["densities", "draw_columns", "pairs"]
 
 MOST = 5
 DOTS = 1500
@@ -35,6 +35,23 @@ class RunLike(Protocol):
 
     def sites(self) -> Mapping[str, Tensor]:
         """The draws by site, each (chains, draws, \\*event)."""
+
+
+@runtime_checkable
+class DivergingLike(RunLike, Protocol):
+    """Chains that know which of their draws diverged, (chains, draws) bool."""
+
+    @property
+    def diverging(self) -> Tensor: ...
+
+
+class Labelled(Protocol):
+    """Draws by site, each (n, \\*event), and what to call them."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def sites(self) -> Mapping[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,8 @@ def pairs(
 ) -> AnyFigure:
     """Marginals on the diagonal and pairs below it, by the names of the sites.
 
+    Draws of a run that diverged are crosses: where they gather, the chains could not go on.
+
     Args:
         shown: a comparison, both sides of which are drawn in one, or a single fit or run; of any
             dimension, on the constrained scale.
@@ -84,9 +103,34 @@ def pairs(
     check_whole("most", most, 1)
     check_whole("draws", draws, 8)
     sides, ranking = _sides_of(shown, draws)
+    diverging = shown.diverging.flatten() if isinstance(shown, DivergingLike) else None
+    return draw_columns(sides, ranking, sides[0].target.name, names, most, fig, diverging)
+
+
+def draw_columns(
+    sides: Sequence[Labelled],
+    ranking: Mapping[str, float],
+    subject: str,
+    names: Sequence[str] | None,
+    most: int,
+    fig: AnyFigure | None,
+    diverging: Tensor | None = None,
+) -> AnyFigure:
+    """Marginals and pairs of columns of one to three sides.
+
+    Args:
+        sides: draws by site.
+        ranking: the scalars that vary, and how much each is worth showing.
+        subject: what they are of, for the title.
+        names: as for :func:`pairs`, like the next ones.
+        most: how many.
+        fig: where to draw.
+        diverging: which draws (n) of a single side diverged.
+    """
     chosen = _chosen(ranking, names, most)
     columns = [_column(name, sides) for name in chosen]
     n = len(columns)
+    bad = None if diverging is None or not diverging.any() else diverging.cpu().numpy()
     # One scalar alone gets a picture that is wider than high.
     size = (8.0, 4.5) if n == 1 else (8.0, 2.0 + 5.6 * min(1.0, n / 4))
     fig = new_figure(fig, size)
@@ -100,10 +144,13 @@ def pairs(
                     axes[i, i], columns[i].values, [s.label for s in sides], columns[i].limits
                 )
             else:
-                _pair(axes[i, j], columns[j], columns[i])
+                _pair(axes[i, j], columns[j], columns[i], bad)
             _labels(axes[i, j], columns, i, j)
     why = ", those that differ most" if names is None and len(sides) > 1 else ""
-    _explain(fig, axes, sides, list(ranking), chosen, why)
+    title = f"{subject}: {' and '.join(side.label for side in sides[:2])}"
+    if bad is not None:
+        title += f", {int(bad.sum()):,} of {len(bad):,} draws diverged (crosses)"
+    _explain(fig, axes, len(sides), title, list(ranking), chosen, why)
     return fig
 
 
@@ -159,7 +206,7 @@ def _single(shown: RunLike | Posterior, draws: int) -> _Sites:
         return _Sites(label_of(shown), shown.target, shown.target.constrain(z))
 
 
-def _chosen(ranking: dict[str, float], names: Sequence[str] | None, most: int) -> list[str]:
+def _chosen(ranking: Mapping[str, float], names: Sequence[str] | None, most: int) -> list[str]:
     if not ranking:
         raise ValueError("every scalar is constant: there is nothing to draw")
     if names is None:
@@ -172,7 +219,7 @@ def _chosen(ranking: dict[str, float], names: Sequence[str] | None, most: int) -
     return list(dict.fromkeys(names))
 
 
-def _column(name: str, sides: Sequence[SitesLike]) -> _Column:
+def _column(name: str, sides: Sequence[Labelled]) -> _Column:
     values = []
     for side in sides:
         for site, x in side.sites.items():
@@ -185,8 +232,13 @@ def _column(name: str, sides: Sequence[SitesLike]) -> _Column:
     return _Column(name, tuple(values), (low - margin, high + margin))
 
 
-def _pair(ax: Axes, across: _Column, up: _Column) -> None:
-    """Dots of both sides in a mixed order, so that none hides the other."""
+def _pair(
+    ax: Axes,
+    across: _Column,
+    up: _Column,
+    bad: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None = None,
+) -> None:
+    """Dots of both sides in a mixed order, so that none hides the other; crosses for bad draws."""
     both = range(min(2, len(up.values)))
     x = [thinned(across.values[k], DOTS) for k in both]
     y = [thinned(up.values[k], DOTS) for k in both]
@@ -196,6 +248,9 @@ def _pair(ax: Axes, across: _Column, up: _Column) -> None:
         np.concatenate(x)[order], np.concatenate(y)[order], s=3, c=colors[order], alpha=0.35,
         linewidths=0,
     )  # fmt: skip
+    if bad is not None:
+        right, high = (thinned(column.values[0][bad], DOTS) for column in (across, up))
+        ax.scatter(right, high, s=18, marker="x", color=COLORS["right"], linewidths=1.0)
     ax.set(xlim=across.limits, ylim=up.limits)
 
 
@@ -216,17 +271,17 @@ def _labels(ax: Axes, columns: Sequence[_Column], i: int, j: int) -> None:
 def _explain(
     fig: AnyFigure,
     axes: np.ndarray[tuple[int, ...], np.dtype[np.object_]],
-    sides: Sequence[SitesLike],
+    count: int,
+    title: str,
     known: Sequence[str],
     chosen: Sequence[str],
     why: str,
 ) -> None:
     """The legend, in the empty corner if there is one, and what was left out."""
-    title = f"{sides[0].target.name}: {' and '.join(side.label for side in sides[:2])}"
     if left_out := [name for name in known if name not in chosen]:
         title += f"\n{len(chosen)} of {len(known)} scalars{why}; left out: {listed(left_out, 6)}"
     fig.suptitle(title, fontsize=11)
-    if len(sides) > 1:
+    if count > 1:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         place = "best" if len(chosen) == 1 else "upper right"
         axes[0, -1].legend(handles, labels, loc=place, fontsize=9)

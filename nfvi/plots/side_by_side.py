@@ -6,7 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpecFromSubplotSpec, SubplotSpec
 
-from nfvi.plots.densities import draw_grid, outside, scatter, square
+from nfvi.plots.densities import draw_grid, key, outside, scatter, square
 from nfvi.plots.grids import Grid, grid_of_target, is_long, window_of
 from nfvi.plots.marginals import densities
 from nfvi.plots.protocols import ComparisonLike, SideLike
@@ -14,7 +14,6 @@ from nfvi.plots.style import COLORS, AnyFigure, Window, array, new_figure, note
 
 __all__ = ["side_by_side"]
 
-KEY = "shades: regions of 25, 50, 75, 90, 99 % of the target's mass; lines: of 50, 90, 99 %"
 NOTE = 0.25
 """Inches of height for a line below the panels, so that their titles keep their room."""
 
@@ -60,7 +59,9 @@ def side_by_side(
             ax.set_ylabel("")
             ax.tick_params(labelleft=False)
     _marginals(fig, outer[1], (left, right), values, window)
-    fig.supxlabel(KEY, fontsize=8, color="0.3")
+    # The lines are at 50, 90 and 99 %, as far as these are among the shades.
+    caption = f"the target, {key(False, False, values)}; beside it as lines"
+    fig.supxlabel(caption, fontsize=8, color="0.3")
     return fig
 
 

@@ -9,8 +9,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from nfvi.plots.densities import draw_grid, exact_draws, size_of, square
-from nfvi.plots.grids import grid_of_target, window_of
+from nfvi.plots.densities import LINED, draw_grid, exact_draws, size_of, square
+from nfvi.plots.grids import Grid, grid_of_target, window_of
 from nfvi.plots.protocols import GuideLike, MixtureLike, TargetLike
 from nfvi.plots.style import COLORS, Array, array, legend_below, new_axes, tidy
 from nfvi.utils import check_whole, common_dim
@@ -125,14 +125,21 @@ def _dots(
     ax = new_axes(ax, size_of(window))
     square(ax, window, (f"z[{dims[0]}]", f"z[{dims[1]}]"))
     if target is not None and dims == (0, 1):
-        draw_grid(ax, grid_of_target(target, window, base), "exact", lines=True)
-        ax.plot([], [], color=COLORS["exact"], lw=0.8, label=f"{target.name}: 50, 90, 99 %")
+        values = grid_of_target(target, window, base)
+        draw_grid(ax, values, "exact", lines=True)
+        ax.plot([], [], color=COLORS["exact"], lw=0.8, label=_lines_of(target, values))
     # Rings and dots: where both coincide, both are still seen.
     x, y = array(base)[:, list(dims)].T
     ax.scatter(x, y, s=16, facecolors="none", edgecolors=COLORS["right"], lw=0.6, label="base")
     x, y = array(moved)[:, list(dims)].T
     ax.scatter(x, y, s=7, color=COLORS["left"], linewidths=0, alpha=0.8, label="guide")
     return ax
+
+
+def _lines_of(target: TargetLike, values: Grid) -> str:
+    """The name of a target, and the masses whose lines the window shows."""
+    held = ", ".join(f"{100 * mass:.0f}" for mass in reversed(values.held(LINED)))
+    return f"{target.name}: {held} %" if held else target.name
 
 
 def _histograms(ax: Axes | None, base: Array, moved: Array) -> Axes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from nfvi.starts.starts import Start
 from nfvi.targets import Target
 
 __all__ = ["Modes", "apart", "explore", "overlap"]
+
+logger = logging.getLogger(__name__)
 
 # Measured on `mixture_10d`, which has 8 modes, and pot1, which has 2, three seeds each: all are
 # found, in 113 and 162 batches. What another value of one of them alone did is said below.
@@ -97,8 +100,10 @@ def explore(
         if enough(found.gradient_evaluations):
             cost = found.iterations, found.gradient_evaluations
             return Modes(before.loc, before.tril, before.elbos, *cost)
+        logger.debug("round %d of scattered starts: %d places", turn + 1, len(found.loc))
         if len(found.loc) == len(before.loc):
             break
+    logger.info("scattered starts end in %d places", len(found.loc))
     return found
 
 

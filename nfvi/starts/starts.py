@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -22,6 +23,8 @@ from nfvi.starts.pathfinder import ascend, pathfinder
 from nfvi.targets import Target, affordable, laplace
 
 __all__ = ["FULL_RANK_LIMIT", "STARTS", "Start", "StartName", "find_start"]
+
+logger = logging.getLogger(__name__)
 
 StartName: TypeAlias = Literal["auto", "gaussian", "laplace", "pathfinder", "uphill"]
 STARTS = ("auto", "gaussian", "laplace", "pathfinder")
@@ -135,7 +138,14 @@ class _Candidates:
                 f"no Gaussian with a finite ELBO was found on {self.target.name!r} by"
                 f' init={only or "auto"!r}; pass init="zeros" or a point'
             )
+        for (found, _, factor), elbo in zip(chosen, elbos, strict=True):
+            kind = "diagonal" if factor.dim() == 1 else "full rank"
+            logger.debug("candidate %s, %s: ELBO %.4f", found, kind, elbo)
         name, loc, tril = chosen[best]
+        logger.info(
+            "start of %s: %s, of highest ELBO among %d, %.4f; %d gradients",
+            *(self.target.name, name, len(chosen), elbos[best], self.gradient_evaluations),
+        )
         flat = next(((m, s) for _, m, s in self.found if s.dim() == 1), None)
         cost = self.iterations, self.gradient_evaluations
         others = [

@@ -11,6 +11,7 @@ from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.minibatch import MinibatchTarget, affordable, takes_rows
 from nfvi.targets.named_density import NamedDensity
 from nfvi.targets.numpyro import NumPyroTarget
+from nfvi.targets.observations import known_likelihood
 from nfvi.targets.parameters import declared_parameters
 from nfvi.targets.pymc import PyMCTarget
 from nfvi.targets.pyro import (
@@ -45,6 +46,7 @@ __all__ = [
     "evaluate_anywhere",
     "given_data",
     "known_gradient",
+    "known_likelihood",
     "laplace",
     "log_density",
     "log_prob_and_score",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +15,8 @@ from nfvi.targets.checks import (
     WROTE,
     Evaluate,
     agree,
+    place_of,
+    point_text,
     shape_text,
     version_of,
     was_written,
@@ -118,7 +117,7 @@ def _attempt(fn: Callable[[Tensor], Any], z: Tensor, shape: tuple[int, ...]) -> 
     try:
         value = fn(z)
     except USER_ERRORS as error:
-        said = f"it raised {type(error).__name__}: {error}{_place(error, fn)}"
+        said = f"it raised {type(error).__name__}: {error}{place_of(error, fn)}"
         return _Attempt(problem=said, error=error)
     if was_written(z, before, version):
         z.copy_(before)
@@ -131,14 +130,6 @@ def _attempt(fn: Callable[[Tensor], Any], z: Tensor, shape: tuple[int, ...]) -> 
             problem=f"it returned shape {shape_text(value.shape)} in place of {shape_text(shape)}"
         )
     return _Attempt(value=value.detach())
-
-
-def _place(error: BaseException, fn: Any) -> str:
-    """Where in the file of the user's function an error was raised."""
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _try_batch(fn: Callable[[Tensor], Any], points: Tensor) -> _Attempt:
@@ -185,6 +176,9 @@ def _refusal(
             words.append(f"Called with {given.batch}, {whole.problem}.")
         if single.problem:
             words.append(f"Called with {given.point}, {single.problem}.")
+    if (whole.error or single.error) is not None:
+        first = f", the first of them z = {point_text(points[0])}" if given.name == "z" else ""
+        words.append(f"nfvi chose these values{first}.")
     words.append(_advice(whole.problem, single.problem, points, given))
     return TargetError(" ".join(words))
 

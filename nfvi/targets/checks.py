@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +26,8 @@ __all__ = [
     "isolated",
     "name_of",
     "needed_arguments",
+    "place_of",
+    "point_text",
     "probe_points",
     "shape_text",
 ]
@@ -203,12 +207,12 @@ def _check_finite(values: Tensor, points: Tensor, name: str) -> None:
     if bad.any():
         i = int(bad.nonzero()[0])
         raise TargetError(
-            f"{name!r} is {values[i].item()} at z = {_point_text(points[i])}; it must be finite, "
+            f"{name!r} is {values[i].item()} at z = {point_text(points[i])}; it must be finite, "
             "or -inf outside the support"
         )
     if not values.isfinite().any():
         raise TargetError(
-            f"{name!r} is -inf at every point tried, {_point_text(points[0])} among them; "
+            f"{name!r} is -inf at every point tried, {point_text(points[0])} among them; "
             "z ranges over all of R^d, so for positive or bounded parameters name them, as in "
             "parameters={'tau': 'positive', 'phi': (0, 1)}; or else shift, scale or transform z"
         )
@@ -230,16 +234,25 @@ def _check_gradient(values: Tensor, leaf: Tensor, name: str) -> Tensor:
     if bad.any():
         i = int(bad.nonzero()[0])
         raise TargetError(
-            f"the gradient of {name!r} is {_point_text(gradient[finite][i])} at "
-            f"z = {_point_text(leaf.detach()[finite][i])}, where its value is finite; "
+            f"the gradient of {name!r} is {point_text(gradient[finite][i])} at "
+            f"z = {point_text(leaf.detach()[finite][i])}, where its value is finite; "
             "look for sqrt, norm, pow or where with a branch that is not finite there"
         )
     return gradient[finite]
 
 
-def _point_text(point: Tensor) -> str:
+def point_text(point: Tensor) -> str:
+    """A point (d) in four coordinates at most."""
     shown = ", ".join(f"{x:.4g}" for x in point[:4].tolist())
     return f"({shown}{', ...' if len(point) > 4 else ''})"
+
+
+def place_of(error: BaseException, fn: Any) -> str:
+    """Where in the file of the user's function an error was raised."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def name_of(fn: Any) -> str:

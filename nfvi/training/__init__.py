@@ -9,6 +9,7 @@ from nfvi.training.callbacks import (
     ProgressBar,
     TensorBoard,
     Tracker,
+    has_bar,
     with_progress,
 )
 from nfvi.training.checkpoint_file import read_checkpoint
@@ -90,6 +91,7 @@ __all__ = [
     "default_n_mc",
     "default_restarts",
     "find_learning_rate",
+    "has_bar",
     "is_adaptive",
     "late_errors",
     "make_optimizer",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
 __all__ = ["Guard"]
+
+logger = logging.getLogger(__name__)
 
 # Not measured: the length of a gradient varies by a few times in a sound fit, and by orders of
 # magnitude where a draw falls off a cliff; nearer to 1 a clip would bias every step.
@@ -67,7 +71,10 @@ class Guard:
         bad = self.alive & ~good
         self.skipped += bad
         self.in_a_row = torch.where(bad, self.in_a_row + 1, 0)
-        self.alive &= self.in_a_row < PATIENCE
+        left = self.in_a_row < PATIENCE
+        for row in (self.alive & ~left).nonzero()[:, 0].tolist():
+            logger.info("restart %d is dropped: %d steps in a row were not finite", row, PATIENCE)
+        self.alive &= left
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the restarts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -26,6 +27,8 @@ from nfvi.training.state import CallbackLike, Stop, TrainState
 from nfvi.training.step import EAGER
 
 __all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(LoopState):
@@ -82,6 +85,11 @@ class Trainer(LoopState):
                 self.stopped = self.ranks.agreed(self.stopped, self.ensemble.flat.device)
             if self.stopped is None:
                 self.stopped = self.ending if self.step >= self.schedule.steps else "steps"
+        logger.info(
+            "%s: ended after %d steps, %.1f s: %s; steps were %s",
+            *(self.settings.get("formula", "run"), self.step, self.wall_time, self.stopped),
+            self.settings.get("evaluation", "as written"),
+        )
         return self.stopped
 
     def _starts(self) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,8 @@ from nfvi.training.setup import default_gradient, default_learning_rate
 from nfvi.utils import check_positive, check_whole
 
 __all__ = ["FACTORS", "RateSearch", "find_learning_rate"]
+
+logger = logging.getLogger(__name__)
 
 # Steps of about two. At four times the default one of two fits of `monotone*3` to pot1 ran off.
 FACTORS = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -119,6 +122,8 @@ def find_learning_rate(
     terms = _compare(trainer, guide, generator)
     chosen, elbos = _choose(terms[:-1], terms[-1], trainer.guard.alive)
     start = float(terms[-1].mean())
+    tried = ", ".join(f"{rate:g}: {elbo:.3f}" for rate, elbo in zip(rates, elbos, strict=True))
+    logger.info("learning rate %g, of ELBOs after %d steps %s", rates[chosen], steps, tried)
     return RateSearch(rates[chosen], rates, elbos, start, *_cost(trainer))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -13,6 +14,8 @@ from nfvi.training.ensemble import Ensemble
 from nfvi.training.objectives import Objective
 
 __all__ = ["EAGER", "Compile", "Differentiated", "TracedStep", "check_compile", "why_eager"]
+
+logger = logging.getLogger(__name__)
 
 Compile: TypeAlias = Literal["trace", False]
 
@@ -114,6 +117,7 @@ class TracedStep:
                 self._graph, self._kind = traced(evaluate, points), kind
             except TraceError as error:
                 self.reason = str(error)
+                logger.info("steps run as written, since they cannot be traced: %s", self.reason)
                 return None
         if kind != self._kind:
             return None
@@ -123,6 +127,7 @@ class TracedStep:
             return None
         if step % LOOK_AGAIN == LOOK_AGAIN - 1 and not same(values, evaluate(*inputs)):
             self.reason = f"at step {step + 1} the target was no longer what had been traced"
+            logger.info("steps run as written from now on: %s", self.reason)
             return None
         terms, quantity, gradient = values
         # Contiguous, as autograd accumulates it; a copy, as the loop clips it in place.

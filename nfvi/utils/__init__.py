@@ -1,7 +1,7 @@
 """What every floor may use: argument checks, files, text, HTML, progress, a lock, ArviZ."""
 
 from nfvi.utils import arviz_functions
-from nfvi.utils.arviz_export import to_inference_data
+from nfvi.utils.arviz_export import dims_for, to_inference_data
 from nfvi.utils.caret import caret, character, choice, nearest, quote
 from nfvi.utils.checks import (
     check_dtype,
@@ -48,7 +48,7 @@ from nfvi.utils.pieces import (
 )
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.process_wide import process_wide
-from nfvi.utils.progress import progress_bar, progress_wanted
+from nfvi.utils.progress import counted, progress_bar, progress_wanted, stage_bar
 from nfvi.utils.report import (
     Report,
     Section,
@@ -93,7 +93,9 @@ __all__ = [
     "choice",
     "common_dim",
     "complete",
+    "counted",
     "digest_of",
+    "dims_for",
     "entry",
     "facts",
     "folded",
@@ -124,6 +126,7 @@ __all__ = [
     "show_versions",
     "sizes",
     "sparkline",
+    "stage_bar",
     "tail_length",
     "to_inference_data",
     "to_sd",

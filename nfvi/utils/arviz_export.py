@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfvi.utils.arviz_functions import from_dict
 
-__all__ = ["to_inference_data"]
+__all__ = ["dims_for", "to_inference_data"]
 
 
 def to_inference_data(
@@ -70,6 +70,30 @@ def to_inference_data(
     stored = dict(map(_attr, (attrs or {}).items()))
     kept = {name: value for name, value in stored.items() if value is not None}
     return from_dict(groups, {"creation_library": "nfvi", **kept}, dims or {}, coords or {})
+
+
+def dims_for(
+    dims: Mapping[str, Sequence[str]],
+    likelihood: Mapping[str, Tensor],
+    statistics: Sequence[str],
+) -> dict[str, Sequence[str]]:
+    """Names of dimensions that suit all groups.
+
+    An observed site has no more of them than its log-likelihood: that of a vector which is one
+    observation has fewer dimensions than the data. A site that is called as a statistic has none,
+    or it would give them to that.
+
+    Args:
+        dims: name of an array -> the names of its event dimensions.
+        likelihood: observed site -> (n, \\*shape).
+        statistics: names in ``sample_stats``.
+    """
+    short = {name: value.dim() - 1 for name, value in likelihood.items()}
+    return {
+        name: list(names)[: short.get(name)]
+        for name, names in dims.items()
+        if name not in statistics
+    }
 
 
 def _arrays(group: Mapping[str, Any]) -> dict[str, np.ndarray]:

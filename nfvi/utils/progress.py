@@ -1,11 +1,13 @@
-"""When to show a progress bar, and the bar."""
+"""When to show a progress bar, and the bars."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["progress_bar", "progress_wanted"]
+__all__ = ["counted", "progress_bar", "progress_wanted", "stage_bar"]
 
 
 def progress_wanted(progress: bool | None) -> bool:
@@ -26,3 +28,31 @@ def progress_bar(total: int, label: str) -> Any:
     from tqdm.auto import tqdm
 
     return tqdm(total=total, desc=label)
+
+
+@contextmanager
+def counted(progress: bool | None, total: int, label: str) -> Iterator[Callable[[], Any]]:
+    """What to call after each of so many things, with a bar behind it where one is wanted.
+
+    Work that ends well after fewer fills the bar.
+    """
+    if not progress_wanted(progress):
+        yield lambda: None
+        return
+    with progress_bar(total, label) as bar:
+        yield bar.update
+        bar.total = bar.n
+        bar.refresh()
+
+
+def stage_bar(label: str, limited: bool) -> Any:
+    """A ``tqdm`` bar for work in stages, whose ``n`` goes to 1 where a limit is known.
+
+    Args:
+        label: what it begins with.
+        limited: whether there is a limit.
+    """
+    from tqdm.auto import tqdm
+
+    form = "{desc} |{bar}| {elapsed}{postfix}" if limited else "{desc} {elapsed}{postfix}"
+    return tqdm(total=1.0 if limited else None, desc=label, bar_format=form)

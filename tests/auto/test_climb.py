@@ -35,7 +35,8 @@ from nfvi import (
     calibrate,
     plots,
 )
-from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbArguments, ClimbOver
+from nfvi.auto.arguments import ClimbArguments
+from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
 from nfvi.auto.gaussians import gaussian_rungs, keep_guide
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.record import Record

@@ -84,7 +84,7 @@ def test_out_holds_the_fit_the_scores_and_the_pictures(cli, tmp_path, context):
     code, out, _ = cli("named.csv", "tril", *FEW, *named, "--out", "a/b")
     folder = tmp_path / "a" / "b"
     files = {"fit.safetensors", "scores.csv", "summary.txt", "history.png", "report.html"}
-    files |= set() if context else {"density.png"}
+    files |= set() if context else {"density.png", "draws.csv"}
     assert code == 0
     assert {path.name for path in folder.iterdir()} == files
     assert all(f"a/b/{name}" in out for name in files)
@@ -107,7 +107,17 @@ def test_without_matplotlib_the_rest_is_written(cli, tmp_path, monkeypatch):
     assert code == 0
     assert "no figures" in err
     written = {path.name for path in (tmp_path / "o").iterdir()}
-    assert written == {"fit.safetensors", "scores.csv", "summary.txt"}
+    assert written == {"fit.safetensors", "scores.csv", "summary.txt", "draws.csv"}
+
+
+def test_draws_have_the_names_of_the_columns(cli, tmp_path):
+    code, _, _ = cli("named.csv", "loc", *FEW, "--columns", "b,a", "--draws", "7", "--out", "o")
+    lines = (tmp_path / "o" / "draws.csv").read_text().splitlines()
+    assert code == 0 and lines[0] == "b,a" and len(lines) == 8
+    fit = DensityFit.load(tmp_path / "o" / "fit.safetensors")
+    drawn = np.array([line.split(",") for line in lines[1:]], float)
+    np.testing.assert_allclose(drawn, fit.sample(7, seed=fit.settings["seed"]), rtol=1e-6)
+    assert cli("named.csv", "loc", "--draws", "0")[0] == 2
 
 
 @pytest.mark.process_wide
@@ -413,3 +423,12 @@ def test_out_that_is_a_file(cli, tmp_path):
     (tmp_path / "taken").write_text("")
     code, _, err = cli("named.csv", "maf", "--out", "taken")
     assert code == 1 and "is a file; give the path of a folder" in err
+
+
+def test_decimal_commas_in_quotes_are_told_by_an_option(cli):
+    Path("t.csv").write_text('a,b\n"1,5",2\n"2,5","3,25"\n')
+    with pytest.raises(ValueError, match="'1,5' is no number; if it has a decimal comma"):
+        read_rows(Path("t.csv"), None, None)
+    rows, _ = read_rows(Path("t.csv"), None, None, decimal=",")
+    np.testing.assert_array_equal(rows.values, [[1.5, 2.0], [2.5, 3.25]])
+    assert "--decimal takes . or ," in cli("named.csv", "--decimal", ";")[2]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models import pot1
 from models.eight_schools import EFFECTS, STANDARD_ERRORS
-from nfvi import NFVI, Fit, PyroTarget
+from nfvi import NFVI, Fit, MCMCRun, PyroTarget
 from nfvi.errors import FitError, TargetError
 from nfvi.fit.approximation import Approximation
 from nfvi.fit.diagnostics import WeightedDraws
@@ -157,6 +157,90 @@ class TestArvizWorksOnIt:
     def test_compare(self, data: Any, az: Any) -> None:
         table = az.compare({"one": data, "other": data})
         assert sorted(table.index) == ["one", "other"]
+
+
+def radon(county: Tensor, floor: Tensor, y: Tensor) -> None:
+    """Counties that share a mean, and an effect of the floor."""
+    mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
+    spread = pyro.sample("spread", dist.LogNormal(-0.5, 0.3))
+    effect = pyro.sample("effect", dist.Normal(0.0, 1.0))
+    noise = pyro.sample("noise", dist.LogNormal(-0.5, 0.3))
+    with pyro.plate("counties", 6):
+        level = pyro.sample("level", dist.Normal(mean, spread))
+    with pyro.plate("houses", len(y)):
+        pyro.sample("y", dist.Normal(level[county] + effect * floor, noise), obs=y)
+
+
+def logistic(x: Tensor, y: Tensor) -> None:
+    with pyro.plate("columns", 2):
+        beta = pyro.sample("beta", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(y)):
+        pyro.sample("y", dist.Bernoulli(logits=x @ beta), obs=y)
+
+
+def houses() -> tuple[Tensor, Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(0)
+    county, floor = torch.arange(60) % 6, torch.arange(60) % 5 == 0
+    noise = torch.randn(60, generator=stream)
+    return county, floor.float(), 0.2 * county - 0.7 * floor + 0.6 * noise
+
+
+def outcomes() -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 2, generator=stream)
+    return x, (torch.rand(60, generator=stream) < (x[:, 0] - x[:, 1]).sigmoid()).float()
+
+
+def as_run(fit: Fit) -> MCMCRun:
+    """Draws of a fit that is good, as if chains had made them."""
+    draws = torch.stack([fit.guide.sample(250) for _ in range(4)])
+    return MCMCRun(
+        target=fit.target, kernel="NUTS", draws=draws, starts=draws[:, 0],
+        diverging=torch.zeros(4, 250, dtype=torch.bool),
+        draw_gradients=torch.ones(4, 250, dtype=torch.int64), accept=torch.ones(4),
+        step_size=torch.ones(4), warmup=10, seed=1, gradient_evaluations=1000, wall_time=1.0,
+        warmup_time=0.5, sampling_time=0.5, max_gradients=1023,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Passing a dict or None as alias_mapping", "ignore:The inplace keyword"
+)
+@pytest.mark.parametrize("name", ["schools", "radon", "logistic"])
+def test_arviz_works_on_fits_and_on_chains(name: str, fit: Fit, az: Any) -> None:
+    """Cross-validation and predictive checks, without a warning."""
+    import matplotlib.pyplot as plt
+
+    if name != "schools":
+        model, data = (radon, houses()) if name == "radon" else (logistic, outcomes())
+        fit = NFVI("tril-loc", seed=1).fit(
+            PyroTarget(model, *data), init="gaussian", steps=2, lr=1e-6, restarts=1, progress=False
+        )
+        fit.search(draws=500)
+    run = as_run(fit)
+    found = []
+    for tree in (fit.to_arviz(1000, seed=0, predictions=True), run.to_arviz(predictions=True)):
+        loo = az.loo(tree)
+        found.append(float(loo.elpd_loo if _old(az) else loo.elpd))
+        if _old(az):
+            az.plot_ppc(tree, num_pp_samples=10)
+        else:
+            az.plot_ppc_dist(tree)
+        plt.close("all")
+        assert set(tree["constant_data"]) == set(fit.target.constant_data)
+    assert tree["log_likelihood"]["y"].shape == (4, 250, len(fit.target.observed_data["y"]))
+    assert tree["posterior_predictive"]["y"].dims == tree["log_likelihood"]["y"].dims
+    # Both have 1 000 draws, and the error of either is below a tenth.
+    assert found[0] == pytest.approx(found[1], abs=0.5)
+    assert "log_likelihood" not in _groups(run.to_arviz(log_likelihood=False))
+
+
+def _groups(tree: Any) -> set[str]:
+    return (
+        set(tree.groups())
+        if hasattr(tree, "groups") and callable(tree.groups)
+        else {name.strip("/") for name in tree.groups}
+    )
 
 
 def exact_elpd() -> float:

@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -62,7 +64,7 @@ def test_every_part(whole: Path, fit: Fit) -> None:
     page = whole.read_text(encoding="utf-8")
     assert f"<strong>Verdict: {fit.verdict.word}.</strong>" in page
     assert all(f"<p>{html.escape(words)}</p>" in page for words in fit.verdict.reasons)
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/png;base64,") == 8
     assert "<script" not in page and not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert f">{fit.summary().loc['z[1]', 'sd']:#.4g}<" in page
 
@@ -176,7 +178,7 @@ def test_in_a_browser_all_is_seen_and_nothing_is_wider_than_the_window(
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     inner, wide, pictures, seen = re.search(r"<title>(.*?)</title>", done.stdout)[1].split()
     # A bar for scrolling takes some of the width.
-    assert inner == str(width) and int(wide) <= width and pictures == seen == "7"
+    assert inner == str(width) and int(wide) <= width and pictures == seen == "8"
 
 
 def test_a_fit_to_data_has_its_own(tmp_path: Path) -> None:
@@ -193,6 +195,61 @@ def test_a_fit_to_data_has_its_own(tmp_path: Path) -> None:
         found.report(tmp_path / "r.html", x[:, :1])
     wide.report(tmp_path / "r.html", context=[0.5])
     assert titles(tmp_path / "r.html")[:2] == ["Quality", "Density"]
+
+
+def test_many_columns_are_drawn_beside_draws(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    found = NFVI("loc", seed=1).fit_data(x, epochs=3, progress=False)
+    found.report(tmp_path / "r.html", x)
+    assert titles(tmp_path / "r.html")[:3] == ["Quality", "Density", "Summary"]
+    found.report(tmp_path / "r.html")
+    assert "Density" not in titles(tmp_path / "r.html")
+
+
+def line(x: Tensor, y: Tensor | None = None) -> None:
+    slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+
+
+@pytest.fixture(scope="module")
+def of_data() -> Fit:
+    x = torch.linspace(-1, 1, 50)
+    fit = NFVI("scale-loc", seed=1).fit(line, x, x, steps=2, restarts=1, progress=False)
+    fit.search(draws=500)
+    return fit
+
+
+class TestPredictiveCheck:
+    TITLE = "Posterior predictive check"
+
+    def test_data_stand_beside_predictions(self, of_data: Fit, tmp_path: Path) -> None:
+        of_data.report(tmp_path / "r.html")
+        page = (tmp_path / "r.html").read_text(encoding="utf-8")
+        assert self.TITLE in titles(tmp_path / "r.html")
+        assert all(f">{word} of y<" in page for word in ("mean", "sd", "least", "largest"))
+        # y = x has an sd of 0.58 without any noise, and the model's noise has one of 1.
+        assert re.search(r">sd of y<.*?>0\.58.*?>1\.00</td></tr>", page)
+
+    def test_what_takes_too_long_is_said_in_a_word(
+        self, of_data: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("nfvi.fit.predictive_check.SECONDS", 0.0)
+        of_data.report(tmp_path / "r.html")
+        assert "Left out, as 20 predicted data sets" in (tmp_path / "r.html").read_text("utf-8")
+
+    def test_so_is_what_fails(
+        self, of_data: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise TargetError("no data today")
+
+        monkeypatch.setattr(of_data, "predict", refuse)
+        of_data.report(tmp_path / "r.html")
+        assert "No predictions: no data today." in (tmp_path / "r.html").read_text("utf-8")
+
+    def test_a_target_without_data_has_none(self, whole: Path) -> None:
+        assert self.TITLE not in titles(whole)
 
 
 def test_a_comparison_has_its_own(fit: Fit, run: MCMCRun, tmp_path: Path) -> None:

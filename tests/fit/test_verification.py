@@ -147,13 +147,14 @@ def test_the_text_says_what_passed_and_what_cannot_be_seen():
     assert all(len(line) <= 88 for line in text.splitlines())
 
 
-def test_a_fit_is_verified_site_by_site_and_repeats():
+def test_a_fit_is_verified_site_by_site_and_repeats(capsys):
     fit = NFVI("scale-loc", seed=0).fit(eight_schools, steps=50, restarts=1, progress=False)
     found = fit.verify(chains=200)
     names = [c.name for c in found.checks]
     assert {"mu", "tau", "theta[0]", "theta[7]"} <= set(names)
     assert not found.passed  # a normal cannot follow the funnel
-    assert found == fit.verify(chains=200)
+    assert found == fit.verify(chains=200, progress=True)
+    assert "verify: 100%" in capsys.readouterr().err
     assert found != fit.verify(chains=200, seed=9)
 
 

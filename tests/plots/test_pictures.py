@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import io
 import math
@@ -413,6 +414,27 @@ def test_notes_below_panels_leave_room_for_titles(compared, reach, given):
     assert all(box.y0 > floor for box in notes)
 
 
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize(
+    ("reach", "promised"), [(5.0, "50, 75, 90, 99"), (2.0, "50, 75, 90"), (0.2, None)]
+)
+def test_a_caption_promises_only_what_is_seen(lines, reach, promised):
+    ax = plots.target(NORMAL, window=((-reach, reach), (-reach, reach)), lines=lines)
+    (caption,) = [text for text in words(ax) if "of the mass" in text]
+    if promised is None:
+        assert caption.startswith("the window holds less than ")
+        return
+    numbers = promised.replace(" 75,", "") if lines else f"25, {promised}"
+    assert f": {numbers} % of the mass" in caption
+    assert caption.endswith("the window cuts more") is (reach < 5)
+    assert len(ax.collections[0].get_paths()) >= len(numbers.split(", "))
+
+
+def test_the_mass_of_a_density_without_its_constant_is_that_in_the_window():
+    ax = plots.target(BARE, window=((-1.0, 1.0), (-1.0, 1.0)))
+    assert any(text.endswith("99 % of the mass in the window") for text in words(ax))
+
+
 def test_lines_go_over_another_picture(tracked):
     fit, _ = tracked
     ax = plots.guide(fit, draws=100)
@@ -516,6 +538,12 @@ def test_density_refuses_what_it_cannot_draw(to_data):
 
 
 # starting
+
+
+def test_starting_names_the_lines_that_the_window_shows():
+    wider = LogDensity(lambda z: log_p(z / 2), 2, name="wider", log_normalizer=LOG_Z + math.log(4))
+    ax = plots.starting(NFVI("scale-loc", seed=5), wider)
+    assert any(text == "wider: 50 %" for text in words(ax))
 
 
 def test_starting_is_the_start_of_the_first_restart():
@@ -680,6 +708,17 @@ def test_pairs_of_one_fit(tracked):
     (ax,) = figure.axes
     assert ax.get_xlabel() == "z[1]"
     assert figure.get_suptitle() == "normal: planar*2-loc\n1 of 2 scalars; left out: z[0]"
+
+
+def test_pairs_marks_draws_that_diverged():
+    run = nuts(WIDE, draws=20, warmup=4, chains=2, seed=1, progress=False)
+    assert "diverged" not in plots.pairs(run).get_suptitle()
+    diverging = torch.zeros(2, 20, dtype=torch.bool)
+    diverging[1, [3, 5]] = True
+    figure = plots.pairs(dataclasses.replace(run, diverging=diverging), names=["z[0]", "z[1]"])
+    assert "2 of 40 draws diverged (crosses)" in figure.get_suptitle()
+    crosses = figure.axes[2].collections[-1].get_offsets()
+    np.testing.assert_allclose(crosses, run.draws[1, [3, 5], :2])
 
 
 def test_pairs_names_what_there_is(wide):

@@ -180,6 +180,7 @@ def test_exception_of_the_function_is_the_cause():
     with pytest.raises(TargetError, match="raised KeyError: 'nothing'") as caught:
         LogDensity(broken, 2).log_prob(points(4, 2))
     assert isinstance(caught.value.__cause__, KeyError)
+    assert "nfvi chose these values, the first of them z = (" in str(caught.value)
 
     def interrupted(z):
         raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from nfvi.utils.progress import progress_bar, progress_wanted
+from nfvi.utils.progress import counted, progress_bar, progress_wanted
 
 
 class Terminal(io.StringIO):
@@ -43,3 +43,23 @@ def test_the_bar_counts(capsys):
     with progress_bar(3, "work") as bar:
         bar.update(3)
     assert "work: 100%" in capsys.readouterr().err
+
+
+def test_work_that_ends_well_after_less_fills_the_bar(capsys):
+    with counted(True, 4, "work") as each:
+        each()
+    assert "work: 100%" in capsys.readouterr().err
+    with counted(False, 4, "work") as each:
+        each()
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_ends_the_line(capsys):
+    def work():
+        with counted(True, 4, "work") as each:
+            each()
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk"):
+        work()
+    assert "1/4" in (err := capsys.readouterr().err) and err.endswith("\n")

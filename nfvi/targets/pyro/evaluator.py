@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, fixed_randomness
+from nfvi.targets.checks import (
+    USER_ERRORS,
+    Evaluate,
+    agree,
+    check_values,
+    fixed_randomness,
+    point_text,
+)
 from nfvi.targets.pyro.batching import Batched, PyroBatching, choose_batching
 from nfvi.targets.pyro.handlers import Values
 from nfvi.targets.pyro.program import Program
@@ -17,6 +24,9 @@ from nfvi.targets.sites import Site, constrain_sites, unconstrained_parts
 from nfvi.utils import process_wide
 
 __all__ = ["checked_evaluator", "on_unconstrained"]
+
+SHOWN = 3
+"""Sites whose values a message names."""
 
 
 def checked_evaluator(
@@ -51,7 +61,8 @@ def checked_evaluator(
     except USER_ERRORS as error:
         raise TargetError(
             f"{name!r} raised {type(error).__name__} for values in {wide} on {points.device}: "
-            f"{error}. The model draws its sites in {model_dtype}; pass dtype= or device= to "
+            f"{error}. nfvi chose these values, {_first_of(values)}. The model draws its sites in"
+            f" {model_dtype}; pass dtype= or device= to "
             "match its data, or convert these"
         ) from error
     evaluate = on_unconstrained(batched, sites, wide)
@@ -69,6 +80,16 @@ def checked_evaluator(
         said = str(error).partition("; look for")[0] if advice else str(error)
         raise TargetError(f"{said}{sites_at_fault}{advice}") from error.__cause__
     return evaluate, batching, reason, found.flat
+
+
+def _first_of(values: Mapping[str, Tensor]) -> str:
+    """The first value of each of three sites at most."""
+    shown = [f"{name} = {_value_text(value[0])}" for name, value in list(values.items())[:SHOWN]]
+    return ", ".join(shown) + (", ..." if len(values) > SHOWN else "")
+
+
+def _value_text(value: Tensor) -> str:
+    return f"{value.item():.4g}" if value.numel() == 1 else point_text(value.flatten())
 
 
 def on_unconstrained(batched: Batched, sites: Mapping[str, Site], wide: torch.dtype) -> Evaluate:

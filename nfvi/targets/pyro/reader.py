@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.checks import USER_ERRORS, fixed_randomness, isolated, probe_points
+from nfvi.targets.checks import USER_ERRORS, fixed_randomness, isolated, place_of, probe_points
 from nfvi.targets.pyro.enum import Summation, read_summation
 from nfvi.targets.pyro.handlers import (
     Message,
@@ -67,8 +67,10 @@ def read_program(
         raise TargetError(f"{name!r}: {error}") from error.__cause__
     except USER_ERRORS as error:
         raise TargetError(
-            f"{name!r}: running it as a Pyro model raised {type(error).__name__}: {error}. A Pyro "
-            "model is run with the arguments given after it; a log-density needs dim=, and one of "
+            f"{name!r}: running it as a Pyro model raised {type(error).__name__}: {error}"
+            f"{place_of(error, model)}. A Pyro "
+            "model is run with the arguments given after it, at draws of its priors; a log-density"
+            " needs dim=, and one of "
             "named values parameters=, or NamedDensity(f, parameters) where that is no argument"
         ) from error
 

@@ -7,7 +7,7 @@ from nfvi.training.callbacks.convergence import (
     gain_between,
 )
 from nfvi.training.callbacks.gradient_tracker import GradientTracker
-from nfvi.training.callbacks.progress_bar import ProgressBar, with_progress
+from nfvi.training.callbacks.progress_bar import ProgressBar, has_bar, with_progress
 from nfvi.training.callbacks.tensorboard import TensorBoard
 from nfvi.training.callbacks.tracker import Tracker
 
@@ -20,5 +20,6 @@ __all__ = [
     "TensorBoard",
     "Tracker",
     "gain_between",
+    "has_bar",
     "with_progress",
 ]

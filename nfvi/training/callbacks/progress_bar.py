@@ -9,7 +9,7 @@ from typing import Any
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
 from nfvi.utils import check_whole, progress_bar, progress_wanted
 
-__all__ = ["ProgressBar", "with_progress"]
+__all__ = ["ProgressBar", "has_bar", "with_progress"]
 
 LONGEST = 24
 
@@ -72,11 +72,14 @@ def shorten(formula: str) -> str:
     return formula if len(formula) <= LONGEST else f"{formula[: LONGEST - 1]}…"
 
 
+def has_bar(callbacks: Sequence[CallbackLike]) -> bool:
+    """Whether a progress bar is among the callbacks."""
+    return any(isinstance(callback, ProgressBar) for callback in callbacks)
+
+
 def with_progress(
     callbacks: Sequence[CallbackLike], progress: bool | None
 ) -> tuple[CallbackLike, ...]:
     """The callbacks, and a progress bar if one is wanted and none is among them."""
-    has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
-    return (
-        (*callbacks, ProgressBar()) if progress_wanted(progress) and not has_bar else (*callbacks,)
-    )
+    wanted = progress_wanted(progress) and not has_bar(callbacks)
+    return (*callbacks, ProgressBar()) if wanted else (*callbacks,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from nfvi.training.loop_state import Control, LoopState, Pruned
 from nfvi.training.objectives import ReverseKL
 
 __all__ = ["LOOKS", "Pruning"]
+
+logger = logging.getLogger(__name__)
 
 # The first is for restarts that are not tempered, the third for those that are (0.6): earlier
 # looks save more and compare guides whose order may still change.
@@ -53,7 +57,12 @@ class Pruning(Control):
         terms = _terms(loop)
         behind = far_behind(terms, able)
         if bool(behind.any()):
-            loop.pruned += tuple(_note(loop, row, terms) for row in _rows(behind).tolist())
+            pruned = tuple(_note(loop, row, terms) for row in _rows(behind).tolist())
+            for one in pruned:
+                logger.info(
+                    "restart %d is pruned at step %d: ELBO %.4f", one.index, one.step, one.elbo
+                )
+            loop.pruned += pruned
             loop.keep(_rows(~behind))
 
 
