@@ -11,6 +11,7 @@ from nfvi.training.callbacks import (
     Tracker,
     with_progress,
 )
+from nfvi.training.captured import stepper
 from nfvi.training.checkpoint_file import read_checkpoint
 from nfvi.training.controls import CAP, FIRST
 from nfvi.training.ensemble import Ensemble
@@ -42,7 +43,7 @@ from nfvi.training.setup import (
 )
 from nfvi.training.snapshot import restore
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
-from nfvi.training.step import Compile, TracedStep, check_compile, why_eager
+from nfvi.training.step import Compile, check_compile
 
 __all__ = [
     "ADAPTIVE",
@@ -77,7 +78,6 @@ __all__ = [
     "Stop",
     "Tempering",
     "TensorBoard",
-    "TracedStep",
     "Tracker",
     "TrainState",
     "Trainer",
@@ -96,8 +96,8 @@ __all__ = [
     "qmc_elbo",
     "read_checkpoint",
     "restore",
+    "stepper",
     "tempering_lengths",
     "trainer_of_guide",
-    "why_eager",
     "with_progress",
 ]
