@@ -24,11 +24,10 @@ from nfvi.training import (
     Objective,
     Stop,
     Tempering,
-    TracedStep,
     Trainer,
     TrainState,
     make_optimizer,
-    why_eager,
+    stepper,
 )
 
 __all__ = ["FORMULA", "PooledLikelihood", "broad_base", "learn_from_particles", "placed_around"]
@@ -194,7 +193,7 @@ def learn_from_particles(
         Tempering((0,)),
         generator,
         {**record.settings, **described(start)},
-        traced=TracedStep(why_eager(compile, STEPS, ensemble.flat.device, {})),
+        traced=stepper(compile, STEPS, ensemble.flat.device, {}),
     )
 
     record.stage("flow from particles")

@@ -17,11 +17,10 @@ from nfvi.training import (
     LearningRate,
     OptimizerSpec,
     Tempering,
-    TracedStep,
     Trainer,
     check_compile,
     make_optimizer,
-    why_eager,
+    stepper,
 )
 from nfvi.utils import check_flag, check_positive, check_whole
 
@@ -68,7 +67,7 @@ class DataPlan:
         standardize: whether columns were given mean 0 and sd 1.
         lr: learning rate at the top of the schedule, or ``None`` for the optimiser's own.
         seed: of everything random.
-        compile: ``"trace"`` or ``False``: whether steps may be run as a traced graph.
+        compile: ``"trace"``, ``"inductor"`` or ``False``: whether steps may be run as a graph.
     """
 
     epochs: int
@@ -164,5 +163,5 @@ def build_data_trainer(
         Tempering((0,)),
         torch.Generator(ensemble.flat.device).manual_seed(plan.seed),
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},
-        traced=TracedStep(why_eager(plan.compile, plan.steps, ensemble.flat.device, {})),
+        traced=stepper(plan.compile, plan.steps, ensemble.flat.device, {}),
     )

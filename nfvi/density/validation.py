@@ -11,7 +11,7 @@ from torch import Tensor
 from nfvi.density.likelihood import Rows, log_likelihood_of
 from nfvi.guides import Guide
 from nfvi.training import Callback, Stop, TrainState
-from nfvi.utils import over, under
+from nfvi.utils import next_multiple, over, under
 
 __all__ = ["Validation", "ValidationRecord"]
 
@@ -72,6 +72,9 @@ class Validation(Callback):
     def open(self, state: TrainState) -> None:
         if self._waited >= self.patience:  # the fit was stopped, and is gone on with all the same
             self._waited = 0
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every and state.step != state.steps:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["Flow"]
+
+
+def _moved_last(build: Callable[..., None]) -> Callable[..., None]:
+    """A constructor after which the flow goes to its device, once all of it is there."""
+
+    @functools.wraps(build)
+    def build_and_move(self: Flow, *args: Any, **options: Any) -> None:
+        outermost = "_being_built" not in self.__dict__
+        self.__dict__["_being_built"] = True
+        build(self, *args, **options)
+        if outermost:
+            del self.__dict__["_being_built"]
+            if self._device is not None:
+                self.to(self._device)
+
+    return build_and_move
 
 
 class Flow(nn.Module, ABC):
@@ -27,7 +44,8 @@ class Flow(nn.Module, ABC):
             ``None`` means the family's ``default_jitter``.
         generator: source of that perturbation; ``None`` draws from torch's default generator.
         dtype: of the parameters; default ``torch.get_default_dtype()``.
-        device: of the parameters; default the CPU.
+        device: of the parameters; default the CPU. A start is computed on the CPU and moved there,
+            so that a seed means the same one everywhere.
 
     Raises:
         ValueError: ``dim`` is below ``min_dim`` or not an integer, ``context_dim`` or ``index``
@@ -77,18 +95,24 @@ class Flow(nn.Module, ABC):
         self.jitter = self.default_jitter if jitter is None else jitter
         if not 0 <= self.jitter < math.inf:
             raise ValueError(f"jitter={jitter!r}: it must be a finite number of at least 0")
-        self._generator = generator
-        self._kind = {"dtype": dtype or torch.get_default_dtype(), "device": device}
+        self._generator, self._device = generator, device
+        # On the CPU at first, whose roundings are the same everywhere: a GPU's differ from them in
+        # the last bit, and a seed would mean another start.
+        place = "meta" if str(device) == "meta" else "cpu"
+        self._kind: dict[str, Any] = {"dtype": dtype or torch.get_default_dtype(), "device": place}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__init__ = _moved_last(cls.__init__)  # type: ignore[method-assign]
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal draws for an initial value, from the generator given at construction."""
-        if str(self._kind["device"]) == "meta":
-            return torch.empty(shape, **self._kind)  # type: ignore[arg-type]
-        # Drawn on the generator's own device and moved, so that a seed means the same start
-        # on CPU and CUDA.
+        if self._kind["device"] == "meta":
+            return torch.empty(shape, **self._kind)
+        # Drawn on the generator's own device, which may be another one.
         device = self._generator.device if self._generator is not None else "cpu"
         noise = torch.randn(shape, generator=self._generator, dtype=torch.float64, device=device)
-        return noise.to(**self._kind)  # type: ignore[call-overload,no-any-return]
+        return noise.to(**self._kind)
 
     @abstractmethod
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -28,17 +28,17 @@ class Permutation(Flow):
 
     def __init__(self, dim: int, **common: Any) -> None:
         super().__init__(dim, **common)
-        if str(self._kind["device"]) == "meta":
+        if self._kind["device"] == "meta":
             self.register_buffer("order", torch.empty(dim, dtype=torch.long, device="meta"))
             return
-        # On the generator's own device, so that a seed means one permutation on CPU and CUDA.
+        # On the generator's own device, which may be another one.
         device = self._generator.device if self._generator is not None else "cpu"
         place = torch.arange(dim, device=device)
         order = torch.randperm(dim, generator=self._generator, device=device)
         # About one permutation in e is without a fixed point.
         while dim > 1 and bool((order == place).any()):
             order = torch.randperm(dim, generator=self._generator, device=device)
-        self.register_buffer("order", order.to(device=self._kind["device"]))  # type: ignore[arg-type]
+        self.register_buffer("order", order.cpu())
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return z[..., self.order], z.new_zeros(z.shape[:-1])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from nfvi.flows.affine import INVERSE_SOFTPLUS_1
-from nfvi.flows.numerics import backward_recursion, forward_recursion
+from nfvi.flows.numerics import affine_rows, backward_recursion, forward_recursion
 from nfvi.flows.registry import register
 from nfvi.flows.runs import RunFlow
 
@@ -52,8 +52,8 @@ class Planar(RunFlow):
     def _push(cls, layers: Sequence[Any], z: Tensor) -> tuple[Tensor, Tensor]:
         run = _stack(layers)
         rows = z.reshape(-1, z.shape[-1])
-        h = forward_recursion(torch.addmm(run.b, rows, run.w.mT), run.gram).tanh()
-        x = torch.addmm(rows, h, run.u_hat)
+        h = forward_recursion(affine_rows(run.b, rows, run.w.mT), run.gram).tanh()
+        x = affine_rows(rows, h, run.u_hat)
         return x.reshape(z.shape), _ladj(h, run.slope).reshape(z.shape[:-1])
 
     @classmethod
@@ -65,9 +65,9 @@ class Planar(RunFlow):
             with torch.no_grad():
                 start = torch.addmm(run.b, z.reshape(rows.shape), run.w.mT)
                 known = forward_recursion(start, run.gram)
-        end = torch.addmm(run.b, rows, run.w.mT)
+        end = affine_rows(run.b, rows, run.w.mT)
         h = backward_recursion(end, run.gram, run.slope, known).tanh()
-        base = torch.addmm(rows, h, run.u_hat, alpha=-1)
+        base = affine_rows(rows, h, run.u_hat, alpha=-1.0)
         return base.reshape(x.shape), -_ladj(h, run.slope).reshape(x.shape[:-1])
 
 

@@ -72,8 +72,8 @@ def resumed_data_fit(
     refused = _refused(arguments, plan, before)
     if refused:
         raise ValueError(f"{refused[0]}= is fixed by the checkpoint; leave it out of fit_data()")
-    if arguments.compile is False:
-        plan = replace(plan, compile=False)
+    if arguments.compile != "trace":
+        plan = replace(plan, compile=arguments.compile)
     split = split_data(data, arguments.validation if before is None else before, plan.seed)
     if fingerprint(split) != values["fingerprint"]:
         raise ValueError(

@@ -227,8 +227,10 @@ class NFVI:
                 evaluations; default none.
             compile: ``"trace"`` runs the steps of a fit of 300 or more as a graph that is traced
                 once, two to four times faster on the CPU and with the same numbers to the last
-                bit. Where that cannot be, and with ``False``, they run as written;
-                ``fit.settings["evaluation"]`` says which, and why.
+                bit. On CUDA a fit of 50 steps or more runs as a captured graph of kernels.
+                ``"inductor"`` compiles the graph, for long fits: that takes half a minute to
+                minutes, and numbers are equal to rounding. Where none of these can be, and with
+                ``False``, steps run as written; ``fit.settings["evaluation"]`` says which, and why.
             distribute: what the processes of an initialised group of ``torch.distributed`` split:
                 ``"draws"``, the default there, the draws of each step, or ``"restarts"``; all of
                 them call ``fit`` and get the same fit. ``False`` keeps to this process.

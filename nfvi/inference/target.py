@@ -94,8 +94,8 @@ def resumed_target_trainer(
         _same_rows(target, values)
     beginning = resumed_init(target, values)
     plan = Plan.from_dict(values)
-    if arguments.compile is False:
-        plan = replace(plan, compile=False)
+    if arguments.compile != "trace":
+        plan = replace(plan, compile=arguments.compile)
     trainer = _trainer(spec, target, plan, arguments.optimizer, beginning)
     saved.continue_in(trainer, "fit()")
     return trainer

@@ -66,7 +66,9 @@ def prior_scale(target: Target, generator: torch.Generator) -> tuple[Tensor, Ten
     if draws is None or len(draws) < PRIOR_DRAWS // 2:
         return None
     # Quartiles, as half-Cauchy and the like have no moments.
-    low, middle, high = draws.double().quantile(draws.new_tensor(QUARTILES).double(), dim=0)
+    # A model that holds no tensor of its own draws on the CPU, wherever the guide is.
+    draws = draws.double().to(generator.device)
+    low, middle, high = draws.quantile(draws.new_tensor(QUARTILES), dim=0)
     return middle, ((high - low) / NORMAL_QUARTILES).clamp_min(1e-12)
 
 

@@ -6,6 +6,7 @@ here compute it from the unconstrained numbers.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from torch.distributions.transforms import (
     CorrCholeskyTransform,
     ExpTransform,
     StickBreakingTransform,
+    _InverseTransform,
 )
 from torch.distributions.utils import tril_matrix_to_vec, vec_to_tril_matrix
 from torch.nn.functional import logsigmoid, pad, softplus
@@ -35,6 +37,7 @@ __all__ = [
     "bijection",
     "log_sech",
     "log_simplex",
+    "on_device",
     "same_constraint",
     "support_of",
 ]
@@ -210,6 +213,35 @@ def beyond_floats(transform: Transform, x: Tensor) -> Tensor | None:
         return None
     limits = torch.finfo(x.dtype)
     return (x < math.log(limits.tiny)) | (x > math.log(limits.max))
+
+
+def on_device(transform: Transform, device: torch.device) -> Transform:
+    """The same map with its tensors, such as bounds, on a device; itself if they are there."""
+    moved: Transform = _moved(transform, device)
+    return moved
+
+
+def _moved(held: Any, device: torch.device) -> Any:
+    """What a transform holds, copied where a tensor in it is on another device."""
+    if isinstance(held, Tensor):
+        return held if held.device == device else held.to(device)
+    if isinstance(held, list | tuple):
+        parts = [_moved(part, device) for part in held]
+        same = all(new is old for new, old in zip(parts, held, strict=True))
+        return held if same else type(held)(parts)
+    if isinstance(held, _InverseTransform):
+        straight = _moved(held.inv, device)
+        return held if straight is held.inv else straight.inv
+    if not isinstance(held, Transform | constraints.Constraint):
+        return held
+    # The inverse of a transform refers back to it, and is made anew.
+    mine = {key: value for key, value in vars(held).items() if key != "_inv"}
+    found = {key: _moved(value, device) for key, value in mine.items()}
+    if all(found[key] is mine[key] for key in mine):
+        return held
+    other = copy.copy(held)
+    vars(other).update({"_inv": None, **found} if isinstance(held, Transform) else found)
+    return other
 
 
 def bare(fn: Any) -> Any:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Transform
 
 from nfvi.errors import TargetError
-from nfvi.targets.bijections import beyond_floats
+from nfvi.targets.bijections import beyond_floats, on_device
 from nfvi.targets.checks import shape_text
 
 __all__ = ["Site", "constrain_sites", "sites_on_edge", "unconstrain_sites", "unconstrained_parts"]
@@ -46,6 +47,13 @@ class Site:
     dtype: torch.dtype
     log_space: bool = False
     origin: Tensor | None = None
+    _maps: dict[torch.device, Transform] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without copies on other devices."""
+        return {**self.__dict__, "_maps": {}}
 
     @property
     def size(self) -> int:
@@ -65,11 +73,12 @@ class Site:
         computed from z.
         """
         z = self.unflatten(flat)
-        if self.transform is None:
+        transform = self._map(z)
+        if transform is None:
             return z, None
-        value = self.transform(z)
-        ladj = self.transform.log_abs_det_jacobian(z, value)
-        if not self.log_space and (beyond := beyond_floats(self.transform, z)) is not None:
+        value = transform(z)
+        ladj = transform.log_abs_det_jacobian(z, value)
+        if not self.log_space and (beyond := beyond_floats(transform, z)) is not None:
             ladj = torch.where(beyond, -torch.inf, ladj)
         return value, ladj.flatten(1).sum(1) if ladj.dim() > 1 else ladj
 
@@ -79,7 +88,8 @@ class Site:
         Raises:
             TargetError: a value is outside the support, or on its edge.
         """
-        z = value if self.transform is None else self.transform.inv(value)
+        transform = self._map(value)
+        z = value if transform is None else transform.inv(value)
         flat = z.reshape(len(value), self.size)
         if self.origin is not None:
             flat = flat - self.origin.to(flat)
@@ -99,17 +109,26 @@ class Site:
         So it is where the value was rounded to an edge of the support, or to the last float before
         one. A z that is off by 0.5 has a distance from the edge that is wrong by a factor of 1.6.
         """
-        if self.transform is None:
+        transform = self._map(flat)
+        if transform is None:
             return torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
         try:
             z = self.unflatten(flat)
-            moved = (self.transform.inv(self.transform(z)) - z).reshape(flat.shape)
+            moved = (transform.inv(transform(z)) - z).reshape(flat.shape)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             if len(flat) == 1:  # a matrix that is no longer positive definite
                 return torch.ones(1, dtype=torch.bool, device=flat.device)
             return torch.cat([self.on_edge(part) for part in flat.tensor_split(2)])
         lost: Tensor = ~(moved.abs() < LOST)
         return lost.any(1)
+
+    def _map(self, like: Tensor) -> Transform | None:
+        """The transform, with bounds that are tensors on the device of the numbers."""
+        if self.transform is None:
+            return None
+        if like.device not in self._maps:
+            self._maps[like.device] = on_device(self.transform, like.device)
+        return self._maps[like.device]
 
 
 def constrain_sites(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, fx
 
-__all__ = ["Run", "runners"]
+__all__ = ["Run", "inductor", "runners"]
 
 Run = Callable[..., tuple[Tensor, ...]]
 # torch.jit leaves with Python 3.14. Of what torch has in its place, nothing interprets a graph
@@ -19,9 +19,24 @@ SCRIPTED = sys.version_info < (3, 14)
 
 def runners(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Iterator[Run]:
     """Functions of tensors like these that run the graph, the fastest first."""
-    if SCRIPTED:
+    # On another device the host is ahead of it, and a captured graph has no Python at all.
+    if SCRIPTED and inputs[0].device.type == "cpu":
         yield _script(module, inputs)
     yield _generated(module)
+
+
+def inductor(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:
+    """By code that is generated and compiled for this graph, whose sums may go in another order."""
+    from torch._inductor import compile  # takes seconds to import
+
+    with torch.no_grad():
+        run = compile(module, list(inputs))
+
+    def call(*inputs: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return tuple(run(*inputs))
+
+    return call
 
 
 def _script(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:

@@ -11,10 +11,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from nfvi.tracing.nodes import draws, reads_values
 from nfvi.tracing.passes import clean, failures_as_outputs
-from nfvi.tracing.runners import Run, runners
+from nfvi.tracing.runners import Run, inductor, runners
 from nfvi.utils import process_wide
 
-__all__ = ["TraceError", "Traced", "same", "traced"]
+__all__ = ["TraceError", "Traced", "compiled", "equal", "same", "traced"]
 
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 Inputs: TypeAlias = Sequence[Tensor]
@@ -29,10 +29,16 @@ class Traced:
     """A graph in place of a function, for inputs of one shape.
 
     It must be called with tensors of the shapes, dtypes and device that it was traced with.
+
+    Attributes:
+        agrees: whether what it gave is what the function itself gave: ``agrees(values, others)``.
     """
 
-    def __init__(self, run: Run, checks: int) -> None:
+    def __init__(
+        self, run: Run, checks: int, agrees: Callable[[Inputs, Inputs], bool] | None = None
+    ) -> None:
         self._run, self._checks = run, checks
+        self.agrees = same if agrees is None else agrees
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The values of the function, without a graph for autograd.
@@ -62,12 +68,7 @@ def traced(function: Function, points: Sequence[Inputs]) -> Traced:
     Raises:
         TraceError: the function does not allow it, or the graph gives other numbers.
     """
-    # First without a trace: what the function keeps for later calls must not hold what a trace
-    # puts in place of tensors.
-    try:
-        expected = [function(*inputs) for inputs in points]
-    except Exception as error:
-        raise TraceError(_first_line(error)) from error
+    expected = _values(function, points)
     with process_wide():
         module, checks = _graph(function, points[0])
         for run in runners(module, points[0]):
@@ -77,12 +78,58 @@ def traced(function: Function, points: Sequence[Inputs]) -> Traced:
     raise TraceError("the traced graph gives other numbers")
 
 
+def compiled(function: Function, points: Sequence[Inputs]) -> Traced:
+    """The same, compiled by PyTorch's inductor: equal to rounding, not to the last bit.
+
+    It takes some ten seconds, or minutes where nothing like it was compiled before.
+
+    Args:
+        function: as for :func:`traced`.
+        points: likewise.
+
+    Raises:
+        TraceError: as for :func:`traced`; or it cannot be compiled here.
+    """
+    expected = _values(function, points)
+    with process_wide():
+        module, checks = _graph(function, points[0])
+        try:
+            found = Traced(inductor(module, points[0]), checks, _near)
+            fine = _agrees(found, points, expected)
+        except Exception as error:
+            raise TraceError(_first_line(error)) from error
+    if not fine:
+        raise TraceError("the compiled graph gives other numbers")
+    return found
+
+
 def same(values: Inputs, others: Inputs) -> bool:
     """Whether tensors are equal in shape, layout, dtype and all numbers; NaN equals NaN."""
     return all(
-        a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride() and _equal(a, b)
+        a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride() and equal(a, b)
         for a, b in zip(values, others, strict=True)
     )
+
+
+def _near(values: Inputs, others: Inputs) -> bool:
+    """Whether tensors differ by what rounding adds up to, beside the largest number of each."""
+    for a, b in zip(values, others, strict=True):
+        tolerance = torch.finfo(b.dtype).eps ** 0.5
+        scale = float(torch.where(b.isfinite(), b.abs(), 0.0).max()) if b.numel() else 0.0
+        if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
+            return False
+    return True
+
+
+def _values(function: Function, points: Sequence[Inputs]) -> list[tuple[Tensor, ...]]:
+    """What the function gives, before it is traced.
+
+    What it keeps for later calls must not hold what a trace puts in place of tensors.
+    """
+    try:
+        return [function(*inputs) for inputs in points]
+    except Exception as error:
+        raise TraceError(_first_line(error)) from error
 
 
 def _graph(function: Function, inputs: Inputs) -> tuple[fx.GraphModule, int]:
@@ -111,12 +158,13 @@ def _refused(graph: fx.Graph) -> str | None:
 
 def _agrees(found: Traced, points: Sequence[Inputs], expected: Sequence[Inputs]) -> bool:
     try:
-        return all(same(found(*x), y) for x, y in zip(points, expected, strict=True))
+        return all(found.agrees(found(*x), y) for x, y in zip(points, expected, strict=True))
     except LinAlgError:  # the points are at fault, and say nothing of the graph
         return False
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; NaN equals NaN."""
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 

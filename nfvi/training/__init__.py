@@ -12,6 +12,7 @@ from nfvi.training.callbacks import (
     has_bar,
     with_progress,
 )
+from nfvi.training.captured import stepper
 from nfvi.training.checkpoint_file import read_checkpoint
 from nfvi.training.controls import CAP, FIRST
 from nfvi.training.ensemble import Ensemble
@@ -43,7 +44,7 @@ from nfvi.training.setup import (
 )
 from nfvi.training.snapshot import restore
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
-from nfvi.training.step import Compile, TracedStep, check_compile, why_eager
+from nfvi.training.step import Compile, check_compile
 
 __all__ = [
     "ADAPTIVE",
@@ -78,7 +79,6 @@ __all__ = [
     "Stop",
     "Tempering",
     "TensorBoard",
-    "TracedStep",
     "Tracker",
     "TrainState",
     "Trainer",
@@ -98,8 +98,8 @@ __all__ = [
     "qmc_elbo",
     "read_checkpoint",
     "restore",
+    "stepper",
     "tempering_lengths",
     "trainer_of_guide",
-    "why_eager",
     "with_progress",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from nfvi.training.loop_state import Control
 from nfvi.training.state import Callback, CallbackLike, TrainState
 
-__all__ = ["goes_last", "groups_of", "opened"]
+__all__ = ["goes_last", "groups_of", "next_look", "opened", "wants_groups"]
 
 
 def goes_last(callback: CallbackLike) -> bool:
@@ -18,6 +19,17 @@ def goes_last(callback: CallbackLike) -> bool:
 def groups_of(callback: CallbackLike, step: int) -> int:
     """Into how many groups a callback wants the gradient of a step split; 0 for none."""
     return callback.groups(step) if isinstance(callback, Callback) else 0
+
+
+def wants_groups(callbacks: Sequence[CallbackLike]) -> bool:
+    """Whether some callback may ask for the gradient of a step in groups."""
+    ours = [c for c in callbacks if isinstance(c, Callback)]
+    return any(type(c).groups is not Callback.groups for c in ours)
+
+
+def next_look(each: CallbackLike | Control, step: int) -> int:
+    """The step after ``step`` after which a callback or a control must be called."""
+    return each.next_look(step) if isinstance(each, Callback | Control) else step + 1
 
 
 @contextmanager

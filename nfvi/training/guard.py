@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import Tensor
 
-__all__ = ["Guard"]
+__all__ = ["PATIENCE", "Guard", "factors", "limits", "remembered"]
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,28 @@ DECAY = 0.99
 # What does not recover in two warm-ups will not; a restart that goes on for nothing costs its
 # share.
 PATIENCE = 100
+
+
+def limits(mean_square: Tensor, weight: Tensor) -> Tensor:
+    """The longest gradient of each restart that is left as it is (R), from its running mean."""
+    mean_square = mean_square / weight.clamp_min(1 - DECAY)
+    return torch.where(mean_square > 0, CLIP * mean_square.sqrt(), torch.inf)
+
+
+def factors(norm: Tensor, limit: Tensor) -> Tensor:
+    """What scales gradients of such lengths back to the limits (R)."""
+    return (limit / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
+
+
+def remembered(
+    mean_square: Tensor, weight: Tensor, norm: Tensor, good: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The running mean and its weight (R) after a step with clipped gradients of such lengths."""
+    rate = torch.where(good, 1 - DECAY, 0.0).to(norm.dtype)
+    # An infinite square would make the mean NaN at the next step, and with it the gradient.
+    square = torch.where(good, norm * norm, 0.0).clamp_max(torch.finfo(norm.dtype).max)
+    mean_square = torch.lerp(mean_square, square, rate)
+    return mean_square, torch.lerp(weight, torch.ones_like(rate), rate)
 
 
 class Guard:
@@ -47,9 +69,8 @@ class Guard:
         """
         norm = torch.linalg.vector_norm(gradient, dim=1)
         good = torch.isfinite(norm) & torch.isfinite(loss) & self.alive
-        mean_square = self.mean_square / self.weight.clamp_min(1 - DECAY)
-        limit = torch.where(mean_square > 0, CLIP * mean_square.sqrt(), torch.inf)
-        factor = (limit / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
+        limit = limits(self.mean_square, self.weight)
+        factor = factors(norm, limit)
         if bool(good.all()):
             gradient.mul_(factor.unsqueeze(1))
             self.in_a_row.zero_()
@@ -57,15 +78,10 @@ class Guard:
             scaled = gradient * factor.unsqueeze(1)
             gradient.copy_(torch.where(good.unsqueeze(1), scaled, 0.0))
             self._count(good)
-        self._remember(torch.minimum(norm, limit), good)
+        self.mean_square, self.weight = remembered(
+            self.mean_square, self.weight, torch.minimum(norm, limit), good
+        )
         return good, norm
-
-    def _remember(self, norm: Tensor, good: Tensor) -> None:
-        rate = torch.where(good, 1 - DECAY, 0.0).to(norm.dtype)
-        # An infinite square would make the mean NaN at the next step, and with it the gradient.
-        square = torch.where(good, norm * norm, 0.0).clamp_max(torch.finfo(norm.dtype).max)
-        self.mean_square = torch.lerp(self.mean_square, square, rate)
-        self.weight = torch.lerp(self.weight, torch.ones_like(rate), rate)
 
     def _count(self, good: Tensor) -> None:
         bad = self.alive & ~good

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,16 @@ class History:
         self._n_mc.append(n_mc)
         self._rows.append(torch.stack([values[name] for name in self.fields]))
         self._lr.append(lr)
+
+    def extend(self, lr: Sequence[float], n_mc: int, rows: Tensor) -> None:
+        """Add steps whose values are stacked, in the order of the fields: (steps, fields, R)."""
+        self._n_mc.extend([n_mc] * len(rows))
+        self._rows.extend(rows.unbind(0))
+        self._lr.extend(lr)
+
+    def last_row(self) -> Tensor:
+        """All columns of the last step (fields, R)."""
+        return self._rows[-1]
 
     def last(self, name: str, steps: int) -> Tensor:
         """The last so many rows (at most ``steps``, R) of one column."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from nfvi.training.calls import goes_last, groups_of, opened
+from nfvi.training.calls import goes_last, groups_of, next_look, opened, wants_groups
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.failure import failure, late_errors
 from nfvi.training.group_gradients import by_group
@@ -70,11 +70,11 @@ class Trainer(LoopState):
             self.recorded = None
         self.ranks.begin(self.settings, self.step, self._starts())
         started = time.perf_counter() - self.wall_time
-        with catch_interrupt() as interruption, opened(callbacks, state):
+        running = self.traced.running(self, wants_groups(callbacks))
+        with catch_interrupt() as interruption, opened(callbacks, state), running:
             while self.step < self.last and self.stopped is None:
-                groups = max((groups_of(c, self.step + 1) for c in callbacks), default=0)
                 with late_errors(self):
-                    self._one_step(groups)
+                    self._advance(callbacks)
                 self.wall_time = time.perf_counter() - started
                 for callback in callbacks:
                     answer = callback(state)
@@ -97,13 +97,28 @@ class Trainer(LoopState):
         return [self.ensemble.flat, self.last_good, *self.ensemble.fixed.values()]
 
     @torch.enable_grad()
-    def _one_step(self, groups: int) -> None:
+    def _advance(self, callbacks: Sequence[CallbackLike]) -> None:
+        """Do the next step, or as many as nobody wants to see one by one."""
+        done = 0
+        if self.traced.ahead:
+            looks = [next_look(each, self.step) for each in (*self.controls, *callbacks)]
+            most = min([*looks, self.last]) - self.step
+            done = self.traced.advance(self, most, partial(self._one_step, 0))
+        if not done:
+            self._one_step(max((groups_of(c, self.step + 1) for c in callbacks), default=0))
+        for control in self.controls:
+            control(self)
+
+    @torch.enable_grad()
+    def _one_step(self, groups: int, batch: Any = None) -> None:
+        """The next step as it is written, on a batch, or one that it draws."""
         flat, step = self.ensemble.flat, self.step
         factor = self.schedule(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+            group["lr"] = self.traced.rate(peak * factor)
         beta = self.tempering(step, flat)
-        batch = self.objective.draw(self.ensemble, step, self.generator)
+        if batch is None:
+            batch = self.objective.draw(self.ensemble, step, self.generator)
         flat.grad = None
         terms, quantity, self.group_gradients = self._differentiated(batch, beta, groups)
         self.tempering.observe(step, terms, quantity)
@@ -124,8 +139,6 @@ class Trainer(LoopState):
         )
         if not bool(self.guard.alive.any()):
             raise failure(self, loss, raw)
-        for control in self.controls:
-            control(self)
 
     def _differentiated(self, batch: Any, beta: Tensor, groups: int = 0) -> Found:
         """What a step is evaluated to; the gradient is left in ``.grad``."""

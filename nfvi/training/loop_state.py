@@ -169,7 +169,8 @@ class LoopState:
 class Control:
     """What changes the course of a running fit: its length, its draws, its restarts.
 
-    Called by the loop after every step, before the callbacks; it may change the state.
+    Called by the loop after every step that it wants to see, before the callbacks; it may change
+    the state.
 
     What it decides depends on the state of the loop and on :meth:`state_dict` alone, so that a fit
     that is resumed from a checkpoint goes on bit for bit.
@@ -178,6 +179,10 @@ class Control:
     def __call__(self, loop: LoopState) -> None:
         """Look at the loop after a step, and change it where that is due."""
         raise NotImplementedError
+
+    def next_look(self, step: int) -> int:
+        """The next step after ``step`` after which it must be called."""
+        return step + 1
 
     def keep(self, rows: Tensor) -> None:
         """Called when all restarts but some, given by their rows, have been removed."""

@@ -20,7 +20,7 @@ from nfvi.targets import (
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.loop_state import Control, LoopState
 from nfvi.training.objectives import Evaluation, ReverseKL
-from nfvi.utils import kept_at_once
+from nfvi.utils import kept_at_once, next_multiple
 
 __all__ = ["Anchors", "MinibatchKL", "MinibatchOf", "reverse_kl"]
 
@@ -61,6 +61,9 @@ class Anchors(Control):
         if self._known is None:
             self._known = self._of(ensemble)
         return self._known
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, loop: LoopState) -> None:
         """Move the points to where the guides are, if it is time."""

@@ -9,7 +9,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, optim
 
-__all__ = ["OptimizerSpec", "check_rates", "keep_rows", "make_optimizer", "move_rows", "row_wise"]
+__all__ = [
+    "OptimizerSpec",
+    "check_rates",
+    "is_default",
+    "keep_rows",
+    "make_optimizer",
+    "move_rows",
+    "row_wise",
+]
 
 OptimizerSpec: TypeAlias = type[optim.Optimizer] | Callable[[list[Tensor]], optim.Optimizer] | None
 
@@ -41,6 +49,15 @@ def row_wise(optimizer: OptimizerSpec) -> bool:
     if optimizer is None:
         return True
     return inspect.isclass(optimizer) and issubclass(optimizer, _ROW_WISE)
+
+
+def is_default(optimizer: optim.Optimizer) -> bool:
+    """Whether an optimiser is the Adam that ``None`` makes, whatever its learning rate."""
+    if type(optimizer) is not optim.Adam or len(optimizer.param_groups) > 1:
+        return False
+    group = optimizer.param_groups[0]
+    others = ("amsgrad", "maximize", "decoupled_weight_decay", "differentiable")
+    return bool(group["fused"]) and not any(group.get(name, False) for name in others)
 
 
 def make_optimizer(spec: OptimizerSpec, parameters: Tensor, lr: float | None) -> optim.Optimizer:

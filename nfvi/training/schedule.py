@@ -80,11 +80,18 @@ class Tempering:
 
     def __call__(self, step: int, like: Tensor) -> Tensor:
         """β (R) for a step, counted from 0, in the dtype and on the device of ``like``."""
-        values = [
+        return torch.tensor(self._values(step), dtype=like.dtype, device=like.device)
+
+    def table(self, first: int, steps: int, dtype: torch.dtype) -> Tensor:
+        """β (steps, R) for as many steps from the first one on, on the CPU."""
+        rows = [self._values(step) for step in range(first, first + steps)]
+        return torch.tensor(rows, dtype=dtype, device="cpu")
+
+    def _values(self, step: int) -> list[float]:
+        return [
             1.0 if step >= length else self.start + (1 - self.start) * step / length
             for length in self.lengths
         ]
-        return torch.tensor(values, dtype=like.dtype, device=like.device)
 
     def observe(self, step: int, loss: Tensor, elbo: Tensor) -> None:
         """Called with the terms of a step (R, n), counted from 0; nothing follows from them."""

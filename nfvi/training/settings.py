@@ -23,7 +23,7 @@ TARGET = GUIDE | {
     "optimizer": str,
 }
 # Absent in files of earlier versions.
-LATER: dict[str, Any] = {"compile": Literal["trace"] | bool, "evaluation": str}
+LATER: dict[str, Any] = {"compile": Literal["trace", "inductor"] | bool, "evaluation": str}
 LATER_TARGET = {
     "init": str,
     "placement": Literal["diagonal", "full"] | None,

@@ -13,6 +13,7 @@ from nfvi.errors import FitError
 from nfvi.flows import Flow
 from nfvi.guides import AnyGuide, Guide, header_of_guide, parts
 from nfvi.targets import Target, takes_rows
+from nfvi.training.captured import stepper
 from nfvi.training.controls import Growth, Plateau, Pruning, open_ended
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.history import History
@@ -23,7 +24,7 @@ from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
-from nfvi.training.step import Compile, TracedStep, check_compile, why_eager
+from nfvi.training.step import Compile, TracedStep, check_compile
 from nfvi.training.tempering import AdaptiveTempering
 from nfvi.utils import check_flag, check_positive, check_whole
 
@@ -74,7 +75,7 @@ class Plan:
             :class:`~nfvi.training.controls.Pruning`.
         combine: ``"best"`` or ``"mixture"``: what becomes of the restarts, see
             :func:`~nfvi.fit.combine.outcome`.
-        compile: ``"trace"`` or ``False``: whether steps may be run as a traced graph.
+        compile: ``"trace"``, ``"inductor"`` or ``False``: whether steps may be run as a graph.
     """
 
     steps: int
@@ -201,7 +202,7 @@ def _traced(ensemble: Ensemble, target: Target, plan: Plan) -> TracedStep:
         'n_mc="auto" changes the number of draws': plan.growing,
         "prune=True changes the number of restarts": plan.prune,
     }
-    return TracedStep(why_eager(plan.compile, plan.steps, ensemble.flat.device, otherwise))
+    return stepper(plan.compile, plan.steps, ensemble.flat.device, otherwise)
 
 
 def _controls(plan: Plan, ensemble: Ensemble) -> list[Control]:

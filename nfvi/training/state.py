@@ -43,6 +43,14 @@ class Callback:
     def close(self, state: TrainState) -> None:
         """Called once after the last step."""
 
+    def next_look(self, step: int) -> int:
+        """The next step after ``step`` after which it must be called.
+
+        On CUDA, steps up to that one may be done in one go; then it is called once for all of them.
+        One that does not say so sees every step.
+        """
+        return step + 1
+
     def groups(self, step: int) -> int:
         """Into how many groups of draws the gradient of this step should be split; 0 for none."""
         return 0

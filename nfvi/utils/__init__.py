@@ -35,6 +35,7 @@ from nfvi.utils.html import card, folded, html_table, preformatted, sparkline
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.masks import check_unmasked
 from nfvi.utils.memory import check_memory
+from nfvi.utils.multiples import next_multiple
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
 from nfvi.utils.pieces import (
@@ -108,6 +109,7 @@ __all__ = [
     "kept_at_once",
     "label_of",
     "nearest",
+    "next_multiple",
     "numbers_per_row",
     "over",
     "picture",

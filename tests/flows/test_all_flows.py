@@ -293,6 +293,23 @@ def test_nothing_is_made_on_the_cpu_by_the_way(name):
 
 
 @each_flow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_start_is_made_on_the_cpu_and_moved_last(name, dtype, monkeypatch):
+    """So a seed means the same start on every device; what is moved here stays where it is."""
+    moved = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Flow, "to", lambda self, device: moved.append((self, device)))
+        there = make(name, 6, dtype=dtype, device="cuda")
+    assert moved == [(there, "cuda")]
+    here = make(name, 6, dtype=dtype)
+    assert [*here.state_dict()] == [*there.state_dict()]
+    for a, b in zip(here.state_dict().values(), there.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(here.buffers(), there.buffers(), strict=True):
+        assert a.device == b.device
+
+
+@each_flow
 @pytest.mark.cuda
 def test_cuda_agrees_with_the_cpu(name):
     flow, z = generic(name, 20), normal(50, 20)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nfvi import NFVI, Budget, Checkpoint, DensityFit, Fit, Stop
 from nfvi.flows import lookup, names
+from nfvi.tracing import trace
 from nfvi.training import step as step_module
 
 STEPS = 12
@@ -221,11 +222,52 @@ class TestEager:
         assert eager.history.loss.isnan().any() and not eager.history.loss.isnan().all()
 
     def test_a_word_that_is_none(self) -> None:
-        for wrong in ("inductor", True, None, 0):
-            with pytest.raises(ValueError, match='compile must be "trace" or False, got'):
+        said = 'compile must be "trace", "inductor" or False, got'
+        for wrong in ("jit", True, None, 0):
+            with pytest.raises(ValueError, match=said):
                 fit(compile=wrong)
-            with pytest.raises(ValueError, match='compile must be "trace" or False, got'):
+            with pytest.raises(ValueError, match=said):
                 NFVI("loc").fit_data(np.ones((4, 2)), compile=wrong)
+
+
+class TestInductor:
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_a_fit(self, tmp_path) -> None:
+        """To rounding, and it can be gone on with; compiling takes minutes."""
+        compiled, eager = (fit("loc-scale", compile=c) for c in ("inductor", False))
+        assert compiled.settings["evaluation"] == "compiled"
+        torch.testing.assert_close(compiled.history.loss, eager.history.loss)
+        compiled.save(tmp_path / "fit.nfvi")
+        assert Fit.load(tmp_path / "fit.nfvi").settings["compile"] == "inductor"
+
+    def test_where_it_cannot_be_compiled(self, monkeypatch) -> None:
+        """The trace does the steps, and says why."""
+
+        def broken(*arguments):
+            raise RuntimeError("no C++ compiler here\nlook there")
+
+        monkeypatch.setattr(trace, "inductor", broken)
+        found, eager = (fit(compile=c) for c in ("inductor", False))
+        said = "traced: not compiled (RuntimeError: no C++ compiler here)"
+        assert found.settings["evaluation"] == said
+        assert torch.equal(found.history.loss, eager.history.loss)
+
+    def test_a_graph_that_gives_other_numbers(self, monkeypatch) -> None:
+        def wrong(module, inputs):
+            return lambda *inputs: tuple(1.01 * value for value in module(*inputs))
+
+        monkeypatch.setattr(trace, "inductor", wrong)
+        said = "traced: not compiled (the compiled graph gives other numbers)"
+        assert fit(compile="inductor").settings["evaluation"] == said
+
+    def test_numbers_that_differ_by_rounding(self, monkeypatch) -> None:
+        def rounded(module, inputs):
+            return lambda *inputs: tuple(value * (1 + 1e-6) for value in module(*inputs))
+
+        monkeypatch.setattr(trace, "inductor", rounded)
+        assert fit(compile="inductor").settings["evaluation"] == "compiled"
 
 
 class TestFiles:

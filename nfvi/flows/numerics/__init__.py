@@ -3,6 +3,7 @@
 from nfvi.flows.numerics.bnaf_blocks import Blocks, Layer
 from nfvi.flows.numerics.bnaf_walk import walk
 from nfvi.flows.numerics.in_range import in_range, product_in_range
+from nfvi.flows.numerics.long_product import affine_rows
 from nfvi.flows.numerics.lu_inverse import inverse_of_run
 from nfvi.flows.numerics.planar_recursion import backward_recursion, forward_recursion
 from nfvi.flows.numerics.rational_quadratic import RationalQuadratic, raw_size
@@ -15,6 +16,7 @@ __all__ = [
     "Blocks",
     "Layer",
     "RationalQuadratic",
+    "affine_rows",
     "backward_recursion",
     "check_bound",
     "forward_recursion",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nfvi.flows.numerics.long_product import long_product
 from nfvi.flows.numerics.rootfind import solve_tanh
 
 __all__ = ["backward_recursion", "forward_recursion"]
@@ -73,7 +74,7 @@ class _Forward(torch.autograd.Function):
             total = torch.addcmul(_column(grad, k), _column(sech2, k), _column(passed, k))
             passed = torch.addcmul(passed, total, _row(lower, k))
         total = torch.addcmul(grad, sech2, passed)
-        return total, (h.mT @ total).triu(1)
+        return total, long_product(h, total).triu(1)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
@@ -100,7 +101,7 @@ class _Backward(torch.autograd.Function):
             total = torch.addcmul(_column(grad, k), _column(sech2, k), _column(passed, k), value=-1)
             passed = torch.addcmul(passed, total / _column(derivative, k), _row(upper, k))
         total = torch.addcmul(grad, sech2, passed, value=-1) / derivative
-        return total, -(h.mT @ total).tril(-1), -(h * total).sum(-2), None
+        return total, -long_product(h, total).tril(-1), -(h * total).sum(-2), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:

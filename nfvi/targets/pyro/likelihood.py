@@ -117,7 +117,8 @@ def _named(names: Iterable[str]) -> str:
 
 def _refuse_scaled(msg: Message) -> None:
     refuse_taken_rows(msg)
-    scale = torch.as_tensor(msg["scale"]).double().cpu()
+    scale = msg["scale"]
+    scale = scale.double().cpu() if isinstance(scale, Tensor) else ONE * float(scale)
     if not torch.allclose(scale, ONE):
         raise TargetError(
             f"site {msg['name']!r} is scaled by poutine.scale: what is scaled is no log-likelihood"

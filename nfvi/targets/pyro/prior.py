@@ -8,6 +8,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, isolated
 from nfvi.targets.pyro.handlers import Message, Outermost, Values
+from nfvi.targets.pyro.places import made_on
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.sites import Site, unconstrain_sites
 
@@ -33,7 +34,7 @@ def draw_prior(program: Program, sites: dict[str, Site], n: int, seed: int) -> T
     try:
         for i in range(n):
             handler = _Prior(program.params, program.subsamples)
-            with isolated(seed + i), handler:
+            with isolated(seed + i), made_on(program.device), handler:
                 program.model(*program.args, **program.kwargs)
             for name, drawn in values.items():
                 drawn.append(handler.latents[name])

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pyro
+import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from nfvi.targets.pyro.enum import Summation, SummedJoint
 from nfvi.targets.pyro.handlers import Collect, Fixed, Joint, Values
 from nfvi.targets.pyro.likelihood import Pointwise
+from nfvi.targets.pyro.places import device_of, made_on
 from nfvi.targets.pyro.prediction import Predict
 from nfvi.utils import process_wide
 
 __all__ = ["Program"]
 
-Handler = TypeVar("Handler", bound=Messenger)
+Handler = TypeVar("Handler", bound=Fixed | Predict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ class Program:
     summation: Summation | None = None
     order: tuple[str, ...] = ()
     deterministic: tuple[str, ...] = ()
+    _moved: dict[torch.device, Program] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without copies on other devices."""
+        return {**self.__dict__, "_moved": {}}
+
+    @property
+    def device(self) -> torch.device | None:
+        """That of the arguments and parameters; ``None`` where they hold no tensor."""
+        return device_of(self.args, self.kwargs, self.params)
 
     def log_joint(self, values: Values, parts: Values | None = None) -> Tensor:
         """Log-density () of one point.
@@ -67,13 +80,14 @@ class Program:
             values: of every continuous latent site.
             parts: the unconstrained numbers of the sites whose prior is computed from them.
         """
-        fixed = (self.params, self.subsamples)
+        here = self._beside(values)
+        fixed, unscaled = (here.params, here.subsamples), self._unscaled
         joint: Joint
-        if self.summation is None:
-            joint = Joint(values, *fixed, None, self._unscaled, parts=parts, strict=self.from_prior)
+        if here.summation is None:
+            joint = Joint(values, *fixed, None, unscaled, parts=parts, strict=self.from_prior)
         else:
             joint = SummedJoint(
-                values, *fixed, self.summation, self._unscaled, parts=parts, strict=self.from_prior
+                values, *fixed, here.summation, unscaled, parts=parts, strict=self.from_prior
             )
         return self._run(joint).result()
 
@@ -85,11 +99,11 @@ class Program:
                 dimensions of each site to ``batch_dims``.
             parts: likewise.
         """
-        n = len(next(iter(values.values())))
+        n, here = len(next(iter(values.values()))), self._beside(values)
         joint = Joint(
             values,
-            self.params,
-            self.subsamples,
+            here.params,
+            here.subsamples,
             None,
             self._unscaled,
             parts=parts,
@@ -100,24 +114,28 @@ class Program:
 
     def deterministics(self, values: Values) -> dict[str, Tensor]:
         """The values of the deterministic sites at one point."""
-        collect = Collect(values, self.params, self.subsamples, self._choices, self._unscaled)
+        here = self._beside(values)
+        collect = Collect(values, here.params, here.subsamples, here._choices, self._unscaled)
         found = self._run(collect).found
         return {name: found[name] for name in self.deterministic}
 
     def pointwise(self, values: Values) -> dict[str, Tensor]:
         """The log-likelihood of each observation at one point: site -> its batch shape."""
-        handler = Pointwise(values, self.params, self.subsamples, self.summation)
+        here = self._beside(values)
+        handler = Pointwise(values, here.params, here.subsamples, here.summation)
         return self._run(handler).result()
 
     def predict(self, values: Values, *, everything: bool) -> dict[str, Tensor]:
         """Data drawn anew at one point, from torch's global generator: see :class:`Predict`."""
-        handler = Predict(values, self.params, self.subsamples, everything=everything)
+        here = self._beside(values)
+        handler = Predict(values, here.params, here.subsamples, everything=everything)
         return self._run(handler).found
 
     def trace(self, values: Values) -> Any:
         """A Pyro trace of the model at one point."""
-        handler = Fixed(values, self.params, self.subsamples, self._choices, self._unscaled)
-        with process_wide(), handler:
+        here = self._beside(values)
+        handler = Fixed(values, here.params, here.subsamples, here._choices, self._unscaled)
+        with process_wide(), made_on(device_of(values)), handler:
             return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
 
     @property
@@ -130,6 +148,30 @@ class Program:
 
     def _run(self, handler: Handler) -> Handler:
         # Argument checks branch on values, which vmap cannot follow.
-        with process_wide(), pyro.validation_enabled(False), handler:
+        place = made_on(device_of(handler.values))
+        with process_wide(), pyro.validation_enabled(False), place, handler:
             self.model(*self.args, **self.kwargs)
         return handler
+
+    def _beside(self, values: Values) -> Program:
+        """The same with what is held fixed on the device of the values."""
+        device = device_of(values)
+        choices = self._choices or {}
+        held = (*self.params.values(), *self.subsamples.values(), *choices.values())
+        if device is None or all(tensor.device == device for tensor in held):
+            return self
+        if device not in self._moved:
+            summation = self.summation
+            if summation is not None:
+                summation = replace(summation, choices=_to(choices, device))
+            self._moved[device] = replace(
+                self,
+                params=_to(self.params, device),
+                subsamples=_to(self.subsamples, device),
+                summation=summation,
+            )
+        return self._moved[device]
+
+
+def _to(tensors: Values, device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -28,6 +28,7 @@ from nfvi.targets.pyro.latents import (
     prior_value,
     refuse_changed_sites,
 )
+from nfvi.targets.pyro.places import device_of, made_on
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.prototype import Prototype
 from nfvi.targets.sites import Site
@@ -185,7 +186,8 @@ def _first_run(program: Program) -> tuple[Prototype, Any, bool]:
 
 
 def _run(program: Program, place: Callable[[Message], Tensor | None]) -> tuple[Prototype, Any]:
-    with Prototype(place, _indices) as prototype:
+    device = device_of(program.args, program.kwargs)
+    with made_on(device), Prototype(place, _indices) as prototype:
         trace = poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
     return prototype, trace
 

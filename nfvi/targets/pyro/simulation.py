@@ -13,6 +13,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, isolated
 from nfvi.targets.pyro.handlers import Message, Outermost, Values, is_deterministic, is_latent
+from nfvi.targets.pyro.places import made_on
 from nfvi.targets.pyro.prediction import redrawn
 from nfvi.targets.pyro.target import PyroTarget
 from nfvi.targets.pyro.terms import observed_sites, unnormalised_terms
@@ -68,7 +69,7 @@ def simulate(target: PyroTarget, seed: int) -> Simulation:
     program = target.program
     handler = _Simulate(program.params)
     try:
-        with isolated(seed), handler:
+        with isolated(seed), made_on(program.device), handler:
             program.model(*program.args, **program.kwargs)
     except USER_ERRORS as error:
         raise TargetError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from nfvi.training.state import Callback, Stop, TrainState
-from nfvi.utils import check_whole, write_file
+from nfvi.utils import check_whole, next_multiple, write_file
 
 __all__ = ["Checkpoint"]
 
@@ -53,6 +53,9 @@ class Checkpoint(Callback):
             raise IsADirectoryError(
                 f"Checkpoint: {str(self.path)!r} is a folder; name a file in it"
             )
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every == 0:

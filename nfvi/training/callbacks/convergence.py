@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nfvi.training.state import Callback, Stop, TrainState
-from nfvi.utils import check_positive, check_whole
+from nfvi.utils import check_positive, check_whole, next_multiple
 
 __all__ = ["CheckElboConvergence", "CheckParametersConvergence", "Gain", "gain_between"]
 
@@ -66,6 +66,9 @@ class CheckParametersConvergence(Callback):
     def open(self, state: TrainState) -> None:
         if state.step == 0:
             self._previous = None
+
+    def next_look(self, step: int) -> int:
+        return step + 1 if self._previous is None else next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         previous = self._previous
@@ -138,6 +141,9 @@ class CheckElboConvergence(Callback):
         if not 0 <= z < math.inf:
             raise ValueError(f"z must be a number of at least 0, got {z!r}")
         self.every, self.window, self.tolerance, self.z = every, window, tolerance, z
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every or state.step < 2 * self.window:

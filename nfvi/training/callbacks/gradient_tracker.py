@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nfvi.training.state import Callback, Stop, TrainState
-from nfvi.utils import check_whole
+from nfvi.utils import check_whole, next_multiple
 
 __all__ = ["GradientTracker"]
 
@@ -122,6 +122,9 @@ class GradientTracker(Callback):
         kept = sum(step <= state.step for step in self._steps)
         self._steps = self._steps[:kept]
         self._rows = {key: rows[:kept] for key, rows in self._rows.items()}
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         groups = state.group_gradients

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
-from nfvi.utils import check_whole, progress_bar, progress_wanted
+from nfvi.utils import check_whole, next_multiple, progress_bar, progress_wanted
 
 __all__ = ["ProgressBar", "has_bar", "with_progress"]
 
@@ -35,13 +35,17 @@ class ProgressBar(Callback):
         check_whole("every", every, 1)
         self.every = every
         self._bar: Any = None
-        self._first, self._started = 0, 0.0
+        self._first, self._shown, self._started = 0, 0, 0.0
 
     def open(self, state: TrainState) -> None:
         self._first, self._started = state.step, time.perf_counter()
+        self._shown = state.step
         if not state.first:
             return
         self._bar = progress_bar(state.steps - state.step, shorten(state.formula))
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         if not state.first:
@@ -52,7 +56,8 @@ class ProgressBar(Callback):
             norm = float(state.history.last("grad_norm", 1)[0, best])
             shown = {quantity: f"{mean:.3f}", "gradient": f"{norm:.2g}", **self._speed(state)}
             self._bar.set_postfix(shown, refresh=False)
-        self._bar.update()
+        self._bar.update(state.step - self._shown)
+        self._shown = state.step
         return None
 
     def _speed(self, state: TrainState) -> dict[str, str]:

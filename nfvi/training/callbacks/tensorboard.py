@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from nfvi.training.state import Callback, Stop, TrainState
-from nfvi.utils import check_whole
+from nfvi.utils import check_whole, next_multiple
 
 __all__ = ["TensorBoard"]
 
@@ -39,6 +39,9 @@ class TensorBoard(Callback):
         # Points after a checkpoint that a fit is resumed from are drawn again.
         if state.first:
             self._writer = self._make(self.logdir, purge_step=state.step + 1)
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.first and state.step % self.every == 0:

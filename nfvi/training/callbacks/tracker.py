@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nfvi.training.state import Callback, Stop, TrainState
-from nfvi.utils import check_whole
+from nfvi.utils import check_whole, next_multiple
 
 __all__ = ["Tracker"]
 
@@ -92,6 +92,9 @@ class Tracker(Callback):
         kept = sum(step <= state.step for step in self._steps)
         self._steps = self._steps[:kept]
         self._values = {name: values[:kept] for name, values in self._values.items()}
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, self.every)
 
     def __call__(self, state: TrainState) -> Stop | None:
         if state.step % self.every == 0:

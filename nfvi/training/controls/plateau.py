@@ -10,6 +10,7 @@ from torch import Tensor
 from nfvi.training.callbacks import gain_between
 from nfvi.training.loop_state import Control, LoopState
 from nfvi.training.schedule import LearningRate
+from nfvi.utils import next_multiple
 
 __all__ = ["CAP", "Plateau", "open_ended", "predicted_gain"]
 
@@ -57,6 +58,9 @@ class Plateau(Control):
 
     def __init__(self, tolerance: float = TOLERANCE, floor: int = FLOOR) -> None:
         self.tolerance, self.floor = tolerance, floor
+
+    def next_look(self, step: int) -> int:
+        return next_multiple(step, EVERY)
 
     def __call__(self, loop: LoopState) -> None:
         step, schedule = loop.step, loop.schedule
