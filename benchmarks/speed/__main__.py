@@ -65,7 +65,7 @@ def _line(row: Row) -> str:
         best = min(rung["gap"] for rung in row["rungs"])
         return head + f"{best:.4f} nats at best, {row['cpu_time']:.1f} CPU s in all"
     if "ms" in row:
-        return head + f"{row['ms']:.3f} ms a step"
+        return head + f"{row['ms']:.3f} ms a step, {row['cpu_ms']:.3f} of the CPU"
     return head + f"ESS {row['ess']:.0f} in {row['wall_time']:.1f} s"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from flowjax.flows import block_neural_autoregressive_flow, coupling_flow, plana
 from flowjax.train import fit_to_key_based_loss, step
 from flowjax.train.losses import ElboLoss
 
+from benchmarks.speed.clocks import WARMUP, Moment, timed
 from benchmarks.speed.fitter import LADDER
 from benchmarks.speed.jax_targets import LOG_DENSITIES
 from benchmarks.speed.problems import DRAWS, Problem, gap_of
@@ -75,20 +75,21 @@ class FlowJaxFitter:
         return gap_of(self.problem, *found)
 
 
-def step_times(n: int, steps: int) -> list[float]:
-    """Seconds of each of so many steps of eight planar flows on pot1 with n draws."""
+def step_times(n: int, steps: int) -> list[Moment]:
+    """What each of so many steps of eight planar flows on pot1 took with n draws."""
     params, static = eqx.partition(
         make_flow("planar*8", 2, 0),
         eqx.is_inexact_array,
         is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable),
     )
     loss, adam = ElboLoss(LOG_DENSITIES["pot1"], n), optax.adam(RATE)
-    state, times = adam.init(params), []
-    for key in jr.split(jr.key(1), steps + 5):
-        start = time.perf_counter()
+    state, keys = adam.init(params), iter(jr.split(jr.key(1), steps + WARMUP))
+
+    def one() -> None:
+        nonlocal params, state
         params, state, value = step(
-            params, static, key=key, optimizer=adam, opt_state=state, loss_fn=loss
+            params, static, key=next(keys), optimizer=adam, opt_state=state, loss_fn=loss
         )
         jax.block_until_ready(value)
-        times.append(time.perf_counter() - start)
-    return times[5:]
+
+    return timed(one, steps)

@@ -8,7 +8,6 @@ compiled loop, whose number is an argument, so that it is compiled once.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from jax import Array
 
+from benchmarks.speed.clocks import WARMUP, Moment, timed
 from benchmarks.speed.fitter import LADDER
 from benchmarks.speed.jax_targets import LOG_DENSITIES
 from benchmarks.speed.problems import DRAWS, Problem, gap_of
@@ -141,13 +141,15 @@ class JaxFitter:
         return gap_of(self.problem, *found)
 
 
-def step_times(n: int, steps: int) -> list[float]:
-    """Seconds of each of so many steps on pot1 with n draws of one restart."""
+def step_times(n: int, steps: int) -> list[Moment]:
+    """What each of so many steps on pot1 took with n draws of one restart."""
     step = jax.jit(partial(one_step, name="pot1", n=n, dim=2))
     layers = jax.vmap(start, (0, None))(jr.split(jr.key(0), 1), 2)
-    carry, times = (layers, at_rest(layers)), []
-    for key in jr.split(jr.key(1), steps + 5):
-        begun = time.perf_counter()
-        carry = jax.block_until_ready(step(carry, key, RATE, jnp.ones(1)))
-        times.append(time.perf_counter() - begun)
-    return times[5:]
+    carry = layers, at_rest(layers)
+    keys = iter(jr.split(jr.key(1), steps + WARMUP))
+
+    def one() -> None:
+        nonlocal carry
+        carry = jax.block_until_ready(step(carry, next(keys), RATE, jnp.ones(1)))
+
+    return timed(one, steps)

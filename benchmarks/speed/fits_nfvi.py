@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.speed.clocks import WARMUP, Moment
 from benchmarks.speed.fitter import LADDER
 from benchmarks.speed.problems import DRAWS, Problem
 from models import pot1
@@ -63,21 +63,21 @@ class NfviFitter:
         return self.problem.log_z - elbo_of(found.log_p, found.log_q)[0]
 
 
-def step_times(n: int, compile: Any, steps: int, device: str = "cpu") -> list[float]:
-    """Seconds of each of so many steps of ``planar*8`` on pot1, after five that are not counted.
+def step_times(n: int, compile: Any, steps: int, device: str = "cpu") -> list[Moment]:
+    """What each of so many steps of ``planar*8`` on pot1 took, after five that do not count.
 
     Args:
         n: draws a step, of one restart.
         compile: as for ``NFVI.fit``.
-        steps: that are timed.
+        steps: that count.
         device: as for ``NFVI``.
     """
-    ends: list[float] = []
+    ends: list[Moment] = []
 
     def watch(state: TrainState) -> Stop | None:
         _wait(device)
-        ends.append(time.perf_counter())
-        return Stop("enough") if len(ends) > steps + 4 else None
+        ends.append(Moment.now())
+        return Stop("enough") if len(ends) == steps + WARMUP else None
 
     NFVI("planar*8", seed=0, device=device).fit(
         pot1,
@@ -90,7 +90,7 @@ def step_times(n: int, compile: Any, steps: int, device: str = "cpu") -> list[fl
         callbacks=[watch],
         progress=False,
     )
-    return [end - start for start, end in pairwise(ends[4:])]
+    return [end.since(start) for start, end in pairwise(ends[WARMUP - 1 :])]
 
 
 def _wait(device: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from pyro.distributions.transforms import affine_autoregressive, iterated, plana
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormalizingFlow
 
+from benchmarks.speed.clocks import Moment, timed
 from benchmarks.speed.fitter import LADDER
 from benchmarks.speed.problems import DRAWS, PROBLEMS, Problem, gap_of
 
@@ -79,12 +79,7 @@ class PyroFitter:
             return gap_of(self.problem, z.cpu(), posterior.log_prob(z).cpu())
 
 
-def step_times(n: int, steps: int, device: str = "cpu") -> list[float]:
-    """Seconds of each of so many steps of eight planar flows on pot1 with n particles."""
+def step_times(n: int, steps: int, device: str = "cpu") -> list[Moment]:
+    """What each of so many steps of eight planar flows on pot1 took with n particles."""
     svi = PyroFitter(PROBLEMS["pot1"], "planar*8", device).svi(n, 1.0)
-    times = []
-    for _ in range(steps + 5):
-        start = time.perf_counter()
-        svi.step()  # ends with the loss as a number, and so waits
-        times.append(time.perf_counter() - start)
-    return times[5:]
+    return timed(svi.step, steps)  # the loss comes back as a number, and is waited for

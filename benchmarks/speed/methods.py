@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchmarks.speed.clocks import Moment
     from benchmarks.speed.fitter import Fitter
     from benchmarks.speed.problems import Problem
 
@@ -104,8 +105,8 @@ FITS = {
 }
 
 
-def _nfvi_steps(compile: Any) -> Callable[[int, int, str], list[float]]:
-    def times(n: int, steps: int, device: str) -> list[float]:
+def _nfvi_steps(compile: Any) -> Callable[[int, int, str], list[Moment]]:
+    def times(n: int, steps: int, device: str) -> list[Moment]:
         from benchmarks.speed.fits_nfvi import step_times
 
         return step_times(n, compile, steps, device)
@@ -113,25 +114,25 @@ def _nfvi_steps(compile: Any) -> Callable[[int, int, str], list[float]]:
     return times
 
 
-def _pyro_steps(n: int, steps: int, device: str) -> list[float]:
+def _pyro_steps(n: int, steps: int, device: str) -> list[Moment]:
     from benchmarks.speed.fits_pyro import step_times
 
     return step_times(n, steps, device)
 
 
-def _flowjax_steps(n: int, steps: int, _: str) -> list[float]:
+def _flowjax_steps(n: int, steps: int, _: str) -> list[Moment]:
     from benchmarks.speed.fits_flowjax import step_times
 
     return step_times(n, steps)
 
 
-def _jax_steps(n: int, steps: int, _: str) -> list[float]:
+def _jax_steps(n: int, steps: int, _: str) -> list[Moment]:
     from benchmarks.speed.fits_jax import step_times
 
     return step_times(n, steps)
 
 
-STEPS: dict[str, Callable[[int, int, str], list[float]]] = {
+STEPS: dict[str, Callable[[int, int, str], list[Moment]]] = {
     "nfvi, traced": _nfvi_steps("trace"),
     "nfvi, eager": _nfvi_steps(False),
     "Pyro": _pyro_steps,

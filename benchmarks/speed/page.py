@@ -42,8 +42,9 @@ A dash: not reached; the gap beside it is the least that was seen.
 STEPPING = """\
 ## Milliseconds a step
 
-`planar*8` on pot1, one restart, float32, Adam. nfvi takes its path gradient, and its steps hold
-the guard and the record of the history; the others take the total gradient and keep nothing.
+CPU time / wall time: `planar*8` on pot1, one restart, float32, Adam. nfvi takes its path gradient,
+and its steps hold the guard and the record of the history; the others take the total gradient and
+keep nothing.
 """
 SAMPLING = """\
 ## NUTS
@@ -153,7 +154,7 @@ def _steps(rows: Sequence[Row]) -> str:
 
 
 def _ms(rows: Sequence[Row]) -> str:
-    return f"{_median(rows, 'ms'):.3g}"
+    return " / ".join(f"{_median(rows, name):.3g}" for name in ("cpu_ms", "ms"))
 
 
 def _grid(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 
@@ -16,6 +15,7 @@ import torch
 from benchmarks.environment import describe_environment
 from benchmarks.posteriors.rows import CRASHES
 from benchmarks.posteriors.store import Row, encoded
+from benchmarks.speed.clocks import medians
 from benchmarks.speed.fitter import climb
 from benchmarks.speed.jobs import Job
 from benchmarks.speed.methods import FITS, PACKAGES, STEPS
@@ -62,7 +62,7 @@ def _fit(job: Job) -> Row:
 
 def _step(job: Job) -> Row:
     times = STEPS[job.method](job.size, TIMED.get(job.size, 20), job.device)
-    return {"ms": 1e3 * statistics.median(times), "steps": len(times)}
+    return {**medians(times), "steps": len(times)}
 
 
 def _nuts(job: Job) -> Row:

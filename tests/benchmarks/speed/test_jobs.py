@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.speed import jobs, worker
+from benchmarks.speed.clocks import Moment
 from benchmarks.speed.jobs import Job, jobs_of, measured
 from benchmarks.speed.methods import FITS, NUTS, STEPS, Method
 from benchmarks.speed.sampler_models import SAMPLED
@@ -55,8 +56,11 @@ class TestJobs:
         found = worker.row_of(Job("fit", "nfvi auto", "pot1", 1))
         assert found["status"] == "ok" and len(found["rungs"]) == 3
         assert found["load"] >= 0 and "nfvi" in found["environment"]
-        monkeypatch.setitem(STEPS, "Pyro", lambda n, steps, device: [0.001, 0.002, 0.009])
-        assert worker.row_of(Job("step", "Pyro", "pot1", 1, 100))["ms"] == 2.0
+        monkeypatch.setitem(
+            STEPS, "Pyro", lambda n, steps, device: [Moment(1e-3 * t, 2e-3 * t) for t in (1, 2, 9)]
+        )
+        found = worker.row_of(Job("step", "Pyro", "pot1", 1, 100))
+        assert (found["ms"], found["cpu_ms"]) == (2.0, 4.0)
 
     @pytest.mark.parametrize(
         ("code", "out", "status"),

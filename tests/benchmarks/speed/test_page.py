@@ -39,7 +39,10 @@ class TestPage:
             fit_row("nfvi planar*8", 3, 0.2, 0.3),
             fit_row("Pyro IAF*2", 1, 0.7, 0.69),
             {**missing, "error": "flowjax is not installed"},
-            *(done(Job("step", "Pyro", "pot1", s, 100), ms=float(s**2)) for s in (1, 2, 3)),
+            *(
+                done(Job("step", "Pyro", "pot1", s, 100), ms=2.0 * s**2, cpu_ms=float(s**2))
+                for s in (1, 2, 3)
+            ),
             done(Job("nuts", "NumPyro", "eight schools", 1, 500), **chains),
         ]
 
@@ -49,7 +52,7 @@ class TestPage:
         assert "| Pyro IAF*2 | not in 500 | – | – | – | 0.690 |" in text
         assert "| nfvi planar*8 | not in 500 | – | – | – | 0.040 |" in text
         assert "| FlowJAX BNAF | not installed: flowjax is not installed |" in text
-        assert "| Pyro | 4 | not run | not run | not run |" in text
+        assert "| Pyro | 4 / 8 | not run | not run | not run |" in text
         assert "| eight schools | NumPyro | 4 × 500 | 400 | 8 | 50 | 100 | 40 |" in text
         assert "3 repeats" in text and "3.0 in the median" in text and "torch 2.13.0" in text
 
@@ -57,9 +60,9 @@ class TestPage:
         assert "Nothing has been measured yet" in page([])
 
     def test_a_gpu_has_its_own_tables(self) -> None:
-        rows = [*self.rows(), done(Job("step", "Pyro", "pot1", 1, 100, "cuda"), ms=0.5)]
+        rows = [*self.rows(), done(Job("step", "Pyro", "pot1", 1, 100, "cuda"), ms=0.5, cpu_ms=0.4)]
         text = page(rows)
-        assert "On `cuda`." in text and "| Pyro | 0.5 |" in text
+        assert "On `cuda`." in text and "| Pyro | 0.4 / 0.5 |" in text
 
     def test_the_command_goes_on_and_writes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,7 +74,7 @@ class TestPage:
             if job.method == "FlowJAX":
                 error = {"status": "not installed", "error": "flowjax is not installed"}
                 return {**job.key(), **error}
-            return done(job, ms=1.0)
+            return done(job, ms=1.0, cpu_ms=1.0)
 
         monkeypatch.setattr("benchmarks.speed.__main__.measured", measure)
         out, written = tmp_path / "rows.json", tmp_path / "speed.md"
