@@ -232,7 +232,8 @@ def _values(rows: Sequence[Row], name: str) -> list[float]:
 
 def _gap(rows: Sequence[Row]) -> str:
     gaps = _values(rows, "kl")
-    text = f"{statistics.median(gaps):.4f} ({max(gaps):.4f})"
+    text = f"{statistics.median(gaps):.4f}"
+    text += f" ({max(gaps):.4f})" if len(gaps) > 1 else ""
     lost = sum(not LOST < row["mass_left"] < 1 - LOST for row in rows if row["mass_left"])
     return f"{text}, {lost} lost a mode" if lost else text
 

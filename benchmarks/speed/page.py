@@ -53,6 +53,7 @@ Four chains, one after the other, with as many draws as steps of warm-up. ESS is
 effective sample size over all coordinates. "Without compiling" takes off what JAX or numba
 compiled. nfvi runs the Pyro models of `models/`; NumPyro and PyMC run the same models.
 """
+MISSING = "**Not measured yet.**\n"
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -62,9 +63,10 @@ def page(rows: Sequence[Row]) -> str:
         some = [row for row in rows if _device(row) == device]
         where = "" if device == "cpu" else f"On `{device}`.\n"
         fits, steps, chains = (_of(some, kind) for kind in ("fit", "step", "nuts"))
-        parts += [FITTING, where, *_fits(fits)] if fits else []
-        parts += [STEPPING, where, _steps(steps)] if steps else []
-        parts += [SAMPLING, _nuts(chains)] if chains else []
+        parts += [FITTING, where, *(_fits(fits) if fits else [MISSING])]
+        parts += [STEPPING, where, _steps(steps) if steps else MISSING]
+        # Chains run on the CPU alone.
+        parts += [SAMPLING, _nuts(chains) if chains else MISSING] if device == "cpu" else []
     return "\n".join(part for part in parts if part)
 
 

@@ -63,6 +63,7 @@ class TestPage:
         rows = [*self.rows(), done(Job("step", "Pyro", "pot1", 1, 100, "cuda"), ms=0.5, cpu_ms=0.4)]
         text = page(rows)
         assert "On `cuda`." in text and "| Pyro | 0.4 / 0.5 |" in text
+        assert text.count("Not measured yet") == 1 and text.count("## NUTS") == 1
 
     def test_the_command_goes_on_and_writes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
