@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Row", "Store", "read_rows"]
+__all__ = ["Row", "Store", "decoded", "encoded", "read_rows"]
 
 Row = dict[str, Any]
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -31,7 +31,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     found = json.loads(text)
     if not isinstance(found, dict) or not isinstance(found.get("rows"), list):
         raise ValueError(f"{path} holds no rows: it must be a file that --out wrote")
-    rows: list[Row] = _decoded(found["rows"])
+    rows: list[Row] = decoded(found["rows"])
     return rows
 
 
@@ -61,28 +61,29 @@ class Store:
         """Add rows, in place of others that measured the same, and write the file."""
         self._rows |= {key_of(row): row for row in rows}
         if self.path is not None:
-            whole = {"rows": _encoded(self.rows)}
+            whole = {"rows": encoded(self.rows)}
             part = self.path.with_name(self.path.name + ".part")
             part.write_text(json.dumps(whole, indent=1, allow_nan=False), encoding="utf-8")
             os.replace(part, self.path)
 
 
-def _encoded(value: Any) -> Any:
+def encoded(value: Any) -> Any:
     """JSON has no NaN and no infinity: they become the strings that ``float`` reads."""
     if isinstance(value, dict):
-        return {name: _encoded(part) for name, part in value.items()}
+        return {name: encoded(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_encoded(part) for part in value]
+        return [encoded(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
+    """What ``encoded`` was given."""
     if isinstance(value, dict):
-        return {name: _decoded(part) for name, part in value.items()}
+        return {name: decoded(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_decoded(part) for part in value]
+        return [decoded(part) for part in value]
     if isinstance(value, str):
         return NOT_FINITE.get(value, value)
     return value

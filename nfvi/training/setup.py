@@ -40,6 +40,8 @@ __all__ = [
 
 # `planar*8` on pot1 gains till then: KL 0.024 (docs/diagnostics.md), and 0.05 in 2 000 steps of
 # 128 draws (docs/training.md). Easy targets need a tenth: `steps="auto"` ends by itself.
+# Half of them with even draws and a higher rate do as well on pot1, and not on pot3 or a Gaussian
+# in 20 dimensions (docs/benchmarks.md).
 STEPS = 5_000
 FEW_DIMENSIONS = 10
 # For up to 10 dimensions, where draws cost little and modes are lost most easily, and for more.

@@ -1,0 +1,1 @@
+"""How fast nfvi is, beside other libraries and beside itself: see ``__main__.py``."""
