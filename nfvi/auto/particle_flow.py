@@ -50,7 +50,7 @@ class Pooled(NamedTuple):
 
 
 class PooledLikelihood(Objective):
-    """Minus the mean of log q over a pool of particles that goes on moving: KL(p ‖ q).
+    """Minus the mean of log q over a pool of particles that continues moving: KL(p ‖ q).
 
     Before each step some particles move, in ways that leave the target as it is: by a proposal from
     the flow itself, taken with the chance min(1, w′ / w) for w = p / q, which jumps from mode to

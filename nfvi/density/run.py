@@ -16,7 +16,7 @@ __all__ = ["Running"]
 
 @dataclass
 class Running:
-    """What a fit to data is run with, and gone on with."""
+    """What a fit to data is run with, and continued with."""
 
     trainer: Trainer
     split: Split
