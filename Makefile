@@ -3,7 +3,8 @@
 #   PYTHON=python3.12     the interpreter that the virtual environment is made with
 #   VENV=path             an environment of your own; CONSTRAINTS= (empty) keeps what it has,
 #                         a CUDA build of PyTorch for one
-#   ARGS='-n 0 -k planar' more arguments for pytest: here no processes beside it, and fewer tests
+#   ARGS='-n 0 -k planar' more arguments for pytest: here no processes beside it, and fewer tests;
+#                         for `make tutorials`, names of tutorials
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +19,7 @@ DEMO := $(VENV)/.nfvi-demo
 DEV := $(VENV)/.nfvi-dev
 
 .DEFAULT_GOAL := demo
-.PHONY: demo picture test lint format docs clean
+.PHONY: demo picture test lint format docs tutorials clean
 
 demo: $(DEMO)
 	$(BIN)/nfvi fit models/potentials.py:pot1 "planar*8" --nuts --seed 1 --out $(OUT)
@@ -44,6 +45,10 @@ format: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build/html
+
+# The notebooks in docs/tutorials/ are the texts of docs/_tutorials/, run.
+tutorials: $(DEV)
+	$(BIN)/python docs/_tutorials/build.py $(ARGS)
 
 clean:
 	rm -rf out build dist docs/_build docs/_generated

@@ -23,7 +23,7 @@ copyright = author
 release = version = nfvi.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # Markdown by myst-parser, and the notebooks of tutorials/
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -47,11 +47,14 @@ intersphinx_mapping = {
 }
 copybutton_prompt_text = ">>> |\\.\\.\\. |\\$ "
 copybutton_prompt_is_regexp = True
-exclude_patterns = ["_build", "_generated"]
+exclude_patterns = ["_build", "_generated", "_tutorials"]
 nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+# Notebooks are shown as `make tutorials` left them.
+nb_execution_mode = "off"
+nb_merge_streams = True
 
 autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"

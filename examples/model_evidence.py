@@ -1,7 +1,7 @@
 """Which features belong into a regression: four models compared by their evidence.
 
 The regression is conjugate, so that the evidence of each model is known in closed form, and the
-estimates from the fits, their Bayes factors and their standard errors can be held against it.
+estimates from the fits, their Bayes factors and their standard errors can be checked against it.
 
     python examples/model_evidence.py            # some minutes; a figure in out/model_evidence
     python examples/model_evidence.py --quick    # a few seconds, to see that it runs

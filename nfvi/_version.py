@@ -1,4 +1,4 @@
-"""The version of nfvi, told also in a checkout that was never installed."""
+"""The version of nfvi, known also in a checkout that was never installed."""
 
 from __future__ import annotations
 

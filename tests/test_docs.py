@@ -37,8 +37,14 @@ EXTENSION = runpy.run_path(str(ROOT / "docs" / "_ext" / "generated_pages.py"))
 CODE = re.compile(r"`([^`]+)`")
 COLUMN = " nfvi "
 """The head of a last column whose code is run."""
-NEEDS = {"docs/other-libraries.md": "numpyro", "docs/pymc.md": "pymc"}
-"""What a page cannot do without, and is skipped where it is not installed."""
+NEEDS = {
+    "docs/other-libraries.md": "numpyro",
+    "docs/pymc.md": "pymc",
+    "pymc_model": "pymc",
+    "table": "sklearn",
+}
+"""What a page or script cannot do without, and is skipped where it is not installed."""
+FIRST = {path.stem: path for path in (ROOT / "examples" / "first").glob("*.py")}
 
 
 def blocks(page: str, *, doctests: bool) -> list[str]:
@@ -135,6 +141,18 @@ def test_code_runs(page, short, tmp_path):
     path = tmp_path / f"{Path(page).stem}.py"
     path.write_text(script(page))
     runpy.run_path(str(path))
+
+
+@pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS installation")
+@pytest.mark.parametrize("name", FIRST)
+def test_first_scripts_leave_their_picture(name, short, tmp_path):
+    """They are short, and shown on their page with the picture of a whole run."""
+    pytest.importorskip(NEEDS.get(name, "nfvi"))
+    runpy.run_path(str(FIRST[name]))
+    assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert 15 <= FIRST[name].read_text().count("\n") <= 40
+    page = (ROOT / "docs" / "first-picture.md").read_text()
+    assert f"../examples/first/{name}.py" in page and f"(_static/first-{name}.png)" in page
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page).examples])

@@ -1,4 +1,4 @@
-"""Fits of targets with several modes and narrow parts, held against exact answers.
+"""Fits of targets with several modes and narrow parts, checked against exact answers.
 
     python -m benchmarks.multimodal --data FOLDER       # everything over five seeds; hours
     ... --seeds 1 --only 'ring*' gmm40                  # some of it
@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace, store: Store) -> None:
             store.add(row)
             print(line(row), flush=True)
     except KeyboardInterrupt:
-        print("interrupted; what is done is kept, and the same command goes on", flush=True)
+        print("interrupted; what is done is kept, and the same command continues", flush=True)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -42,7 +42,7 @@ NEEDLES = (
     Needle("wide_narrow_far_d10", 10, 6.0, 0.1, 0.5),
     Needle("minor_d10", 10, 12.0, 0.3, 0.1),
 )
-"""Those of the list that fits are expected to miss, and to miss without a word."""
+"""Those of the list that fits are expected to miss, and to miss silently."""
 
 
 def hits(needle: Needle, draws: int = DRAWS) -> float:

@@ -26,7 +26,7 @@ HEAD = """\
 
 Written by `python -m benchmarks.multimodal`; nothing on this page is typed in. A fit is
 `NFVI("auto", seed=s).fit(target)` with nothing else set. The target is a log-density and no more:
-its log Z, its means, its modes and its sampler are kept from the fit.
+the fit does not see its log Z, means, modes or sampler.
 """
 
 RULES = """\
@@ -64,28 +64,29 @@ without its gradient. The machine did other work at the same time, so look at CP
 NEEDLES = """\
 ## What cannot be found
 
-A needle in ten dimensions is met by no number of draws. Take N(0, I) and, beside it, a Gaussian of
-sd 0.1 at 6 sds. A search meets it only where a wide draw falls so near that log p rises towards the
-narrow mode. In two dimensions thousands of the draws of a search do so, in five some, and in ten
-fewer than one of a billion. Neither 131 072 draws, as many as a search makes there, nor a million
-can meet it. Nothing in the wide part points to the needle either. So fits of the targets below
-miss it but by luck, and say "good" all the same. A start of your own near the mode, where you know
-its place, is the way out.
+If you know where a narrow mode is, start a fit or chains there. In ten dimensions no search finds
+it.
+
+Take N(0, I) and a second Gaussian of sd 0.1, 6 sds away. A search finds the second one only if a
+wide draw falls so near that log p rises towards it. In two dimensions thousands of draws do, in
+five some, and in ten fewer than one in a billion. A search makes 131 072 draws there, and a million
+would not be enough. Nothing in the wide part points to the needle either. So fits of the targets
+below find it only by luck, and still say "good".
 
 `modes5_rand_d10` has such a needle too: one of its five modes, of a third of the mass, is narrow
 and lies among wide ones. `fit.search(draws=2_097_152)` did not meet it with five seeds.
 
-Two narrow modes alone are another matter (`two_narrow_d10`): from everywhere, log p rises towards
-one of them.
+Two narrow modes without a wide part are found (`two_narrow_d10`): from everywhere, log p rises
+towards one of them.
 
 The last column is how many of 131 072 wide draws are expected to meet it.
 """
 NESTED = f"""\
-## Nested sampling beside it
+## Compared with nested sampling
 
 dynesty with its default settings, under a uniform prior on a box of {BOX:g} sds to each side of the
-mean: it is told where all of the mass lies, and a fit is not. Its values are taken point by point,
-so that its seconds say less than its number of values. A fit takes gradients, and wide draws too.
+mean: it knows where all of the mass lies, and a fit does not. It takes values point by point, so
+that its seconds say less than its number of values. A fit takes gradients, and wide draws too.
 Errors are the worst over the seeds, costs their median.
 """
 
@@ -145,7 +146,7 @@ def _held(rows: Sequence[Row]) -> str:
     return (
         f"This is what {_of(len(rows), 'fit')} gave, on {len(targets)} of {everything} targets,"
         f" with {_of(len(seeds), 'seed')}; {silent} of them"
-        f" {'is' if silent == 1 else 'are'} wrong without a word.{part}\n"
+        f" {'is' if silent == 1 else 'are'} silently wrong.{part}\n"
     )
 
 

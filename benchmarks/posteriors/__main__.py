@@ -46,7 +46,7 @@ def main() -> None:
     try:
         _measure(options, store, environment)
     except KeyboardInterrupt:
-        print("interrupted; what is done is kept, and --resume goes on", flush=True)
+        print("interrupted; what is done is kept, and --resume continues", flush=True)
     text = page(store.rows, options.formula)
     if options.markdown is None:
         print(text)

@@ -56,7 +56,7 @@ class Comparison:
             case: what is fitted.
             gradient: ``"path"`` or ``"total"``.
             seed: of the fit.
-            found: the fit that ``start="fit"`` goes on from.
+            found: the fit that ``start="fit"`` continues from.
 
         Raises:
             KeyboardInterrupt: it was interrupted.

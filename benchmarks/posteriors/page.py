@@ -24,18 +24,18 @@ Written by `python -m benchmarks.posteriors`; nothing on this page is typed in. 
 """
 
 GOALS = """\
-## What was asked, and what came out
+## Goals and results
 
-"Open" is what too few fits were made for. b² = (error of a mean)² / variance, for x and for x²;
-the mean of n independent draws has an expected b² of 1 / n, so that 0.01 is worth a hundred draws.
-A clean bill is a k-hat below 0.7 and a `verify()` that passes; it is wrong where a b² is above
-0.05.
+b² = (error of a mean)² / variance, for x and for x². The mean of n independent draws has an
+expected b² of 1 / n, so that 0.01 is worth a hundred draws. A fit has a clean bill if k-hat is
+below 0.7 and `verify()` passes. The bill is wrong if a b² is above 0.05. "Open" means that too few
+fits were made to say.
 """
 
 ACCURACY = """\
 ## How good the fits are
 
-b² is the worst over all scalars, with their mean beside it, from 100 000 draws. The references of
+b² is the worst over all scalars, and then their mean, from 100 000 draws. The references of
 posteriordb are 10 000 draws, whose own error adds 1e-4 to a b² on average and several times that
 to the worst of many; the others are exact, or a million draws. k-hat is what `print(fit)` shows.
 With several seeds, cells are medians.
@@ -48,7 +48,7 @@ A batch is one evaluation of the target's gradient at many points; batches come 
 other, as the gradients within a chain of NUTS do. "To b² < 0.01" is where the worst b² fell below
 0.01 for good: for a fit, of the rungs of its path, by weighted draws where k-hat is below 0.7 and
 else by raw ones; for NUTS, of its first draws in all four chains together, warm-up included in the
-cost. A dash is never. Where NUTS does not get there, the ratio takes its whole run for it.
+cost. A dash means never. Where NUTS does not get there, the ratio uses its whole run.
 NumPyro's time is with compilation, then without it. Wall times, here and above, were taken on a
 machine that did other work at the same time. Samplers run four chains of 1 000 draws after 1 000
 of warm-up. A star: Pyro's NUTS took millions of gradients and ran on the same density by its
@@ -66,15 +66,15 @@ normaliser of the density as it is.
 SAMPLERS = "## The draws of Pyro's NUTS\n"
 SEEDS = "## Over the seeds\n"
 GRADIENTS = """\
-## The path gradient beside the total one
+## Path gradient and total gradient
 
 The same formula, base, seed, start, draws and number of steps, one restart of each guide. With
 "auto", all of that is what the fit of that seed kept, with more steps and draws where its rung took
 few, as rungs stand on smaller ones. A start "auto" is a Gaussian that is fitted first; "zeros" the
 base itself, tempered, as in the tournament of few dimensions; "fit" the components of the mixture
 that was kept. It holds where the ELBO of the path gradient is better by 0.1 nats, or both are
-within 0.02 of log Z, which is the known one or the evidence by importance sampling. What was asked
-is judged by the first table.
+within 0.02 of log Z, which is the known one or the evidence by importance sampling. The first table
+compares this with its goal.
 """
 
 

@@ -1,4 +1,4 @@
-"""A fit held against something else: another run, other models, data simulated from the model."""
+"""A fit compared with something else: another run, other models, data simulated from the model."""
 
 from nfvi.assess.calibration import Calibration, calibrate
 from nfvi.assess.compare import Comparison, compare

@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 ROWS_SHOWN = 30
-# Looser than the 1.01 of a run's own text: a comparison goes on, with a word on what it rests on.
+# Looser than the 1.01 of a run's own text: a comparison continues, with a word on what it rests on.
 RHAT_DISTRUST = 1.05
 # Of any mean or sd of up to some dozens of scalars: by chance in one comparison of hundreds.
 STANDARD_ERRORS = 4

@@ -210,7 +210,7 @@ class Climb:
             raise ClimbOver(f"{best} has tails that the others lack: k-hat {best.khat:.2f}")
 
     def _tournament(self) -> None:
-        """Several families in a few dimensions; the best goes on for longer."""
+        """Several families in a few dimensions; the best continues for longer."""
         place = Placement.identity(
             self.target.dim, dtype=torch.float64, device=self.generator.device
         )

@@ -123,6 +123,6 @@ def _mixture(record: Record, modes: Modes, generator: torch.Generator, dtype: to
 def keep_guide(record: Record, guide: AnyGuide, steps: int = 0) -> None:
     """Keep a guide that no fit by the ELBO has made as a rung, after so many steps."""
     count, dim = len(parts(guide)), guide.dim
-    # What a run that goes on from it would take.
+    # What a run that continues from it would take.
     further = Learned(str(guide.formula), 1, default_n_mc(dim), 0.02)
     record.add_guide(guide, plan_of(further, count, dim, record.seed), steps)

@@ -62,7 +62,7 @@ class Particles(NamedTuple):
 
 
 class PooledLikelihood(Objective):
-    """Minus the weighted mean of log q over a pool of particles that goes on moving.
+    """Minus the weighted mean of log q over a pool of particles that continues moving.
 
     The loss is halfway between KL(p ‖ q), where all particles count alike, and the α-divergence
     with α = 2, where each counts by w = p / q over its mean: particles that the flow draws too

@@ -117,7 +117,7 @@ def candidates(dim: int) -> tuple[Learned, ...]:
 
 
 def prolonged(rung: Learned) -> Learned:
-    """What the best of the candidates goes on with: more steps, and many more draws in each."""
+    """What the best of the candidates continues with: more steps, and many more draws in each."""
     return replace(rung, steps=2_000, n_mc=1_024, lr=0.015, tempered=(0.0,))
 
 

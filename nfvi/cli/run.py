@@ -156,7 +156,7 @@ def _check(request: Request) -> None:
         if request.checkpoint is None:
             raise ValueError("--resume needs --checkpoint PATH, the file to go on from")
         if request.formula and is_auto(request.formula):
-            raise ValueError("--resume goes on with a formula; auto keeps no checkpoint")
+            raise ValueError("--resume continues with a formula; auto keeps no checkpoint")
         fixed = ("base", "jitter", "seed", "dtype", "gradient")
         if given := [name for name in fixed if getattr(request, name) is not None]:
             raise ValueError(f"--{given[0]} is fixed by the checkpoint; leave it out with --resume")

@@ -114,7 +114,7 @@ class Density(FittedGuide):
         Args:
             n: how many, for each context.
             context: one context (c), or several (m, c); where the fit has one.
-            seed: for the same draws each time; ``None`` goes on in the fit's own stream.
+            seed: for the same draws each time; ``None`` continues in the fit's own stream.
 
         Returns:
             (n, d); for several contexts (n, m, d).

@@ -150,7 +150,7 @@ class DensityFit(Density):
         """
         check_whole("epochs", epochs, 1)
         if self._running is None:
-            raise FitError("this fit came without its data; NFVI(...).fit_data(x) fits anew")
+            raise FitError("this fit has no data; NFVI(...).fit_data(x) fits again")
         running, started = self._running, time.perf_counter()
         steps = total_steps(epochs, len(running.split.train), self.settings["batch_size"])
         self.stopped = running.run(callbacks, progress, steps)

@@ -16,7 +16,7 @@ def density_html(fit: DensityReport, log_likelihood: Sequence[float]) -> str:
     """A card with the likelihoods, and all that ``print(fit)`` says folded below.
 
     Args:
-        fit: what is told.
+        fit: what is shown.
         log_likelihood: of the rows of each step, nats a row.
     """
     title = f"NFVI {fit.formula!r} on data, d = {fit.dim}, base {fit.base}"

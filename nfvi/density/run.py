@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Running:
-    """What a fit to data is run with, and gone on with."""
+    """What a fit to data is run with, and continued with."""
 
     trainer: Trainer
     split: Split

@@ -54,7 +54,7 @@ class Standardization:
             data: the rows that centre and spread are those of.
             held_out: rows that may lie far out, too.
             wanted: whether to standardise.
-            robust: whether outliers are seen to; without, mean and sd are those of all rows.
+            robust: whether outliers are compressed; without, mean and sd are those of all rows.
         """
         context = data.x[:, :0] if data.context is None else data.context
         if not wanted:

@@ -70,7 +70,7 @@ def advice(fit: DensityReport) -> list[str]:
 
 
 def _header(fit: DensityReport) -> list[str]:
-    later = "" if fit.shell else "; refine() goes on"
+    later = "" if fit.shell else "; refine() continues"
     how = {"steps": "all steps done", "interrupted": f"interrupted{later}"}
     rows = fit.quality.train.rows
     given = f", context of {fit.context_dim}" if fit.context_dim else ""

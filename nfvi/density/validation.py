@@ -1,4 +1,4 @@
-"""Held-out rows: their likelihood as a fit goes on, the best state, and when to stop."""
+"""Held-out rows: their likelihood as a fit continues, the best state, and when to stop."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Validation(Callback):
         return guide
 
     def open(self, state: TrainState) -> None:
-        if self._waited >= self.patience:  # the fit was stopped, and is gone on with all the same
+        if self._waited >= self.patience:  # the fit was stopped, and is continued all the same
             self._waited = 0
 
     def next_look(self, step: int) -> int:

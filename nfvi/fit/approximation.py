@@ -34,12 +34,12 @@ class Approximation(MeasuredGuide):
 
     Args:
         guide: q on unconstrained space.
-        target: p, or ``None`` where it is not at hand; draws and log q need none.
+        target: p, or ``None`` where it is not available; draws and log q need none.
         settings: how the guide was made; ``seed``, ``target`` (its name) and ``named`` are read.
         diagnostics: if they are known already.
         missed: of a search for mass that q misses, if there was one.
         verified: whether the draws of q passed ``verify()``; ``None`` where it was not run.
-        log_normalizer: log Z, if it is known and the target is not at hand to say it.
+        log_normalizer: log Z, if it is known and the target is not available to say it.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Approximation(MeasuredGuide):
             weighted: whether to resample the draws by their importance weights first, as
                 :meth:`importance_resample` does.
             prior: whether to take draws from the prior in place of those of the fit.
-            seed: for the same draws each time; ``None`` goes on in the fit's own stream.
+            seed: for the same draws each time; ``None`` continues in the fit's own stream.
 
         Returns:
             Observed site -> (n, \\*shape); for new data the deterministic sites too.

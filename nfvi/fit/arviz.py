@@ -95,7 +95,7 @@ def export(
         target: of the fit.
         draws: of its guide.
         attrs: what is true of the whole fit.
-        log_likelihood: whether to add that of each observation, where it is at hand.
+        log_likelihood: whether to add that of each observation, where it is available.
         predictive_seed: of new data and of the prior; ``None`` for none.
         labels: of dimensions.
 

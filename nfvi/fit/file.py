@@ -166,7 +166,7 @@ def target_for(fit: FitRecord, target: Any) -> Target | None:
 
 
 def _check_restarts(restarts: tuple[Restart, ...], history: History, guide: AnyGuide) -> None:
-    """Restarts, history and guide must be of one fit: a fit that goes on reads all of them."""
+    """Restarts, history and guide must be of one fit: a fit that continues reads all of them."""
     best = sum(restart.best for restart in restarts)
     if best != 1:
         raise ValueError(f"its entry restarts has {best} that are the best, and must have one")
@@ -184,7 +184,7 @@ def _check_restarts(restarts: tuple[Restart, ...], history: History, guide: AnyG
 
 
 def _check_settings(settings: dict[str, Any], guide: AnyGuide) -> None:
-    """Settings and guide must be of one fit: a fit that goes on reads both."""
+    """Settings and guide must be of one fit: a fit that continues reads both."""
     described = {
         "formula": str(guide.formula),
         "dim": guide.dim,

@@ -43,7 +43,7 @@ class FittedGuide:
         return self.guide.dim
 
     def _stream(self, seed: int | None) -> torch.Generator:
-        """A stream of draws that a seed fixes; ``None`` goes on in the fit's own."""
+        """A stream of draws that a seed fixes; ``None`` continues in the fit's own."""
         if seed is None:
             return self._generator
         check_whole("seed", seed, 0, 2**63 - 1)

@@ -15,7 +15,7 @@ def fit_html(fit: FitReport, elbo: Sequence[float]) -> str:
     """A card with the verdict on top, and all that ``print(fit)`` says folded below.
 
     Args:
-        fit: what is told.
+        fit: what is shown.
         elbo: that of the best restart at each step, nats; empty without steps.
     """
     title = f"NFVI {fit.formula!r} on {fit.target}, d = {fit.dim}, base {fit.base}"

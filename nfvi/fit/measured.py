@@ -35,7 +35,7 @@ class MeasuredGuide(FittedGuide):
 
     Args:
         guide: q on unconstrained space.
-        target: p, or ``None`` where it is not at hand; draws and log q need none.
+        target: p, or ``None`` where it is not available; draws and log q need none.
         settings: how the guide was made; ``seed``, ``target`` (its name) and ``named`` are read.
         diagnostics: if they are known already.
     """
@@ -116,7 +116,7 @@ class MeasuredGuide(FittedGuide):
 
         Args:
             n: how many.
-            seed: for the same draws each time; ``None`` goes on in the fit's own stream.
+            seed: for the same draws each time; ``None`` continues in the fit's own stream.
 
         Returns:
             A tensor (n, d) for a log-density; a dict of constrained sites, each (n, \\*event),

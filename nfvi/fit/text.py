@@ -93,7 +93,7 @@ def _header(fit: FitReport) -> list[str]:
     how = {
         "steps": "all steps done",
         "converged": "converged: the ELBO had stopped rising",
-        "interrupted": "interrupted" if fit.shell else "interrupted; refine() goes on",
+        "interrupted": "interrupted" if fit.shell else "interrupted; refine() continues",
         "auto": "the formula was found by the climb below",
     }
     return [

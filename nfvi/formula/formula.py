@@ -147,7 +147,7 @@ class Formula:
         return flows
 
     def estimated_size(self, dim: int, context_dim: int = 0) -> int:
-        """How many numbers its flows on R^d hold, nearly, told without building them."""
+        """How many numbers its flows on R^d hold, nearly, found without building them."""
         return estimated_size(self, dim, context_dim)
 
     def _check_size(

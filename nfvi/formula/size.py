@@ -1,4 +1,4 @@
-"""How many numbers the flows of a formula hold, told without building them."""
+"""How many numbers the flows of a formula hold, found without building them."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def guide_from_header(
 ) -> AnyGuide:
     """The guide with a header and a state dict; nothing in them is run.
 
-    The tensors are held against the header before a guide is built, so that what is built is no
+    The tensors are checked against the header before a guide is built, so that what is built is no
     larger than what is there.
 
     Args:

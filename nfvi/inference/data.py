@@ -58,7 +58,7 @@ def data_fit(spec: GuideSpec, data: Data, arguments: DataArguments) -> Running:
 def resumed_data_fit(
     spec: GuideSpec, data: Data, arguments: DataArguments, saved: SavedRun
 ) -> Running:
-    """A fit to data that goes on from a checkpoint.
+    """A fit to data that continues from a checkpoint.
 
     Raises:
         ValueError: the data or an argument are others than those of the checkpoint.
@@ -81,7 +81,7 @@ def resumed_data_fit(
             f" {values['held_out']:,} held out, in that order and with those weights and contexts:"
             " pass the same x, weights=, context= and held-out data"
         )
-    # A checkpoint of an earlier version goes on in the units that it was written in.
+    # A checkpoint of an earlier version continues in the units that it was written in.
     robust = values.get("robust", False)
     running = _running(spec, split, plan, before, arguments.optimizer, robust=robust)
     saved.continue_in(running.trainer, "fit_data()")

@@ -184,7 +184,7 @@ class NFVI:
                 dict of a model's sites, around which flows start with unit scale; a :class:`Fit`,
                 whose parameters are copied if formula and base are the same (each component of a
                 mixture becomes a restart), or else its mean and covariance are placed.
-            steps: optimiser steps; default 5 000. ``"auto"`` goes on at the full learning rate
+            steps: optimiser steps; default 5 000. ``"auto"`` continues at the full learning rate
                 until as many steps again would gain less than 0.01 nats, and then lets it decay
                 over half as many, at most 20 000 in all, see
                 :class:`~nfvi.training.controls.Plateau`; ``fit.stopped`` is then ``"converged"``.

@@ -70,7 +70,7 @@ def target_trainer(spec: GuideSpec, target: Target, arguments: FitArguments) -> 
 def resumed_target_trainer(
     spec: GuideSpec, target: Target, arguments: FitArguments, saved: SavedRun
 ) -> Trainer:
-    """The trainer of a fit to a target that goes on from a checkpoint.
+    """The trainer of a fit to a target that continues from a checkpoint.
 
     Raises:
         TargetError, ValueError: the target or an argument is another than that of the checkpoint.

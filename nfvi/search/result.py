@@ -14,7 +14,7 @@ from nfvi.utils import Count, align, check_entries, short, wrapped
 __all__ = ["LEAST_SHARE", "MissedMass", "Place"]
 
 LEAST_SHARE = 0.03
-"""Missed mass over this is told: a mean may be off by as much of the distance to it."""
+"""Missed mass over this is reported: a mean may be off by as much of the distance to it."""
 ROWS_SHOWN = 10
 ENTRIES = {
     "places": tuple[Any, ...],

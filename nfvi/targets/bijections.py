@@ -205,7 +205,7 @@ _EXACT: dict[type[constraints.Constraint], Callable[[Any], Transform]] = {
 def beyond_floats(transform: Transform, x: Tensor) -> Tensor | None:
     """Where exp(x) leaves the positive floats (\\*, same as x), for maps that begin with it.
 
-    The value is kept at the last float there, while log|det| = x goes on to rise: a density that
+    The value is kept at the last float there, while log|det| = x continues to rise: a density that
     is not computed from x would rise without end. ``None`` for other maps.
     """
     first = transform.parts[0] if isinstance(transform, ComposeTransform) else transform

@@ -121,7 +121,7 @@ def _refuse_summed(model: NumPyroModel) -> None:
     if model.nesting:
         raise TargetError(
             "it has discrete sites that are summed out, by which observations hang together:"
-            " neither log-likelihoods nor predictions are at hand for such a NumPyro model"
+            " neither log-likelihoods nor predictions are available for such a NumPyro model"
         )
 
 

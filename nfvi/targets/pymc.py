@@ -29,7 +29,7 @@ class PyMCTarget(CheckedTarget):
     The free variables x, in the model's order, are put end to end in one vector z (d,), on the
     unconstrained scale of ``model.value_vars``; log p is ``model.logp()``. What ``to_arviz()`` of
     a fit or a run returns is what ``pm.sample`` would: names, deterministics, dimensions,
-    coordinates and data, so that ``pm.sample_posterior_predictive`` goes on from there.
+    coordinates and data, so that ``pm.sample_posterior_predictive`` continues from there.
 
     The model is read when the target is made: ``pm.set_data`` later does not change it. Discrete
     free variables and ``pm.Minibatch`` are refused.

@@ -1,4 +1,4 @@
-"""The file of a checkpoint, with its values and tensors held against each other."""
+"""The file of a checkpoint, with its values and tensors checked against each other."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def late_errors(loop: LoopState) -> Iterator[None]:
         raise FitError(
             f"{type(error).__name__} {_when(loop)}: {error} ({_left(guide)}). Fix what raised it,"
             " the target most likely, and fit again; from the file of a Checkpoint,"
-            " NFVI.resume(path) goes on where it was",
+            " NFVI.resume(path) continues where it was",
             guide,
         ) from error
 

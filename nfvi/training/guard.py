@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 CLIP = 10.0
 # A memory of a hundred steps, as Adam's of the squares: the limit follows a fit that settles.
 DECAY = 0.99
-# What does not recover in two warm-ups will not; a restart that goes on for nothing costs its
+# What does not recover in two warm-ups will not; a restart that continues for nothing costs its
 # share.
 PATIENCE = 100
 

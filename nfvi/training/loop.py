@@ -40,7 +40,7 @@ class Trainer(LoopState):
     def run(self, callbacks: Sequence[CallbackLike] = (), steps: int | None = None) -> str:
         """Go on to the end of the schedule, or for so many steps.
 
-        A trainer brought back from a checkpoint goes on to where the run that wrote it was to
+        A trainer brought back from a checkpoint continues to where the run that wrote it was to
         end, and not at all if a callback had stopped that run.
 
         Args:

@@ -173,7 +173,7 @@ class Control:
     the state.
 
     What it decides depends on the state of the loop and on :meth:`state_dict` alone, so that a fit
-    that is resumed from a checkpoint goes on bit for bit.
+    that is resumed from a checkpoint continues bit for bit.
     """
 
     def __call__(self, loop: LoopState) -> None:

@@ -52,7 +52,7 @@ RESTARTS = (8, 4)
 CHEAP_PARAMETERS = 5_000
 # What ``anneal`` is a fraction of in a fit that ends by itself.
 NOMINAL_STEPS = 2_500
-# A fit that goes on from a guide alone changes nothing while it runs.
+# A fit that continues from a guide alone changes nothing while it runs.
 FIXED: dict[str, Any] = {"open_ended": False, "growing": False, "prune": False, "adaptive": False}
 
 
@@ -231,7 +231,7 @@ def _objective(ensemble: Ensemble, target: Target, plan: Plan) -> ReverseKL:
 def trainer_of_guide(
     guide: AnyGuide, target: Target, settings: dict[str, Any], history: History
 ) -> Trainer:
-    """A trainer that goes on from a fitted guide with a new Adam.
+    """A trainer that continues from a fitted guide with a new Adam.
 
     Args:
         guide: where to start; it is copied. Each component of a mixture becomes a restart.
@@ -246,7 +246,7 @@ def trainer_of_guide(
     if any(header_of_guide(one) != header_of_guide(guides[0]) for one in guides):
         raise FitError(
             "the components of this mixture differ in formula or placement, so that they cannot go"
-            " on side by side: refine before saving, or fit anew"
+            " on side by side: refine before saving, or fit again"
         )
     plan = replace(Plan.from_dict({**settings, "lengths": (0,) * len(guides)}), **FIXED)
     if settings["optimizer"] != "Adam":

@@ -69,7 +69,7 @@ def restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any])
 
 
 def _restore(loop: LoopState, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    # What is taken up is changed in place, and one checkpoint may be gone on from twice.
+    # What is taken up is changed in place, and one checkpoint may be continued from twice.
     tensors = {name: value.clone() for name, value in tensors.items()}
     _take_rows(loop, values)
     flat = loop.ensemble.flat

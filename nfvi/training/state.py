@@ -34,7 +34,7 @@ class Callback:
     """Whether it is called after all others, whatever its place in ``callbacks=``."""
 
     def open(self, state: TrainState) -> None:
-        """Called once before the first step of a run; ``state.step`` is over 0 if it goes on."""
+        """Called once before the first step of a run; ``state.step`` is over 0 if it continues."""
 
     def __call__(self, state: TrainState) -> Stop | None:
         """Called after every step."""
@@ -56,7 +56,7 @@ class Callback:
         return 0
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold so that a resumed callback goes on as if never stopped.
+        """What a checkpoint must hold so that a resumed callback continues as if never stopped.
 
         A class that overrides this overrides :meth:`load_state_dict` as well, and belongs among
         the ``callbacks=`` of a resumed fit.
@@ -110,7 +110,7 @@ class TrainState:
     def stopped(self) -> str | None:
         """Why it ended: ``"steps"``, ``"converged"``, ``"interrupted"`` or the reason of a Stop.
 
-        ``None`` while it goes on, and in :meth:`Callback.close` after an error.
+        ``None`` while it continues, and in :meth:`Callback.close` after an error.
         """
         return self._loop.stopped
 
@@ -191,5 +191,5 @@ class TrainState:
         return self._loop.ensemble.named(self._loop.whole(values))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-able values from which ``NFVI.resume`` goes on bit for bit."""
+        """Tensors and JSON-able values from which ``NFVI.resume`` continues bit for bit."""
         return self._snapshot()

@@ -1,4 +1,4 @@
-"""Values read from a file, each held against the type that it is to have."""
+"""Values read from a file, each checked against the type that it is to have."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ __all__ = ["check_memory", "memory_of"]
 
 
 def memory_of(device: torch.device) -> int | None:
-    """Bytes of memory that a device has in all; ``None`` where that cannot be told."""
+    """Bytes of memory that a device has in all; ``None`` where that is not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
     try:

@@ -560,7 +560,7 @@ class TestHowItEnds:
         fit = climbed(CURVED, callbacks=[press])
         assert fit.stopped == fit.path.reason == "interrupted"
         assert fit.path[-1].steps == 1 and math.isfinite(fit.elbo)
-        assert "interrupted; refine() goes on" in " ".join(str(fit).split())
+        assert "interrupted; refine() continues" in " ".join(str(fit).split())
 
     @pytest.mark.process_wide
     @pytest.mark.parametrize(("call", "rungs"), [(25, 1), (-1, 2)], ids=["before", "between"])

@@ -58,7 +58,7 @@ def test_header_and_numbers() -> None:
     ("changes", "words"),
     [
         ({"context_dim": 4}, "d = 2, context of 4, base"),
-        ({"stopped": "interrupted"}, "interrupted; refine() goes on"),
+        ({"stopped": "interrupted"}, "interrupted; refine() continues"),
         (
             {"validation": looks(-3.0, -2.0, -2.5)},
             "after step 20, the best on the held-out rows of 3 looks",

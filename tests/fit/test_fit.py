@@ -365,7 +365,7 @@ class TestRefine:
         before = fit.history.elbo[:, next(r.index for r in fit.restarts if r.best)]
         fit.refine(20)
         assert fit.steps == count + 20
-        # The file's fit had two restarts of 64 draws; what goes on is the best.
+        # The file's fit had two restarts of 64 draws; what continues is the best.
         assert fit.gradient_evaluations == evaluations + 20 * 64
         assert len(fit.restarts) == 1 and fit.restarts[0].best
         assert torch.equal(fit.history.elbo[:count, 0], before)

@@ -178,7 +178,7 @@ class TestNumbers:
 
     def test_why_it_ended(self) -> None:
         assert "12.3 s (all steps done)" in text()
-        assert "(interrupted; refine() goes on)" in text(stopped="interrupted")
+        assert "(interrupted; refine() continues)" in text(stopped="interrupted")
         assert "(a callback's own reason)" in text(stopped="a callback's own reason")
 
     def test_a_long_reason_of_a_climb_is_wrapped(self) -> None:

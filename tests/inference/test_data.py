@@ -414,7 +414,7 @@ def test_ctrl_c_keeps_what_was_fitted_and_refine_makes_up_the_rest():
     x, nfvi = rows(), NFVI("maf(hidden=[8])", seed=3)
     half = nfvi.fit_data(x, callbacks=[press_at(17)], **{**OPTIONS, "batch_size": 27, "epochs": 4})
     assert half.stopped == "interrupted" and half.steps == 17
-    assert "refine() goes on" in str(half)
+    assert "refine() continues" in str(half)
     half.sample(5)
     half.refine(3)  # to step 47: the 23 that were left, and 7 of a new cycle
     assert half.steps == 47 and half.stopped == "steps"

@@ -280,7 +280,7 @@ class TestPoints:
 
 class TestFits:
     def test_parameters_and_placement_are_copied(self):
-        """A fit that goes on with no step to speak of has the guide that it was given."""
+        """A fit that continues with no step to speak of has the guide that it was given."""
         first = short(init="gaussian", steps=100)
         again = short(init=first, seed=2, steps=1, lr=1e-300, restarts=3)
         assert again.settings["init"] == "fit" and len(again.restarts) == 3

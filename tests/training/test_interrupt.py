@@ -36,7 +36,7 @@ def press_at(*steps):
 def test_returns_the_fit_so_far():
     half = fit(callbacks=[press_at(40)])
     assert half.stopped == "interrupted" and half.steps == 40
-    assert "interrupted; refine() goes on" in " ".join(str(half).split())
+    assert "interrupted; refine() continues" in " ".join(str(half).split())
     assert half.sample(3).shape == (3, 2)
 
 
@@ -44,7 +44,7 @@ def test_refine_goes_on_bit_for_bit():
     trackers = [Tracker(every=3, elbo=lambda s: s.elbo) for _ in range(2)]
     half = fit(callbacks=[press_at(40), trackers[0]])
     half.sample(10)
-    assert half.khat  # looking at a fit must not change how it goes on
+    assert half.khat  # looking at a fit must not change how it continues
     half.refine(60, callbacks=[trackers[0]])
     whole = fit(callbacks=[trackers[1]])
     assert half.stopped == whole.stopped == "steps"

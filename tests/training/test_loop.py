@@ -1,4 +1,4 @@
-"""The loop: what it records, when it stops, what callbacks see, and that it can be gone on with."""
+"""The loop: what it records, when it stops, what callbacks see, and that it can be continued."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class TestCallbacks:
 
 @pytest.mark.process_wide
 class TestInterrupt:
-    """Ctrl-C returns the fit so far, and refine goes on bit for bit."""
+    """Ctrl-C returns the fit so far, and refine continues bit for bit."""
 
     def interrupted(self, at: int) -> Fit:
         def press(state: TrainState) -> None:

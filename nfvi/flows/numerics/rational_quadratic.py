@@ -56,7 +56,7 @@ class RationalQuadratic(nn.Module):
 
         y = y₀ + height · t (s t + δ₀ q) / (s t² + (δ₀ + δ₁) t q + s q²);
 
-    outside, g goes on with the slopes at the outermost knots. Raw parameters θ of 0 mean the
+    outside, g continues with the slopes at the outermost knots. Raw parameters θ of 0 mean the
     identity. They are, for K bins: K for the widths and K for the heights (softmax, at least
     0.001 of the box each), K + 1 for the slopes at the knots (between 0.001 and 1000) and one for
     B (softplus).

@@ -79,7 +79,7 @@ class Pointwise(Fixed):
         outside = [other for other in joined if plates[other] != plates[name]]
         if others or outside or not plates[name]:
             raise TargetError(
-                f"the log-likelihood of site {name!r} by observation is not at hand: its terms"
+                f"the log-likelihood of site {name!r} by observation is not available: its terms"
                 f" share discrete sites that are summed out, with {_named(others or outside)}."
                 " It is there where each observation has a discrete site of its own, in the same"
                 " plate and with no other data"

@@ -27,7 +27,7 @@ class Predict(Outermost):
 
     A site without data that has no value given, as the outcome of new rows, is drawn too. So is a
     discrete site that is summed out, from its prior given the other sites: as for a new unit of its
-    plate. One that all data share is refused, as its posterior is not at hand.
+    plate. One that all data share is refused, as its posterior is not available.
 
     Args:
         values: of the continuous latent sites.

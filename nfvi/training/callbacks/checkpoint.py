@@ -20,7 +20,7 @@ class Checkpoint(Callback):
     recorded, but no code: the target and the callbacks are given again. It is replaced as a whole
     after every ``every`` steps and at the end, also after Ctrl-C; a process killed while it is
     written leaves the file before. After an error the last file stays as it is. A file that cannot
-    be written, as on a full disk, is a warning: the fit goes on. Of the processes of a group, the
+    be written, as on a full disk, is a warning: the fit continues. Of the processes of a group, the
     first one writes it. Whatever its place in
     ``callbacks=``, this one is called last, so that the file holds all of a step.
 
@@ -75,8 +75,8 @@ class Checkpoint(Callback):
         except OSError as error:
             left = "the file before stays" if self.path.is_file() else "there is none yet"
             warnings.warn(
-                f"Checkpoint: no file was written at step {state.step} ({error}); the fit goes on,"
-                f" and {left}",
+                f"Checkpoint: no file was written at step {state.step} ({error}); the fit"
+                f" continues, and {left}",
                 UserWarning,
                 stacklevel=2,
             )

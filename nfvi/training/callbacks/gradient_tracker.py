@@ -32,7 +32,7 @@ class GradientTracker(Callback):
     A fit with the tracker is bit for bit the fit without it. T records of R restarts with P
     parameters take a little over 2·T·R·P numbers on the CPU, and a tracked step takes longer than
     another: raise ``every`` for long fits of many layers. A tracker that is used for a second fit
-    forgets the first; with :meth:`nfvi.Fit.refine` it goes on.
+    forgets the first; with :meth:`nfvi.Fit.refine` it continues.
 
     Args:
         every: steps between records, at least 1; steps that are multiples of it are recorded.

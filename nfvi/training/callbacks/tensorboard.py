@@ -17,7 +17,7 @@ class TensorBoard(Callback):
     A fit to data has its log-likelihood in place of ELBO and β.
 
     The curves are ``elbo/restart_0`` and so on, in nats and per step as in ``fit.history``; values
-    are those of the step itself. A resumed fit goes on in the same folder. Needs the extra
+    are those of the step itself. A resumed fit continues in the same folder. Needs the extra
     ``tensorboard``; look at it with ``tensorboard --logdir <logdir>``.
 
     Args:

@@ -75,7 +75,7 @@ class Plateau(Control):
 
 
 def predicted_gain(loop: LoopState) -> float:
-    """What the best restart may gain by as many steps again (nats); ∞ where it cannot be told."""
+    """What the best restart may gain by as many steps again (nats); ∞ where it is not known."""
     history, alive = loop.history, loop.whole(loop.guard.alive, False)
     step = len(history)
     span = step // 2

@@ -1,4 +1,4 @@
-"""Giving up restarts that fall behind while the fit goes on, so that later steps cost less."""
+"""Giving up restarts that fall behind while the fit continues, so that later steps cost less."""
 
 from __future__ import annotations
 

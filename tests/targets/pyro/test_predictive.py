@@ -122,7 +122,7 @@ def test_a_shared_discrete_site_is_refused_by_name() -> None:
             pyro.sample("y", dist.Normal(a * (2 * side - 1), 1.0), obs=y)
 
     target = PyroTarget(model, Y)
-    with pytest.raises(TargetError, match=r"site 'y' by observation is not at hand.*'side'"):
+    with pytest.raises(TargetError, match=r"site 'y' by observation is not available.*'side'"):
         target.log_likelihood(torch.zeros(2, 1))
     with pytest.raises(TargetError, match="site 'side' is summed out and shared"):
         target.predict(torch.zeros(2, 1), seed=0)

@@ -174,7 +174,7 @@ def test_the_last_file_of_a_whole_run_is_the_whole_run(tmp_path):
     run = start(file, fail=None)
     whole = run(callbacks=[Checkpoint(file, every=1000)])
     assert_same(whole, resume(file))
-    # The optimiser goes on with it as if the fit had not been put away.
+    # The optimiser continues with it as if the fit had not been put away.
     assert_same(whole.refine(20), resume(file).refine(20))
 
 
@@ -256,7 +256,8 @@ def test_a_broken_write_warns_and_leaves_the_file_before(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(nfvi.utils.files, "save_file", half)
-    with pytest.warns(UserWarning, match=r"fit\.ckpt.*the fit goes on, and the file before stays"):
+    said = r"fit\.ckpt.*the fit continues, and the file before stays"
+    with pytest.warns(UserWarning, match=said):
         resumed = resume(file, callbacks=[Checkpoint(file, every=5)])
     monkeypatch.undo()
     assert file.read_bytes() == good.read_bytes()

@@ -39,7 +39,7 @@ def pruned() -> Fit:
 
 @pytest.fixture(scope="module")
 def whole() -> Fit:
-    """The fit of which every restart goes on to the end."""
+    """The fit of which every restart continues to the end."""
     return fit(prune=False)
 
 
