@@ -7,10 +7,9 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from nfvi.tracing.nodes import draws, reads_values
 from nfvi.tracing.passes import clean, failures_as_outputs
+from nfvi.tracing.record import NoGraphError, recorded
 from nfvi.tracing.runners import Run, runners
 from nfvi.utils import process_wide
 
@@ -62,13 +61,12 @@ def traced(function: Function, points: Sequence[Inputs]) -> Traced:
     Raises:
         TraceError: the function does not allow it, or the graph gives other numbers.
     """
-    # First without a trace: what the function keeps for later calls must not hold what a trace
-    # puts in place of tensors.
-    try:
-        expected = [function(*inputs) for inputs in points]
-    except Exception as error:
-        raise TraceError(_first_line(error)) from error
-    with process_wide():
+    with process_wide(), torch.random.fork_rng(devices=[]):
+        # First without a trace: what the function does only once is no part of the graph.
+        try:
+            expected = [function(*inputs) for inputs in points]
+        except Exception as error:
+            raise TraceError(_first_line(error)) from error
         module, checks = _graph(function, points[0])
         for run in runners(module, points[0]):
             found = Traced(run, checks)
@@ -88,31 +86,20 @@ def same(values: Inputs, others: Inputs) -> bool:
 def _graph(function: Function, inputs: Inputs) -> tuple[fx.GraphModule, int]:
     """The graph, cleaned, and how many of its outputs tell whether a factorisation failed."""
     try:
-        make = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-        module = make(*inputs)
-        reason = _refused(module.graph)
-        if reason is None:
-            checks = failures_as_outputs(module)
-            clean(module)
-            return module, checks
+        module = recorded(function, inputs)
+        checks = failures_as_outputs(module)
+        clean(module)
+    except NoGraphError as error:
+        raise TraceError(str(error)) from error
     except Exception as error:
         raise TraceError(_first_line(error)) from error
-    raise TraceError(reason)
-
-
-def _refused(graph: fx.Graph) -> str | None:
-    for node in graph.nodes:
-        if draws(node):
-            return f"it draws random numbers ({node.target})"
-        if reads_values(node):
-            return f"its course depends on values ({node.target})"
-    return None
+    return module, checks
 
 
 def _agrees(found: Traced, points: Sequence[Inputs], expected: Sequence[Inputs]) -> bool:
     try:
         return all(same(found(*x), y) for x, y in zip(points, expected, strict=True))
-    except LinAlgError:  # the points are at fault, and say nothing of the graph
+    except Exception:  # noqa: BLE001 (a runner that fails, or a point with no factorisation)
         return False
 
 
