@@ -26,7 +26,7 @@ from nfvi.fit.verification_run import verify_guide
 from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.mcmc import MCMCRun
 from nfvi.search import MissedMass
-from nfvi.targets import Target, affordable
+from nfvi.targets import Target, affordable, graphs
 from nfvi.training import (
     CallbackLike,
     GradientTracker,
@@ -292,14 +292,11 @@ class Fit(Approximation):
         if budget is not None:
             check_positive("budget", budget)
         end = math.inf if budget is None else time.perf_counter() + budget
-        found = verify_guide(
-            self.guide,
-            self._known_target(),
-            chains,
-            generator,
-            self.khat,
-            lambda: time.perf_counter() > end,
-        )
+        target, khat = self._known_target(), self.khat
+        with graphs(bool(self.settings.get("compile", True))):
+            found = verify_guide(
+                self.guide, target, chains, generator, khat, lambda: time.perf_counter() > end
+            )
         self._verified, self.verification = found.passed, found
         return found
 

@@ -11,7 +11,6 @@ from torch import Tensor, fx
 from nfvi.tracing.passes import clean, failures_as_outputs
 from nfvi.tracing.record import NoGraphError, recorded
 from nfvi.tracing.runners import Run, runners
-from nfvi.utils import process_wide
 
 __all__ = ["TraceError", "Traced", "same", "traced"]
 
@@ -61,17 +60,16 @@ def traced(function: Function, points: Sequence[Inputs]) -> Traced:
     Raises:
         TraceError: the function does not allow it, or the graph gives other numbers.
     """
-    with process_wide(), torch.random.fork_rng(devices=[]):
-        # First without a trace: what the function does only once is no part of the graph.
-        try:
-            expected = [function(*inputs) for inputs in points]
-        except Exception as error:
-            raise TraceError(_first_line(error)) from error
-        module, checks = _graph(function, points[0])
-        for run in runners(module, points[0]):
-            found = Traced(run, checks)
-            if _agrees(found, points, expected):
-                return found
+    # First without a trace: what the function does only once is no part of the graph.
+    try:
+        expected = [function(*inputs) for inputs in points]
+    except Exception as error:
+        raise TraceError(_first_line(error)) from error
+    module, checks = _graph(function, points[0])
+    for run in runners(module, points[0]):
+        found = Traced(run, checks)
+        if _agrees(found, points, expected):
+            return found
     raise TraceError("the traced graph gives other numbers")
 
 
