@@ -14,6 +14,11 @@ from torch._ops import OpOverload
 __all__ = ["draws", "has_effect", "is_view", "reads_values", "storage", "writes", "written"]
 
 
+def schema_of(op: OpOverload) -> Any:
+    """Arguments and returns of an operation, as torch has them."""
+    return torch._C._get_schema(op.name().partition(".")[0], op.name().partition(".")[2])
+
+
 def is_view(node: fx.Node) -> bool:
     """Whether what a node gives lies in the memory of its first argument."""
     if not isinstance(node.target, OpOverload):
@@ -69,21 +74,21 @@ def written(graph: fx.Graph) -> set[fx.Node]:
 
 
 @cache
-def _gives_view(op: OpOverload) -> bool:
-    aliases = [value.alias_info for value in op._schema.returns]
+def _gives_view(op: Any) -> bool:
+    aliases = [value.alias_info for value in schema_of(op).returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 @cache
-def _is_mutable(op: OpOverload) -> bool:
-    return bool(op._schema.is_mutable)
+def _is_mutable(op: Any) -> bool:
+    return bool(schema_of(op).is_mutable)
 
 
 @cache
-def _is_random(op: OpOverload) -> bool:
+def _is_random(op: Any) -> bool:
     return Tag.nondeterministic_seeded in op.tags
 
 
 @cache
-def _has_effect(op: OpOverload) -> bool:
-    return _is_mutable(op) or _is_random(op) or not op._schema.returns
+def _has_effect(op: Any) -> bool:
+    return _is_mutable(op) or _is_random(op) or not schema_of(op).returns
