@@ -297,7 +297,7 @@ def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:
         FitError: not one guide with a finite ELBO was found.
     """
     whole = Climb(arguments)
-    with graphs(bool(arguments.compile)) as scope:
+    with graphs(bool(arguments.compile), arguments.budget.seconds) as scope:
         end = whole.run()
     path = whole.record.path(end.reason)
     found = whole.record.tried[path.best]

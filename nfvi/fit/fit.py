@@ -293,7 +293,7 @@ class Fit(Approximation):
             check_positive("budget", budget)
         end = math.inf if budget is None else time.perf_counter() + budget
         target, khat = self._known_target(), self.khat
-        with graphs(bool(self.settings.get("compile", True))):
+        with graphs(bool(self.settings.get("compile", True)), budget):
             found = verify_guide(
                 self.guide, target, chains, generator, khat, lambda: time.perf_counter() > end
             )

@@ -15,7 +15,7 @@ from torch import Tensor
 from nfvi.mcmc.potential import Potential
 from nfvi.utils import process_wide
 
-__all__ = ["Chain", "Kernel", "run_chain"]
+__all__ = ["LEAST_DRAWS", "Chain", "Kernel", "OnDraw", "run_chain"]
 
 Kernel = Any  # pyro.infer.mcmc.MCMCKernel; Pyro ships no types
 OnDraw = Callable[[str], None]

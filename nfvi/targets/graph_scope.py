@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ MOST_POINTS = 4_096
 LOOK_AGAIN = 500
 # As for the chains of NUTS: other numbers, and not so far that densities end.
 SPREAD = 0.1
+COST, SHARE = 60.0, 0.05
+"""A graph of a loop of 200 steps costs 60 plain calls. None may take more of a limit in seconds."""
 EAGER = "eager: "
 
 
@@ -38,10 +41,11 @@ class Graphs:
 
     Args:
         on: whether any are made.
+        seconds: of the whole, of which a graph must not take much; ``None`` for no limit.
     """
 
-    def __init__(self, on: bool = True) -> None:
-        self.on = on
+    def __init__(self, on: bool = True, seconds: float | None = None) -> None:
+        self.on, self.seconds = on, seconds
         self._owned: dict[int, _OfTarget] = {}
 
     def text(self, target: Target) -> str:
@@ -63,14 +67,14 @@ class Graphs:
 
     def _of(self, target: Target) -> _OfTarget:
         # The target is held there, so that no other takes over its number.
-        return self._owned.setdefault(id(target), _OfTarget(target))
+        return self._owned.setdefault(id(target), _OfTarget(target, self.seconds))
 
 
 class _OfTarget:
     """The graphs of one target, by kind and by size, strides and dtype of the batch."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, seconds: float | None) -> None:
+        self.target, self.seconds = target, seconds
         self.reason: str | None = None
         self.graphs: dict[Any, Traced] = {}
         self._calls: Counter[Any] = Counter()
@@ -94,7 +98,7 @@ class _OfTarget:
         return values
 
     def _trace(self, key: Any, z: Tensor, plain: Plain) -> bool:
-        self.reason = self._refused(z)
+        self.reason = self._refused(z) or self._too_dear(z, plain)
         if self.reason is not None:
             return False
         generator = torch.Generator().manual_seed(0)
@@ -118,12 +122,21 @@ class _OfTarget:
             return "its gradient is that of another library"
         return "it is evaluated draw by draw" if self.target.batching == "loop" else None
 
+    def _too_dear(self, z: Tensor, plain: Plain) -> str | None:
+        if self.seconds is None:
+            return None
+        started = time.perf_counter()
+        plain(z)
+        if COST * (time.perf_counter() - started) <= SHARE * self.seconds:
+            return None
+        return "a graph would take too much of the budget"
+
 
 _SCOPE: ContextVar[Graphs | None] = ContextVar("graphs", default=None)
 
 
 @contextmanager
-def graphs(on: bool = True) -> Iterator[Graphs]:
+def graphs(on: bool = True, seconds: float | None = None) -> Iterator[Graphs]:
     """A scope in which values and gradients of targets may come from graphs.
 
     A graph is made at the 32nd batch of one size, held against the plain way at two sets of points,
@@ -133,12 +146,13 @@ def graphs(on: bool = True) -> Iterator[Graphs]:
 
     Args:
         on: whether graphs are made at all.
+        seconds: of the whole; a graph that would take over a twentieth of it is not made.
     """
     outer = _SCOPE.get()
     if outer is not None:
         yield outer
         return
-    own = Graphs(on)
+    own = Graphs(on, seconds)
     token = _SCOPE.set(own)
     try:
         yield own

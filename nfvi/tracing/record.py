@@ -70,6 +70,11 @@ class _Record(TorchDispatchMode):
         self._nodes: dict[int, tuple[weakref.ref[Tensor], fx.Node]] = {}
         self._dependent: set[fx.Node] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch is to guard each operation against its compiler, whose import takes 2 s."""
+        return False
+
     def input(self, x: Tensor, k: int) -> None:
         """Take a tensor for an input of the graph."""
         node = self._graph.placeholder(f"input_{k}")

@@ -30,7 +30,7 @@ def scripted(module: fx.GraphModule) -> Callable[..., tuple[Tensor, ...]]:
     writer = _Writer(module)
     for node in module.graph.nodes:
         writer.write(node)
-    return torch._C._create_function_from_graph("run", writer.graph)  # type: ignore[no-any-return]
+    return torch._C._create_function_from_graph("run", writer.graph)
 
 
 class _Writer:

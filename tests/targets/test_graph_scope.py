@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pyro
@@ -169,6 +173,29 @@ def test_a_target_that_changes_is_noticed(monkeypatch) -> None:
         z = batches(2, 1)[0]
         assert torch.equal(log_prob_and_score(target, z)[0], 2.0 * banana(z))
     assert "no longer" in found.text(target)
+
+
+@pytest.mark.parametrize(("seconds", "made"), [(2.0, True), (0.5, False)])
+def test_a_graph_that_takes_too_much_of_the_time(seconds, made, monkeypatch) -> None:
+    """A plain call takes a thousandth of a second by this clock, a graph sixty times as much."""
+    clock = itertools.count()
+    stub = SimpleNamespace(perf_counter=lambda: next(clock) / 1e3)
+    monkeypatch.setattr("nfvi.targets.graph_scope.time", stub)
+    target = LogDensity(banana, 2)
+    with graphs(seconds=seconds) as found:
+        scores(target)
+    assert (found.text(target) == "traced") is made
+    assert made or "budget" in found.text(target)
+
+
+def test_torch_s_compiler_is_not_imported() -> None:
+    """It takes two seconds."""
+    script = (
+        "import sys, torch; from nfvi.tracing import traced; "
+        "traced(lambda x: (x.exp(),), [(torch.ones(2),)]); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_scope_within_a_scope_is_the_same() -> None:
