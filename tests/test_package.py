@@ -97,7 +97,10 @@ def test_the_workflow_runs_every_python_that_is_supported():
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("nfvi", ["arviz", "jax", "jobs", "plots", "pymc", "sklearn", "stan", "tensorboard"]),
+        (
+            "nfvi",
+            ["arviz", "jax", "jobs", "nutpie", "plots", "pymc", "sklearn", "stan", "tensorboard"],
+        ),
         ("models", ["models"]),
     ],
 )

@@ -33,6 +33,7 @@ from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
 from nfvi.guides import AnyGuide, Guide, Placement, parts
 from nfvi.search import MissedMass
 from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
+from nfvi.targets import graphs
 from nfvi.training import Stop, Trainer, TrainState, build_trainer
 
 __all__ = ["AUTO", "Climb", "climb"]
@@ -293,13 +294,16 @@ def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:
         FitError: not one guide with a finite ELBO was found.
     """
     whole = Climb(arguments)
-    end = whole.run()
+    with graphs(bool(arguments.compile), arguments.budget.seconds) as scope:
+        end = whole.run()
     path = whole.record.path(end.reason)
     for i, rung in enumerate(path):
         why = "kept" if i == path.best else _why_dropped(rung, path[path.best])
         logger.info("rung %d, %s: %s", i + 1, rung, why)
     logger.info("the climb ended: %s", end.reason)
     found = whole.record.tried[path.best]
+    told = {"compile": arguments.compile, "scores": scope.text(whole.target)}
+    found = replace(found, settings=found.settings | told)
     found = replace(found, missed=whole.record.missed_by(found.guide))
     if not math.isfinite(found.diagnostics.elbo):
         raise FitError(nothing_finite(whole.target), parts(found.guide)[0])

@@ -20,6 +20,8 @@ __all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite"]
 
 # Of each Gaussian: a weight of 5 % is known to a tenth of it. Under a budget there may be fewer.
 WEIGHING, FEWEST = 2_000, 100
+# By which a handful of Gaussians are compared.
+COMPARED, FEWEST_COMPARED = 1_000, 50
 FIRST_BATCH = 2_048
 """Points of the first batch of gradients that looks for modes: 16 starts of 128 draws."""
 
@@ -49,6 +51,7 @@ def gaussian_rungs(record: Record, generator: torch.Generator, dtype: torch.dtyp
                 generator,
                 dtype,
                 lambda gradients: pressed.requested or record.enough(gradients),
+                record.affordable(COMPARED, FEWEST_COMPARED),
             )
     except FitError as error:
         raise FitError(nothing_finite(record.target)) from error

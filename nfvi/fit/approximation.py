@@ -20,7 +20,7 @@ from nfvi.fit.scalars import summarize
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide
 from nfvi.search import MissedMass, search_mass
-from nfvi.targets import Target
+from nfvi.targets import Target, graphs
 from nfvi.utils import check_flag, check_whole
 
 if TYPE_CHECKING:
@@ -263,9 +263,10 @@ class Approximation(MeasuredGuide):
         # Another stream than those of the guides, the diagnostics, the mixture and the start.
         generator.manual_seed((self.seed if seed is None else seed) + 4)
         target, log_evidence = self._known_target(), self.log_evidence
-        self._missed = search_mass(
-            self.guide, target, log_evidence, generator, draws=draws, starts=starts
-        )
+        with graphs(bool(self.settings.get("compile", True))):
+            self._missed = search_mass(
+                self.guide, target, log_evidence, generator, draws=draws, starts=starts
+            )
         return self._missed
 
     @property

@@ -26,7 +26,7 @@ from nfvi.fit.verification_run import MOST_ITERATIONS, verify_guide
 from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.mcmc import MCMCRun
 from nfvi.search import MissedMass
-from nfvi.targets import Target, affordable
+from nfvi.targets import Target, affordable, graphs
 from nfvi.training import (
     CallbackLike,
     GradientTracker,
@@ -294,11 +294,14 @@ class Fit(Approximation):
         if budget is not None:
             check_positive("budget", budget)
         end = math.inf if budget is None else time.perf_counter() + budget
-        khat = self.khat
-        with counted(progress, MOST_ITERATIONS, "verify") as each:
+        target, khat = self._known_target(), self.khat
+        with (
+            graphs(bool(self.settings.get("compile", True)), budget),
+            counted(progress, MOST_ITERATIONS, "verify") as each,
+        ):
             found = verify_guide(
                 self.guide,
-                self._known_target(),
+                target,
                 chains,
                 generator,
                 khat,

@@ -14,7 +14,7 @@ from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.inference.init import Beginning, read_init, resumed_init
 from nfvi.inference.saved_run import SavedRun
-from nfvi.targets import MinibatchTarget, Target, takes_rows
+from nfvi.targets import MinibatchTarget, Target, graphs, takes_rows
 from nfvi.training import (
     CAP,
     FIRST,
@@ -59,7 +59,8 @@ def target_trainer(spec: GuideSpec, target: Target, arguments: FitArguments) -> 
     if beginning.search is not None or searching:
         # What is wrong is said before all work.
         _trainer(spec, target, plan, arguments.optimizer, beginning)
-    beginning = beginning.found(spec, target, plan.seed)
+    with graphs(bool(plan.compile)):
+        beginning = beginning.found(spec, target, plan.seed)
     make = _with_ladder if searching else _trainer
     trainer = make(spec, target, plan, arguments.optimizer, beginning)
     trainer.gradient_evaluations += beginning.gradient_evaluations

@@ -16,7 +16,7 @@ from torch import Tensor
 from nfvi.mcmc.potential import Potential
 from nfvi.utils import process_wide
 
-__all__ = ["Chain", "Kernel", "run_chain"]
+__all__ = ["LEAST_DRAWS", "Chain", "Kernel", "OnDraw", "run_chain"]
 
 logger = logging.getLogger(__name__)
 

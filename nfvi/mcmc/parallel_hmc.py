@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nfvi.targets import Target, log_prob_anywhere
+from nfvi.targets import Target, log_prob_and_score
 
 __all__ = ["ParallelHMC"]
 
@@ -99,13 +99,10 @@ class ParallelHMC:
 
     def _evaluate(self, z: Tensor) -> _Points:
         self.gradient_evaluations += len(z)
-        leaf = z.detach().requires_grad_()
-        with torch.enable_grad():
-            log_p = log_prob_anywhere(self.target, leaf)
-            (gradient,) = torch.autograd.grad(log_p.sum(), leaf)
+        log_p, gradient = log_prob_and_score(self.target, z)
         # A chain that has left the support is sent back by its energy; its gradient must not
         # spread to nan on the way.
-        return _Points(z.detach(), log_p.detach(), gradient.nan_to_num(0.0, 0.0, 0.0))
+        return _Points(z.detach(), log_p, gradient.nan_to_num(0.0, 0.0, 0.0))
 
     def _whole(self, most: int) -> int:
         device = self.generator.device

@@ -45,6 +45,22 @@ class Potential:
             return known_gradient(z, value, gradient)
         return _potential(self.target, z)
 
+    def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The potential at a point (d,), and its gradient."""
+        if self.graph is not None:
+            try:
+                value, gradient = self.graph(z)
+            except RuntimeError:  # the target itself says what is wrong
+                pass
+            else:
+                self.gradients += 1
+                return value, gradient
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            value = self({"z": leaf})
+            (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
 
 def traced_potential(target: Target, starts: Tensor, draws: int) -> Traced | None:
     """U and its gradient as a graph; ``None`` where that does not pay or cannot be.

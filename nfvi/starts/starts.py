@@ -71,10 +71,15 @@ class _Candidates:
     """Gaussians to choose from, and what they have cost."""
 
     def __init__(
-        self, target: Target, generator: torch.Generator, dtype: torch.dtype, enough: Enough
+        self,
+        target: Target,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+        enough: Enough,
+        compared: int,
     ) -> None:
         self.target, self.generator, self.dtype = target, generator, dtype
-        self._enough = enough
+        self._enough, self._compared = enough, compared
         self.full = target.dim <= FULL_RANK_LIMIT
         self.found: list[tuple[str, Tensor, Tensor]] = []
         self.iterations = self.gradient_evaluations = 0
@@ -122,7 +127,7 @@ class _Candidates:
         Raises:
             FitError: none has a finite ELBO.
         """
-        shape = affordable(self.target, COMPARED, 0.05), self.target.dim
+        shape = min(self._compared, affordable(self.target, COMPARED, 0.05)), self.target.dim
         noise = torch.randn(
             shape, generator=self.generator, dtype=self.dtype, device=self.generator.device
         )
@@ -180,6 +185,7 @@ def find_start(
     generator: torch.Generator,
     dtype: torch.dtype,
     enough: Enough = never,
+    compared: int = COMPARED,
 ) -> Start:
     """A Gaussian to start from.
 
@@ -197,11 +203,12 @@ def find_start(
         dtype: in which the target is evaluated.
         enough: asked after every batch; what was found till then is compared, and for ``"auto"``
             and ``"gaussian"`` that is at least a diagonal Gaussian after one step.
+        compared: draws by which the candidates are compared.
 
     Raises:
         FitError: no candidate has a finite ELBO, or Laplace's approximation does not exist.
     """
-    candidates = _Candidates(target, generator, dtype, enough)
+    candidates = _Candidates(target, generator, dtype, enough, compared)
     if name != "gaussian" and (candidates.full or name != "auto"):
         candidates.uphill()
     if name in ("auto", "gaussian"):

@@ -4,6 +4,7 @@ from nfvi.targets.anywhere import evaluate_anywhere, log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
+from nfvi.targets.graph_scope import graphs
 from nfvi.targets.jax import JaxLogDensity
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.laplace import laplace
@@ -45,6 +46,7 @@ __all__ = [
     "declared_parameters",
     "evaluate_anywhere",
     "given_data",
+    "graphs",
     "known_gradient",
     "known_likelihood",
     "laplace",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
 from nfvi.targets.checks import Evaluate, checked_call
 from nfvi.targets.factorization import NanWhereSingular
+from nfvi.targets.graph_scope import from_graph
 
 __all__ = ["evaluate_anywhere", "log_prob_anywhere"]
 
@@ -25,6 +28,10 @@ def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
     Raises:
         TargetError: the values are not (n), or the target wrote into z.
     """
+    if not (torch.is_grad_enabled() and z.requires_grad):
+        found = from_graph("value", target, z, partial(_valued, target))
+        if found is not None:
+            return found[0]
     return evaluate_anywhere(target.log_prob, z, target.name)
 
 
@@ -34,6 +41,11 @@ def evaluate_anywhere(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
         return checked_call(evaluate, z, name)
     except LinAlgError:
         return _in_spite_of_failures(evaluate, z, name)
+
+
+@torch.no_grad()
+def _valued(target: Target, z: Tensor) -> tuple[Tensor, ...]:
+    return (checked_call(target.log_prob, z, target.name),)
 
 
 def _in_spite_of_failures(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
+from nfvi.targets.checks import Evaluate, checked_call
+from nfvi.targets.graph_scope import from_graph
 
 __all__ = ["log_prob_and_score"]
 
@@ -16,8 +20,22 @@ def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Te
 
     The rest of a batch in which one fails is found as by :func:`~nfvi.targets.log_prob_anywhere`.
     """
+    z = z.detach()
+    if beta == 1:
+        found = from_graph("score", target, z, partial(_scored, target))
+        if found is not None:
+            return found[0], found[1]
+    return _differentiated(partial(log_prob_anywhere, target), z, beta)
+
+
+def _scored(target: Target, z: Tensor) -> tuple[Tensor, ...]:
+    """The same in the plain way, with an error where a factorisation fails."""
+    return _differentiated(lambda leaf: checked_call(target.log_prob, leaf, target.name), z)
+
+
+def _differentiated(evaluate: Evaluate, z: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor]:
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
-        log_p = beta * log_prob_anywhere(target, leaf)
+        log_p = beta * evaluate(leaf)
         (score,) = torch.autograd.grad(log_p.sum(), leaf)
     return log_p.detach(), score

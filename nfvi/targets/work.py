@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from nfvi.targets.anywhere import log_prob_anywhere
+from nfvi.targets.anywhere import evaluate_anywhere
 from nfvi.targets.base import Target
 from nfvi.utils import Counter
 
@@ -23,11 +25,13 @@ def numbers_per_point(target: Target, z: Tensor) -> float:
         target: log p.
         z: some tens of points.
     """
-    log_prob_anywhere(target, z)  # the first call may check the target, which is other work
+    # Never by a graph, whose operations are fewer.
+    evaluate = partial(evaluate_anywhere, target.log_prob, z, target.name)
+    evaluate()  # the first call may check the target, which is other work
     if target.work is not None:
         return target.work
     with Counter() as counter:
-        log_prob_anywhere(target, z)
+        evaluate()
     # Under vmap a function of torch sees one point, and runs once for all.
     numbers: int = counter.numbers
     return numbers / (1 if target.batching == "vmap" else len(z))

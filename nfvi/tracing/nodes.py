@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
+import torch
 from torch import Tag, Tensor, fx
 from torch._ops import OpOverload
 
 __all__ = ["draws", "has_effect", "is_view", "reads_values", "storage", "writes", "written"]
 
 
+def schema_of(op: OpOverload) -> Any:
+    """Arguments and returns of an operation, as torch has them."""
+    return torch._C._get_schema(op.name().partition(".")[0], op.name().partition(".")[2])
+
+
 def is_view(node: fx.Node) -> bool:
     """Whether what a node gives lies in the memory of its first argument."""
     if not isinstance(node.target, OpOverload):
         return node.target is operator.getitem
-    aliases = [value.alias_info for value in node.target._schema.returns]
-    return any(alias is not None and not alias.is_write for alias in aliases)
+    return _gives_view(node.target)
 
 
 def writes(node: fx.Node) -> bool:
     """Whether a node changes one of its arguments."""
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+    return isinstance(node.target, OpOverload) and _is_mutable(node.target)
 
 
 def draws(node: fx.Node) -> bool:
     """Whether a node draws random numbers."""
-    return isinstance(node.target, OpOverload) and Tag.nondeterministic_seeded in node.target.tags
+    return isinstance(node.target, OpOverload) and _is_random(node.target)
 
 
-def reads_values(node: fx.Node) -> bool:
-    """Whether the number or the shape that a node gives to Python depends on values."""
-    # Not by Tag.dynamic_output_shape, which an index by whole numbers has as well as one by a mask.
-    value = node.meta.get("val")
-    shape = value.shape if isinstance(value, Tensor) else ()
-    tags = node.target.tags if isinstance(node.target, OpOverload) else ()
-    return Tag.data_dependent_output in tags or any(not isinstance(size, int) for size in shape)
+def reads_values(op: OpOverload, args: Sequence[Any]) -> bool:
+    """Whether the number or the shape that an operation gives to Python depends on values."""
+    tags = op.tags
+    if Tag.data_dependent_output in tags:
+        return True
+    if Tag.dynamic_output_shape not in tags:
+        return False
+    if op.overloadpacket is not torch.ops.aten.index:
+        return True
+    # The tag is on an index by whole numbers as well as on one by a mask.
+    indices = [index for index in args[1] if isinstance(index, Tensor)]
+    return any(index.dtype in (torch.bool, torch.uint8) for index in indices)
 
 
 def has_effect(node: fx.Node) -> bool:
     """Whether a node does something that no other node asks for: it writes, draws, or checks."""
     if not isinstance(node.target, OpOverload):
         return node.op != "call_function" and node.op != "get_attr"
-    return writes(node) or draws(node) or not node.target._schema.returns
+    return _has_effect(node.target)
 
 
 def storage(node: fx.Node) -> fx.Node:
@@ -58,3 +71,24 @@ def written(graph: fx.Graph) -> set[fx.Node]:
     """All nodes whose memory some node of the graph writes to, and the nodes that write."""
     roots = {storage(x) for node in graph.nodes if writes(node) for x in node.all_input_nodes}
     return {node for node in graph.nodes if writes(node) or storage(node) in roots}
+
+
+@cache
+def _gives_view(op: Any) -> bool:
+    aliases = [value.alias_info for value in schema_of(op).returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+@cache
+def _is_mutable(op: Any) -> bool:
+    return bool(schema_of(op).is_mutable)
+
+
+@cache
+def _is_random(op: Any) -> bool:
+    return Tag.nondeterministic_seeded in op.tags
+
+
+@cache
+def _has_effect(op: Any) -> bool:
+    return _is_mutable(op) or _is_random(op) or not schema_of(op).returns

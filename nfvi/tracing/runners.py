@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, fx
+
+from nfvi.tracing.script import scripted
 
 __all__ = ["Run", "inductor", "runners"]
 
@@ -21,6 +24,7 @@ def runners(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Iterator[Run]:
     """Functions of tensors like these that run the graph, the fastest first."""
     # On another device the host is ahead of it, and a captured graph has no Python at all.
     if SCRIPTED and inputs[0].device.type == "cpu":
+        yield from map(_interpreted, _written_out(module))
         yield _script(module, inputs)
     yield _generated(module)
 
@@ -39,18 +43,29 @@ def inductor(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:
     return call
 
 
+def _written_out(module: fx.GraphModule) -> list[Run]:
+    """By TorchScript's interpreter; nothing where another version of torch knows no such way."""
+    with suppress(Exception):
+        return [scripted(module)]
+    return []
+
+
 def _script(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:
-    """By TorchScript's interpreter, without its rewrites: fused operations round otherwise."""
+    """By TorchScript's interpreter, of what torch traces itself."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         script = torch.jit.trace(module, tuple(inputs), check_trace=False)
         script = torch.jit.freeze(script.eval(), optimize_numerics=False)
+    return _interpreted(script)
 
+
+def _interpreted(script: Run) -> Run:
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        # The setting is this thread's own.
+        # Without TorchScript's rewrites, as fused operations round otherwise. The setting is this
+        # thread's own.
         with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            return script(*inputs)  # type: ignore[no-any-return]
+            return script(*inputs)
 
     return run
 

@@ -7,10 +7,9 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from nfvi.tracing.nodes import draws, reads_values
 from nfvi.tracing.passes import clean, failures_as_outputs
+from nfvi.tracing.record import NoGraphError, recorded
 from nfvi.tracing.runners import Run, inductor, runners
 from nfvi.utils import process_wide
 
@@ -69,12 +68,11 @@ def traced(function: Function, points: Sequence[Inputs]) -> Traced:
         TraceError: the function does not allow it, or the graph gives other numbers.
     """
     expected = _values(function, points)
-    with process_wide():
-        module, checks = _graph(function, points[0])
-        for run in runners(module, points[0]):
-            found = Traced(run, checks)
-            if _agrees(found, points, expected):
-                return found
+    module, checks = _graph(function, points[0])
+    for run in runners(module, points[0]):
+        found = Traced(run, checks)
+        if _agrees(found, points, expected):
+            return found
     raise TraceError("the traced graph gives other numbers")
 
 
@@ -135,31 +133,20 @@ def _values(function: Function, points: Sequence[Inputs]) -> list[tuple[Tensor, 
 def _graph(function: Function, inputs: Inputs) -> tuple[fx.GraphModule, int]:
     """The graph, cleaned, and how many of its outputs tell whether a factorisation failed."""
     try:
-        make = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-        module = make(*inputs)
-        reason = _refused(module.graph)
-        if reason is None:
-            checks = failures_as_outputs(module)
-            clean(module)
-            return module, checks
+        module = recorded(function, inputs)
+        checks = failures_as_outputs(module)
+        clean(module)
+    except NoGraphError as error:
+        raise TraceError(str(error)) from error
     except Exception as error:
         raise TraceError(_first_line(error)) from error
-    raise TraceError(reason)
-
-
-def _refused(graph: fx.Graph) -> str | None:
-    for node in graph.nodes:
-        if draws(node):
-            return f"it draws random numbers ({node.target})"
-        if reads_values(node):
-            return f"its course depends on values ({node.target})"
-    return None
+    return module, checks
 
 
 def _agrees(found: Traced, points: Sequence[Inputs], expected: Sequence[Inputs]) -> bool:
     try:
         return all(found.agrees(found(*x), y) for x, y in zip(points, expected, strict=True))
-    except LinAlgError:  # the points are at fault, and say nothing of the graph
+    except Exception:  # noqa: BLE001 (a runner that fails, or a point with no factorisation)
         return False
 
 

@@ -35,6 +35,7 @@ LATER_TARGET = {
     "adaptive": bool,
     "rows": Positive,
     "batch_size": Positive,
+    "scores": str,
     **LATER,
 }
 DATA = GUIDE | {

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from nfvi.tracing import TraceError, traced
 from nfvi.tracing import runners as runners_module
 from nfvi.tracing.passes import clean
+from nfvi.tracing.record import recorded
 from nfvi.tracing.trace import same
 
 LinAlgError = torch.linalg.LinAlgError
@@ -25,7 +25,7 @@ def points(*shape: int, n: int = 2) -> list[tuple[Tensor]]:
 
 
 def graph(function, *inputs: Tensor) -> torch.fx.GraphModule:
-    module = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+    module = recorded(function, inputs)
     clean(module)
     return module
 
@@ -57,18 +57,56 @@ def constants(x: Tensor) -> tuple[Tensor, ...]:
     return (x * scale, x @ torch.eye(3), x - 0.0, x - -0.0, x * 1, x * 1.0)
 
 
+def many_kinds_of_arguments(x: Tensor) -> tuple[Tensor, ...]:
+    whole = x.new_zeros((2, 0), dtype=torch.float64).to(x.device, torch.float32)
+    first, second = x.split([1, 2], dim=1)
+    rows = torch.stack([x, x.clone(memory_format=torch.contiguous_format)])
+    return (
+        torch.cat([whole, first, second], 1),
+        x.amax(1, keepdim=True),
+        x.max(1).values,
+        x.max(1).indices,
+        rows[:, torch.tensor([1, 0])],
+        x.clamp(min=0.1),
+        torch.add(x, x, alpha=3),
+        x.pow(2),
+        torch.where(x > 0, x, -torch.inf),
+        x.unbind(0)[1],
+        torch.full_like(x, torch.nan),
+        x.sum((), keepdim=True),
+    )
+
+
 def factor(x: Tensor) -> tuple[Tensor, ...]:
     return (torch.linalg.cholesky(torch.eye(3) * x[0, 0]),)
 
 
 class TestNumbers:
-    @pytest.mark.parametrize("function", [value_and_gradient, in_place, constants])
+    @pytest.mark.parametrize(
+        "function", [value_and_gradient, in_place, constants, many_kinds_of_arguments]
+    )
     @pytest.mark.parametrize("scripted", [True, False])
     def test_equal_to_the_function_to_the_last_bit(self, function, scripted, monkeypatch) -> None:
         monkeypatch.setattr(runners_module, "SCRIPTED", scripted)
         run = traced(function, points(2, 3))
         for inputs in points(2, 3, n=5):
             assert same(run(*inputs), function(*inputs))
+
+    @pytest.mark.parametrize("function", [value_and_gradient, constants, many_kinds_of_arguments])
+    def test_every_way_to_run_a_graph_gives_the_same(self, function) -> None:
+        [inputs] = points(2, 3, n=1)
+        module = graph(function, *inputs)
+        ways = list(runners_module.runners(module, inputs))
+        assert len(ways) == (3 if runners_module.SCRIPTED else 1)
+        assert all(same(run(*inputs), function(*inputs)) for run in ways)
+
+    def test_a_way_that_fails_is_passed_over(self, monkeypatch) -> None:
+        def fail(module):
+            raise AttributeError("not in this version")
+
+        monkeypatch.setattr(runners_module, "scripted", fail)
+        run = traced(constants, points(2, 3))
+        assert same(run(*points(2, 3)[0]), constants(*points(2, 3)[0]))
 
     def test_what_is_not_finite(self) -> None:
         run = traced(value_and_gradient, points(2, 3))
@@ -97,6 +135,25 @@ class TestNumbers:
         monkeypatch.setattr("nfvi.tracing.trace.runners", rounding)
         with pytest.raises(TraceError, match="other numbers"):
             traced(value_and_gradient, points(2, 3))
+
+
+class TestCourse:
+    """What is no course that depends on values."""
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: (x * torch.arange(3.0).max().item(),),
+            lambda x: (x * float(np.asarray(torch.arange(3.0)).max()),),
+            lambda x: (x[:, torch.tensor([True, False, True]).nonzero()[:, 0]],),
+            lambda x: (x[torch.tensor([1, 0])],),
+            lambda x: (torch.tensor([1.0, 2.0, 3.0]).mul_(x[0]),),
+        ],
+    )
+    def test_a_graph_all_the_same(self, function) -> None:
+        run = traced(function, points(2, 3))
+        for inputs in points(2, 3, n=4):
+            assert same(run(*inputs), function(*inputs))
 
 
 class TestPasses:
@@ -153,12 +210,30 @@ class TestRefusals:
             lambda x: (x[x > 0],),
             lambda x: (x * x.max().item(),),
             lambda x: (torch.from_numpy(np.exp(x.numpy())),),
+            lambda x: (torch.tensor(np.exp(x)),),
+            lambda x: (x if x.tolist()[0][0] > 0 else -x,),
+            lambda x: (x if bool(x.new_zeros(2).copy_(x[:, 0])[0] > 0) else -x,),
         ],
     )
     def test_a_course_that_depends_on_values(self, function) -> None:
         with pytest.raises(TraceError, match=r"\w+: .+|depends on values") as caught:
             traced(function, points(2, 3))
         assert len(str(caught.value)) <= 200
+
+    def test_an_error_that_the_function_makes_of_a_refusal(self) -> None:
+        def function(x: Tensor) -> tuple[Tensor]:
+            try:
+                return (x if x.sum() > 0 else -x,)
+            except RuntimeError as error:
+                raise ValueError("something else") from error
+
+        with pytest.raises(TraceError, match="depends on values"):
+            traced(function, points(2, 3))
+
+    def test_a_tensor_that_is_kept_and_written_to(self) -> None:
+        kept = torch.zeros(2, 3)
+        with pytest.raises(TraceError, match="it keeps"):
+            traced(lambda x: (kept.copy_(x) + 1,), points(2, 3))
 
     def test_a_number_that_changes_between_calls(self) -> None:
         calls: list[int] = []
@@ -194,7 +269,7 @@ def test_no_warning_and_no_setting_is_left() -> None:
 
 
 def test_threads() -> None:
-    """Traces take turns, as a trace is a state of its process."""
+    """What one thread does is no part of what another one traces."""
     failed: list[BaseException] = []
 
     def work() -> None:
