@@ -11,7 +11,6 @@ from torch import Tensor, fx
 from nfvi.tracing.passes import clean, failures_as_outputs
 from nfvi.tracing.record import NoGraphError, recorded
 from nfvi.tracing.runners import Run, inductor, runners
-from nfvi.utils import process_wide
 
 __all__ = ["TraceError", "Traced", "compiled", "equal", "same", "traced"]
 
@@ -89,14 +88,12 @@ def compiled(function: Function, points: Sequence[Inputs]) -> Traced:
         TraceError: as for :func:`traced`; or it cannot be compiled here.
     """
     expected = _values(function, points)
-    with process_wide():
-        module, checks = _graph(function, points[0])
-        try:
-            found = Traced(inductor(module, points[0]), checks, _near)
-            fine = _agrees(found, points, expected)
-        except Exception as error:
-            raise TraceError(_first_line(error)) from error
-    if not fine:
+    module, checks = _graph(function, points[0])
+    try:
+        found = Traced(inductor(module, points[0]), checks, _near)
+    except Exception as error:
+        raise TraceError(_first_line(error)) from error
+    if not _agrees(found, points, expected):
         raise TraceError("the compiled graph gives other numbers")
     return found
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nfvi.tracing import Traced, TraceError, compiled, traced
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.objectives import Objective
+from nfvi.utils import process_wide
 
 __all__ = [
     "EAGER",
@@ -199,7 +200,8 @@ def graph_of(
     if compile != "inductor":
         return traced(evaluate, points), None
     try:
-        return compiled(evaluate, points), None
+        with process_wide():  # the compiler keeps its state in globals
+            return compiled(evaluate, points), None
     except TraceError as error:
         return traced(evaluate, points), f"not compiled ({error})"
 
