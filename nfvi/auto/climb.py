@@ -104,7 +104,8 @@ class Climb:
             end = self._climbed()
             end = end if end.cut else self._last_search(end)
             whole = not end.cut
-            self.record.stage(str(self.record.best_rung))
+            if self.record.rungs:
+                self.record.stage(str(self.record.best_rung))
         finally:
             self.bar.close(whole)
         return end
