@@ -13,6 +13,8 @@ _FIELDS = {
     "elbo": ("loss", "elbo", "elbo_se", "grad_norm", "beta"),
     "log_likelihood": ("loss", "log_likelihood", "log_likelihood_se", "grad_norm"),
 }
+LEAST_ROOM = 256
+"""Steps that a record has room for at least, before it is made larger."""
 
 
 class History:
@@ -31,23 +33,35 @@ class History:
     def __init__(self, quantity: str = "elbo") -> None:
         self.quantity = quantity
         self.fields = _FIELDS[quantity]
-        self._rows: list[Tensor] = []
+        # One table with room for more: a small tensor kept from each step would lie between the
+        # large ones that steps leave, and keep the C library from using their memory again.
+        self._table = torch.empty(0, len(self.fields), 0)
         self._lr: list[float] = []
         self._n_mc: list[int] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._lr)
+
+    @property
+    def _rows(self) -> Tensor:
+        """All that was recorded (steps, fields, R)."""
+        return self._table[: len(self)]
 
     def append(self, lr: float, n_mc: int = 0, **values: Tensor) -> None:
         """Add a step; each value (R). Those that have no column here are left out."""
-        self._n_mc.append(n_mc)
-        self._rows.append(torch.stack([values[name] for name in self.fields]))
-        self._lr.append(lr)
+        row = torch.stack([values[name] for name in self.fields])
+        self.extend([lr], n_mc, row.unsqueeze(0))
 
     def extend(self, lr: Sequence[float], n_mc: int, rows: Tensor) -> None:
         """Add steps whose values are stacked, in the order of the fields: (steps, fields, R)."""
+        old, end = len(self), len(self) + len(rows)
+        if end > len(self._table):
+            table = rows.new_empty(max(end, 2 * old, LEAST_ROOM), *rows.shape[1:])
+            if old:
+                table[:old] = self._rows
+            self._table = table
+        self._table[old:end] = rows
         self._n_mc.extend([n_mc] * len(rows))
-        self._rows.extend(rows.unbind(0))
         self._lr.extend(lr)
 
     def last_row(self) -> Tensor:
@@ -56,7 +70,7 @@ class History:
 
     def last(self, name: str, steps: int) -> Tensor:
         """The last so many rows (at most ``steps``, R) of one column."""
-        return torch.stack(self._rows[-steps:])[:, self._index(name)]
+        return self._rows[-steps:, self._index(name)].clone()
 
     def _index(self, name: str) -> int:
         if name not in self.fields:
@@ -67,7 +81,7 @@ class History:
 
     def _column(self, name: str) -> Tensor:
         self._index(name)
-        return self.last(name, len(self)).cpu() if self._rows else torch.empty(0, 0)
+        return self.last(name, len(self)).cpu() if len(self) else torch.empty(0, 0)
 
     @property
     def loss(self) -> Tensor:
@@ -126,13 +140,14 @@ class History:
     def select(self, *restarts: int) -> History:
         """The record of some of the restarts alone."""
         chosen = History(self.quantity)
-        chosen._rows = [row[:, list(restarts)] for row in self._rows]
+        if len(self):
+            chosen._table = self._rows[:, :, list(restarts)]
         chosen._lr, chosen._n_mc = list(self._lr), list(self._n_mc)
         return chosen
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors from which the history can be rebuilt."""
-        rows = torch.stack(self._rows) if self._rows else torch.empty(0)
+        rows = self._rows.clone() if len(self) else torch.empty(0)
         return {"rows": rows, "lr": self.lr, "n_mc": self.n_mc}
 
     def load_state_dict(
@@ -144,7 +159,8 @@ class History:
             ValueError: its columns are not those of a history, or not as long as each other.
         """
         _check_columns(state, len(self.fields))
-        self._rows = list(state["rows"].to(device))
+        if len(state["rows"]):
+            self._table = state["rows"].to(device, copy=True)
         self._lr = state["lr"].tolist()
         self._n_mc = state["n_mc"].tolist() if "n_mc" in state else [0] * len(self._lr)
 

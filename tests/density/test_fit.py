@@ -244,7 +244,7 @@ def test_files_and_pickles_keep_everything(which, request, tmp_path):
         assert torch.equal(again.history.log_likelihood, fit.history.log_likelihood)
         assert torch.equal(again.validation.log_likelihood, fit.validation.log_likelihood)
         assert again.validation.best_step == fit.validation.best_step
-        with pytest.raises(FitError, match="without its data"):
+        with pytest.raises(FitError, match="has no data"):
             again.refine(1)
 
 

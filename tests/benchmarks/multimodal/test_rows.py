@@ -199,7 +199,10 @@ def test_rows_come_from_several_processes() -> None:
 def test_the_page_says_how_much_it_holds() -> None:
     assert "No fit of the 69 targets has been run yet" in page([])
     one = page([fit()])
-    assert "This is what 1 fit gave, on 1 of 69 targets, with 1 seed; 0 of them are wrong" in one
+    assert (
+        "This is what 1 fit gave, on 1 of 69 targets, with 1 seed; 0 of them are silently wrong"
+        in one
+    )
     assert "It is not the whole list" in one
     assert "Fits: 2026-01-02, here." in one
     assert "## What is not right" not in one and "## Nested sampling" not in one
@@ -214,7 +217,7 @@ def test_the_page_shows_what_is_wrong_and_what_it_costs() -> None:
         NESTED_ROW,
     ]
     text = page(rows)
-    assert "4 fits gave, on 2 of 69 targets, with 3 seeds; 1 of them is wrong" in text
+    assert "4 fits gave, on 2 of 69 targets, with 3 seeds; 1 of them is silently wrong" in text
     assert "| small, with exact answers | 1 of 64 | 3 | 1 | 1 | 1 | 0 | 0 |" in text
     assert "| of the literature | 1 of 5 | 1 | 1 | 0 | 0 | 0 | 0 |" in text
     silent = "| `grid25` | 2 | SILENT | good | −0.70 | 0.50 | 40% | 50% | KL is small. |"

@@ -228,7 +228,7 @@ def test_every_comparison_has_a_table_and_auto_the_first() -> None:
     headings = ["`auto, 1000 steps or more`:", "`realnvp*4, 1000 steps`:"]
     places = [text.index(part) for pair in zip(headings, tables, strict=True) for part in pair]
     assert places == sorted(places)
-    assert all(text.count(part) == 1 for part in (*tables, "## The path gradient"))
+    assert all(text.count(part) == 1 for part in (*tables, "## Path gradient and total gradient"))
 
 
 def test_a_mixture_shows_its_components() -> None:
