@@ -39,9 +39,9 @@ RULES = """\
 - `crashed`: the fit ended in an error. `unknown`: there is nothing to compare with.
 
 Errors come from 50 000 draws. Of the funnels only the neck is compared: the sd of the rest is an
-average over tails that few draws meet. Sonar and Brownian motion have no exact answer: their log Z
-comes from importance sampling, with its standard error added to the limit, and their means are not
-compared. Of the Cox process (lgcp) nothing is known.
+average over tails that few draws meet. Of Brownian motion log Z is known by quadrature, and means
+are not compared. Of Sonar log Z comes from importance sampling, with its standard error added to
+the limit. Of the Cox process (lgcp) nothing is known.
 
 "Modes" is the mass of those that were found: that have at least a tenth of their mass among the
 draws. Double wells are counted coordinate by coordinate, and so are spikes in slabs.

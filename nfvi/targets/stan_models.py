@@ -182,10 +182,20 @@ def _built(program: str, name: str) -> Any:
     try:
         # In a thread of its own, as a notebook has a loop of events that runs already.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, models.build_services_extension_module(program)).result()
+            thread.submit(asyncio.run, _build(program, key)).result()
     except (*REJECTED, OSError) as error:
         raise TargetError(f"Stan could not compile {name!r}: {short(error)}") from error
     return models.import_services_extension_module(key)
+
+
+async def _build(program: str, key: str) -> None:
+    """Build the module, with all that PyStan looks for beside one that is built already."""
+    from httpstan import cache, compile, models
+
+    _, warnings = compile.compile(program, f"model_{key.removeprefix('models/')}")
+    output = await models.build_services_extension_module(program)
+    cache.dump_stanc_warnings(warnings, key)
+    cache.dump_services_extension_module_compiler_output(output, key)
 
 
 def _unconstrained_dim(module: Any, data: Mapping[str, Any], most: int) -> int:

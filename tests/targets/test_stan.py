@@ -237,6 +237,14 @@ class TestHttpstan:
         torch.testing.assert_close(alone[:, [0, 1, *range(4, 10)]], torch.zeros(5, 8).double())
         assert torch.autograd.gradcheck(target.log_prob, z[:2])
 
+    def test_pystan_finds_the_model_whole(self, target):
+        """Its server reads what the compilers said of a model that is built already."""
+        from httpstan import cache, models
+
+        key = models.calculate_model_name(target._model._program)
+        assert isinstance(cache.load_stanc_warnings(key), str)
+        assert isinstance(cache.load_services_extension_module_compiler_output(key), str)
+
     def test_copies_and_what_stan_build_returns(self, target):
         z = torch.randn(3, 10, dtype=torch.float64)
         for other in (copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
