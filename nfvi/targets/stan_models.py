@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -183,7 +184,7 @@ def _built(program: str, name: str) -> Any:
         # In a thread of its own, as a notebook has a loop of events that runs already.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, _build(program, key)).result()
-    except (*REJECTED, OSError) as error:
+    except (*REJECTED, OSError, subprocess.SubprocessError) as error:
         raise TargetError(f"Stan could not compile {name!r}: {short(error)}") from error
     return models.import_services_extension_module(key)
 

@@ -230,7 +230,7 @@ def test_history_shades_the_tempered_steps(tracked):
 def test_history_leaves_out_the_huge_values_of_the_first_steps(tracked):
     fit, _ = tracked
     before = plots.history(fit).get_ylim()
-    original = fit.history._rows[0]
+    original = fit.history._rows[0].clone()
     fit.history._rows[0] = torch.full_like(original, -1e9)
     try:
         after = plots.history(fit, smooth=1).get_ylim()
