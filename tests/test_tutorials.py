@@ -131,8 +131,12 @@ class TestStored:
         assert not [link for link in links if not (NOTEBOOKS / link).exists()]
 
 
+# Compiling PyMC's models takes as long as all the other tutorials do together.
+SLOW = pytest.param("from-pymc", marks=pytest.mark.slow)
+
+
 @pytest.mark.process_wide  # the client of the kernel listens to SIGINT
-@pytest.mark.parametrize("name", TUTORIALS)
+@pytest.mark.parametrize("name", [SLOW, *(name for name in TUTORIALS if name != "from-pymc")])
 def test_runs(name: str, build: dict[str, Any], tmp_path: Path) -> None:
     """With few steps: no cell fails, and the last one prints what the text says."""
     for needed in ("ipykernel", "matplotlib", TUTORIALS[name].needs):
