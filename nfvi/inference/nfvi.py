@@ -278,12 +278,13 @@ class NFVI:
             return auto_fit(spec, target, arguments, budget, callbacks, progress, started)
         if budget is not None:
             raise ValueError(f'budget={budget!r} is for NFVI("auto"); use steps= with a formula')
+        callbacks = with_progress(callbacks, progress)
         if saved is None:
             trainer = target_trainer(spec, target, arguments)
         else:
             trainer = resumed_target_trainer(spec, target, arguments, saved)
         trainer.ranks = ranks
-        return Fit.from_trainer(trainer, with_progress(callbacks, progress), started)
+        return Fit.from_trainer(trainer, callbacks, started)
 
     def fit_data(
         self,

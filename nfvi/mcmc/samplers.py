@@ -106,7 +106,7 @@ def nuts(
         target_accept: acceptance probability that the adaptation of the step aims at, in (0, 1).
         max_tree_depth: a draw takes at most 2^max_tree_depth − 1 leapfrog steps.
         mass: what the warm-up learns of the scale: variances, all covariances, or nothing.
-        sampler: ``"pyro"``, or ``"nutpie"``, NUTS in Rust, which takes a third to a tenth of the
+        sampler: ``"pyro"``, or ``"nutpie"``, NUTS in Rust, which takes about a third of the
             time (the extra ``nutpie``). It has its own adaptation and random numbers, so that a
             seed gives other draws; it takes no ``step_size``, no other ``mass`` than
             ``"diagonal"``, ten steps of warm-up at least, and the CPU. Its chains side by side are

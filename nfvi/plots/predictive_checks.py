@@ -54,8 +54,13 @@ def predictive(
         The figure.
 
     Raises:
-        ValueError: no site is in both, or the shapes of one differ.
+        ValueError: no site is in both, or the shapes of one differ; or they are not by site.
     """
+    for side, given in (("observed", observed), ("predicted", predicted)):
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"{side} must be a dict of sites, such as {{'y': ...}}, got {type(given).__name__}"
+            )
     shared = [name for name in observed if name in predicted]
     if names is not None and (unknown := [name for name in names if name not in shared]):
         raise ValueError(f"no data of {listed(unknown)}; there are {listed(shared) or 'none'}")

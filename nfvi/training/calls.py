@@ -28,8 +28,20 @@ def wants_groups(callbacks: Sequence[CallbackLike]) -> bool:
 
 
 def next_look(each: CallbackLike | Control, step: int) -> int:
-    """The step after ``step`` after which a callback or a control must be called."""
-    return each.next_look(step) if isinstance(each, Callback | Control) else step + 1
+    """The step after ``step`` after which a callback or a control must be called.
+
+    Raises:
+        ValueError: it names another.
+    """
+    if not isinstance(each, Callback | Control):
+        return step + 1
+    found = each.next_look(step)
+    if not isinstance(found, int) or found <= step:
+        raise ValueError(
+            f"next_look({step}) of {type(each).__name__} must be a whole number above {step},"
+            f" got {found!r}"
+        )
+    return found
 
 
 @contextmanager

@@ -11,9 +11,15 @@ __all__ = ["counted", "progress_bar", "progress_wanted", "stage_bar"]
 
 
 def progress_wanted(progress: bool | None) -> bool:
-    """Whether to show a bar: as told, or, for ``None``, in a terminal or a notebook only."""
+    """Whether to show a bar: as told, or, for ``None``, in a terminal or a notebook only.
+
+    Raises:
+        ValueError: ``progress`` is neither.
+    """
     if progress is not None:
-        return bool(progress)
+        if not isinstance(progress, bool):
+            raise ValueError(f"progress must be True, False or None, got {progress!r}")
+        return progress
     return _in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
 
 

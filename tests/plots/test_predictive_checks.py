@@ -62,6 +62,8 @@ def test_sites_have_their_panels_and_four_are_the_most() -> None:
         ({}, {"y": torch.zeros(3, 2)}, None, r"observed \(none\) and predicted \(y\)"),
         ({"y": [1.0]}, {"y": torch.zeros(3, 2)}, None, r"shape \(1,\) and predictions of shape"),
         ({"y": [1.0]}, {"y": torch.zeros(3, 1)}, ["x"], "no data of x; there are y"),
+        ([1.0], {"y": torch.zeros(3, 1)}, None, "observed must be a dict of sites, .* got list"),
+        ({"y": [1.0]}, torch.zeros(3, 1), None, "predicted must be a dict of sites, .* got Tensor"),
         ({"y": [np.nan]}, {"y": torch.zeros(3, 1)}, None, "'y' has no data"),
     ],
 )

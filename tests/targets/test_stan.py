@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
 import sys
 import types
 
@@ -200,6 +201,56 @@ def test_an_improper_model():
 
     with pytest.raises(TargetError, match=r"unconstrained parameters 1 \(counted from 0, of 2\)"):
         StanTarget(Flat()).check()
+
+
+class TestBuilding:
+    """By a stand-in for httpstan, which builds at once."""
+
+    @pytest.fixture
+    def httpstan(self, monkeypatch):
+        self.kept, self.built = {}, []
+
+        async def build(program):
+            self.built.append(program)
+            return "said by the compiler"
+
+        def module_of(key):
+            if not self.built:
+                raise KeyError(key)
+            return "module"
+
+        def compile(program, name):
+            if "wrong" in program:
+                raise subprocess.TimeoutExpired("stanc", 1)
+            return "C++", f"said of {name}"
+
+        package = types.ModuleType("httpstan")
+        package.models = types.SimpleNamespace(
+            calculate_model_name=lambda program: "models/abc",
+            import_services_extension_module=module_of,
+            build_services_extension_module=build,
+        )
+        package.compile = types.SimpleNamespace(compile=compile)
+        package.cache = types.SimpleNamespace(
+            dump_stanc_warnings=lambda text, key: self.kept.update({("stanc", key): text}),
+            dump_services_extension_module_compiler_output=lambda text, key: self.kept.update(
+                {("compiler", key): text}
+            ),
+        )
+        monkeypatch.setitem(sys.modules, "httpstan", package)
+
+    def test_all_is_kept_that_pystan_reads_of_a_built_model(self, httpstan):
+        assert stan_models._built("program", "name") == "module"
+        assert self.kept == {
+            ("stanc", "models/abc"): "said of model_abc",
+            ("compiler", "models/abc"): "said by the compiler",
+        }
+        stan_models._built("program", "name")
+        assert self.built == ["program"]
+
+    def test_a_compiler_that_runs_out_of_time(self, httpstan):
+        with pytest.raises(TargetError, match=r"could not compile 'name': .*timed out"):
+            stan_models._built("wrong", "name")
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ from nfvi import (
 from nfvi.density import data_setup
 from nfvi.training import captured as module
 from nfvi.training import setup
+from nfvi.training.calls import next_look
 from nfvi.training.captured import CapturedSteps
 from nfvi.training.controls import Plateau, plateau
 from nfvi.training.device_history import ChunkTables
@@ -282,6 +283,18 @@ class TestLooks:
     )
     def test_every(self, callback: Any) -> None:
         assert [callback.next_look(step) for step in (0, 3, 4)] == [4, 4, 8]
+
+    @pytest.mark.parametrize("answer", [3, 2, "soon", None])
+    def test_a_look_that_is_not_ahead(self, answer: Any) -> None:
+        class Stuck(Callback):
+            def next_look(self, step: int) -> int:
+                return answer  # type: ignore[no-any-return]
+
+            def __call__(self, state: Any) -> None:
+                pass
+
+        with pytest.raises(ValueError, match=r"next_look\(3\) of Stuck must be a whole"):
+            next_look(Stuck(), 3)
 
     def test_a_bar_counts_all_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
         bar = ProgressBar(10)

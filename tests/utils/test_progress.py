@@ -21,6 +21,12 @@ def test_as_told():
     assert not progress_wanted(False)
 
 
+@pytest.mark.parametrize("progress", ["no", 1, "True"])
+def test_what_is_no_answer(progress):
+    with pytest.raises(ValueError, match="progress must be True, False or None, got"):
+        progress_wanted(progress)
+
+
 @pytest.mark.parametrize(
     ("stream", "wanted"), [(Terminal(), True), (io.StringIO(), False), (None, False)]
 )
