@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 
-import pyro
 import pytest
 import torch
 from torch import Tensor
 
 from nfvi import LogDensity, nuts
 from nfvi.mcmc import potential as potential_module
+from tests.traced_targets import schools
 
 SHORT = {"draws": 50, "warmup": 50, "chains": 2, "seed": 3, "progress": False, "dim": 2}
 
@@ -19,13 +19,6 @@ SHORT = {"draws": 50, "warmup": 50, "chains": 2, "seed": 3, "progress": False, "
 def normal(z: Tensor) -> Tensor:
     """Sd 1 and 3."""
     return -0.5 * z[:, 0] ** 2 - z[:, 1] ** 2 / 18
-
-
-def schools(y: Tensor) -> None:
-    scale = pyro.sample("scale", pyro.distributions.HalfCauchy(5.0))
-    with pyro.plate("schools", len(y)):
-        effect = pyro.sample("effect", pyro.distributions.Normal(0.0, scale))
-        pyro.sample("y", pyro.distributions.Normal(effect, 10.0), obs=y)
 
 
 class TestErrors:

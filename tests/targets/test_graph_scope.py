@@ -9,7 +9,6 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
-import pyro
 import pytest
 import torch
 from torch import Tensor
@@ -17,23 +16,7 @@ from torch import Tensor
 from nfvi import LogDensity, Target, as_target
 from nfvi.targets import graphs, log_prob_and_score, log_prob_anywhere
 from nfvi.targets.graph_scope import CALLS
-
-
-def banana(z: Tensor) -> Tensor:
-    return -0.5 * z[:, 0] ** 2 - (z[:, 1] - z[:, 0] ** 2) ** 2
-
-
-def schools(y: Tensor) -> None:
-    scale = pyro.sample("scale", pyro.distributions.HalfCauchy(5.0))
-    with pyro.plate("schools", len(y)):
-        effect = pyro.sample("effect", pyro.distributions.Normal(0.0, scale))
-        pyro.sample("y", pyro.distributions.Normal(effect, 10.0), obs=y)
-
-
-def fragile(z: Tensor) -> Tensor:
-    """A factorisation that fails below −2."""
-    factor = torch.linalg.cholesky((z[:, :1, None] + 2.0) * torch.eye(2))
-    return -0.5 * (z**2).sum(-1) - 0.1 * factor.diagonal(dim1=1, dim2=2).log().sum(-1)
+from tests.traced_targets import banana, fragile, schools
 
 
 def in_turn(z: Tensor) -> Tensor:
