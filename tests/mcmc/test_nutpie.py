@@ -70,6 +70,14 @@ class TestRun:
         assert not torch.equal(first.draws, other.draws)
         assert not torch.equal(first.draws[0], first.draws[1])
 
+    def test_options_reach_the_sampler(self) -> None:
+        """A higher acceptance takes smaller steps, and a tree no more than its depth allows."""
+        options = {"sampler": "nutpie"} | SHORT | {"warmup": 200}
+        loose, strict = (nuts(normal, target_accept=a, **options) for a in (0.6, 0.99))
+        assert bool((strict.step_size < 0.7 * loose.step_size).all())
+        shallow = nuts(normal, target_accept=0.99, max_tree_depth=2, **options)
+        assert int(shallow.draw_gradients.max()) <= 3 < int(strict.draw_gradients.max())
+
     def test_by_a_graph(self, monkeypatch) -> None:
         plain = nuts(normal, sampler="nutpie", **SHORT)
         monkeypatch.setattr(potential_module, "LEAST_DRAWS", 1)
