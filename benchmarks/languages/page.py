@@ -26,11 +26,11 @@ default settings.
 - **means** is the largest difference of a mean from that library's own NUTS, in posterior standard
   deviations. NUTS itself is known to about 0.01 to 0.02 of them.
 - **sds** is the largest relative difference of a standard deviation.
-- **fit** is the wall time of the fit. Compilation by the other library counts. NUTS ran four chains
-  one after another.
+- **fit** is CPU and wall time of the fit. Compilation by the other library counts. NUTS ran four
+  chains one after another. Where the CPU time is far below the wall time, the machine was busy.
 
 GARCH is a loop over 200 times: a loop of Python in Pyro, `scan` in NumPyro and PyMC, a loop of C++
-in Stan. If your model has such a loop, a library that compiles it is faster.
+in Stan.
 
 Run it with `python -m benchmarks.languages`.
 """
@@ -50,13 +50,15 @@ def page(rows: Sequence[Row]) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     lines = [
-        "| library | log evidence | verdict | k-hat | means, sd | sds | fit, s | NUTS, s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| library | log evidence | verdict | k-hat | means, sd | sds"
+        " | fit, CPU s | fit, s | NUTS, s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {NAMES[row['method']]} | {row['log_evidence']:.4f} ± {row['log_evidence_se']:.4f}"
+        f"| {NAMES[row['method']]} | {_signed(row['log_evidence'])} ± {row['log_evidence_se']:.4f}"
         f" | {row['verdict']} | {row['khat']:.2f} | {row['mean_error']:.3f}"
-        f" | {row['sd_error']:.1%} | {row['wall_time']:.0f} | {row['nuts_time']:.0f} |"
+        f" | {row['sd_error']:.1%} | {row['cpu_time']:.0f} | {row['wall_time']:.0f}"
+        f" | {row['nuts_time']:.0f} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
@@ -75,5 +77,11 @@ def spread(rows: Sequence[Row]) -> float:
     )
 
 
+def _signed(value: float) -> str:
+    return f"{value:.4f}".replace("-", "−")
+
+
 def _same(rows: Sequence[Row]) -> str:
+    if len(rows) == 1:
+        return "One library alone has been run."
     return f"The two log evidences farthest apart differ by {spread(rows):.1f} standard errors."
