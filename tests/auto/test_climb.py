@@ -175,16 +175,16 @@ class TestWhatIsFound:
         assert abs(float(sites["slope"].mean()) - mean) < 0.03 / precision**0.5
         assert abs(float(sites["slope"].std()) * precision**0.5 - 1) < 0.022
 
-    @pytest.mark.parametrize("dim", [70, 350])
+    @pytest.mark.parametrize("dim", [60, 70, 350])
     def test_many_dimensions(self, dim):
-        """Coupling layers above 48; no matrix above 300, and no search for modes."""
+        """Coupling layers above 48, mixed anew up to 64; no matrix above 300, and no search."""
         fit = NFVI("auto", seed=1).fit(
             lambda z: -0.5 * z.square().sum(-1) - 0.1 * z[..., 0] ** 4,
             dim=dim,
             budget=Budget(steps=2),
         )
-        gaussians = ["scale-loc", "tril"] if dim == 70 else ["scale-loc"]
-        learned = "(realnvp*2-lu)*4" if dim == 70 else "realnvp*4"
+        gaussians = ["scale-loc", "tril"] if dim < 300 else ["scale-loc"]
+        learned = "(realnvp*2-lu)*4" if dim == 60 else "realnvp*4"
         assert [str(rung) for rung in fit.path] == [*gaussians, learned]
         assert fit.guide.dtype == torch.float32 and math.isfinite(fit.elbo)
 
@@ -333,7 +333,7 @@ def test_flows_that_lose_the_modes_of_a_good_mixture(mixture, flow, ends):
 
 
 class TestGrowing:
-    @pytest.mark.parametrize("dim", [3, 70, 320])
+    @pytest.mark.parametrize("dim", [3, 60, 70])
     def test_a_rung_begins_where_the_last_one_ended(self, dim):
         """Its first layers are the same, and new ones start within the jitter of the identity."""
         generator = torch.Generator().manual_seed(0)
@@ -349,9 +349,11 @@ class TestGrowing:
         z = small.base_sample(1_000, generator=generator)
         with torch.no_grad():
             (x, log_q), (y, other) = small(z), large(z)
-        # Twelve layers, in 70 dimensions, move each coordinate by some hundredths.
-        assert float((x - y).abs().mean()) < 0.08
-        assert abs(float((log_q - other).mean())) < 0.05
+        # Each coordinate moves by some hundredths. The four new `lu` have 240 diagonal entries of
+        # jitter 0.01, whose sum, a part of log q, has an sd of 0.15.
+        moved, volume = (0.08, 2 * 0.01 * 240**0.5) if dim == 60 else (0.05, 0.05)
+        assert float((x - y).abs().mean()) < moved
+        assert abs(float((log_q - other).mean())) < volume
 
     def test_from_a_place_alone(self):
         place = Placement(torch.ones(2, dtype=DTYPE), 2 * torch.eye(2, dtype=DTYPE))
@@ -379,7 +381,7 @@ class TestGrowing:
         assert off[0] < 0.1 < off[1]
 
     def test_rungs_grow(self):
-        for dim in (1, 10, 48, 49, 300, 301):
+        for dim in (1, 10, 48, 49, 64, 65):
             layers = [len(Guide(r.formula, dim).flows) for r in learned_rungs(dim)]
             assert layers == sorted(layers) and layers[0] < layers[-1]
         assert candidates(1) == () == candidates(5) and len(candidates(2)) > 1
@@ -438,9 +440,9 @@ class TestTails:
         assert len(climb.asked) == 2
 
     def test_there_is_none_in_many_dimensions(self):
-        climb = Scripted(301, *[(-1.0, 0.9)] * 3)
+        climb = Scripted(65, *[(-1.0, 0.9)] * 3)
         climb._ladder([])
-        assert climb.asked == list(learned_rungs(301)) and tailed_rung(49) is None
+        assert climb.asked == list(learned_rungs(65)) and tailed_rung(49) is None
 
     @pytest.mark.parametrize(("khat", "more"), [(0.6, 0), (0.7, 1)])
     def test_of_waves_the_base_stays(self, khat, more):
