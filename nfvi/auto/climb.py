@@ -13,7 +13,7 @@ from nfvi.auto.arguments import ClimbArguments
 from nfvi.auto.bar import ClimbBar
 from nfvi.auto.failure import broken_off, is_late
 from nfvi.auto.forecast import forecast
-from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite
+from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite, places_of
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.particle_flow import learn_from_particles
 from nfvi.auto.record import CLOSE, Record
@@ -30,9 +30,9 @@ from nfvi.auto.rungs import (
 from nfvi.auto.tried import Tried, described
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
-from nfvi.guides import AnyGuide, Guide, Placement, parts
+from nfvi.guides import AnyGuide, Guide, MixtureGuide, Placement, parts
 from nfvi.search import MissedMass
-from nfvi.starts import FULL_RANK_LIMIT, apart, gaussian_of
+from nfvi.starts import FULL_RANK_LIMIT, gaussian_of
 from nfvi.targets import graphs
 from nfvi.training import Stop, Trainer, TrainState, build_trainer
 
@@ -158,13 +158,11 @@ class Climb:
         cover_missed_mass(self.record, self.generator, self.dtype)
         self._stop_if_spent()
         missed = self.record.missed
+        if len(self.record.rungs) > rungs:
+            starts = _places(self.record.tried[-1].guide) or starts
         if missed is not None and missed.crowded:
             self._particles(missed)
-        if len(self.record.rungs) == rungs:
-            return starts
-        gaussians = [gaussian_of(part) for part in parts(self.record.tried[-1].guide)]
-        loc, tril = (torch.stack(values) for values in zip(*gaussians, strict=True))
-        return [Placement(*g) for g in gaussians] if apart(loc, tril) else starts
+        return starts
 
     def _particles(self, missed: MissedMass) -> None:
         """A flow from particles, for modes too many for a mixture; the end, where it is good."""
@@ -180,7 +178,7 @@ class Climb:
         """Learned flows of growing size, each started from the last."""
         *rungs, last = learned_rungs(self.target.dim)
         for rung in rungs:
-            if self.record.last.gap <= rung.within:
+            if self.record.gap() <= rung.within:
                 starts = self._step(rung, starts)
             else:
                 why = "%s is left out: the last ELBO is over %g nats below its log evidence"
@@ -194,7 +192,7 @@ class Climb:
             max(range(len(self.record.scores)), key=self.record.scores.__getitem__)
         ]
         guides = parts(self._learn(rung, starts))
-        if self.record.last.gap <= GOOD[1] and len(guides) == 1:
+        if self.record.gap() <= GOOD[1] and len(guides) == 1:
             # Only the tails are wrong: heavier ones cost less than more layers.
             self._learn(heavier(rung), guides)
             self._stop_if_good(self.record.best_rung, GOOD_ENOUGH)
@@ -220,12 +218,12 @@ class Climb:
         first, guides = len(self.record.rungs), []
         for rung in tried:
             guides.append(self._learn(rung, [place] * len(rung.tempered)))
-            if self.record.last.gap <= NEAR and self.record.last.efficiency > ROUGH:
+            if self.record.gap() <= NEAR and self.record.last.efficiency > ROUGH:
                 break
         best = max(range(len(guides)), key=lambda i: self.record.scores[first + i])
         longer = prolonged(tried[best])
         guide = self._learn(longer, parts(guides[best]))
-        if longer.base == "normal" and self.record.last.gap <= NEAR:
+        if longer.base == "normal" and self.record.gap() <= NEAR:
             self._learn(heavier(longer), parts(guide))
         elif self.record.last.khat >= KHAT_LIMIT:
             self._learn(replace(longer, lr=longer.lr / 2), parts(guide))
@@ -261,10 +259,11 @@ class Climb:
 
     def _stop_if_good(self, rung: Rung | None = None, limits: tuple[float, float] = GOOD) -> None:
         rung = self.record.last if rung is None else rung
-        if rung.khat < limits[0] and rung.gap <= limits[1]:
+        gap = self.record.gap(rung)
+        if rung.khat < limits[0] and gap <= limits[1]:
             raise ClimbOver(
                 f"{rung} is as good as can be told: k-hat {rung.khat:.2f}, and"
-                f" {max(rung.gap, 0.0):.4f} nats below the log evidence"
+                f" {max(gap, 0.0):.4f} nats below the log evidence"
             )
         self._stop_if_spent()
 
@@ -279,9 +278,17 @@ class Climb:
         error = math.hypot(last.elbo_se, previous.elbo_se)
         if previous.steps and gain < LEAST_GAIN + error and last.efficiency > NO_MORE:
             raise ClimbOver(f"{last} gained no more than {max(gain, 0.0):.4f} nats")
-        fair = previous.khat < KHAT_LIMIT and previous.gap <= FAIR_GAP
+        fair = previous.khat < KHAT_LIMIT and self.record.gap(previous) <= FAIR_GAP
         if fair and previous.components > 1 and gain < -NEAR:
             raise ClimbOver(f"{last} lost modes that {previous} holds")
+
+
+def _places(guide: AnyGuide) -> list[Placement]:
+    """Where flows are to start for a mixture of Gaussians; none if all of them overlap."""
+    gaussians = [gaussian_of(part) for part in parts(guide)]
+    loc, tril = (torch.stack(values) for values in zip(*gaussians, strict=True))
+    weights = guide.weights if isinstance(guide, MixtureGuide) else loc.new_ones(1)
+    return places_of(loc, tril, weights)
 
 
 def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:

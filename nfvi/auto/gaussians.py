@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from nfvi.auto.failure import carries_best
 from nfvi.auto.record import Record
@@ -12,11 +13,19 @@ from nfvi.auto.rungs import Learned, plan_of
 from nfvi.errors import FitError
 from nfvi.fit import mixture_weights
 from nfvi.guides import AnyGuide, MixtureGuide, Placement, parts
-from nfvi.starts import FULL_RANK_LIMIT, Modes, Start, explore, find_start, gaussian_guide
+from nfvi.starts import (
+    FULL_RANK_LIMIT,
+    Modes,
+    Start,
+    explore,
+    find_start,
+    gaussian_guide,
+    grouped,
+)
 from nfvi.targets import Target
 from nfvi.training import catch_interrupt, default_n_mc
 
-__all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite"]
+__all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite", "places_of"]
 
 # Of each Gaussian: a weight of 5 % is known to a tenth of it. Under a budget there may be fewer.
 WEIGHING, FEWEST = 2_000, 100
@@ -78,8 +87,8 @@ def mode_rungs(
         dtype: of the guides.
 
     Returns:
-        Where flows are to start: on each mode, if modes are far apart; or on a better one than the
-        start's.
+        Where flows are to start: on each group of modes that overlap, if there are several; or on
+        a better one than the start's.
     """
     here = [start.placement(1.0)]
     if record.target.dim > FULL_RANK_LIMIT or not record.affords(FIRST_BATCH):
@@ -87,13 +96,31 @@ def mode_rungs(
     record.stage("search for modes")
     modes = explore(record.target, _full(start), generator, dtype, record.enough)
     record.count(modes.iterations, modes.gradient_evaluations)
-    if len(modes.loc) > 1:
-        modes = _mixture(record, modes, generator, dtype)
-    if len(modes.loc) == 1 and modes.away_from(start.loc, _full(start).tril):
-        keep_guide(record, gaussian_guide(modes.loc[0], modes.tril[0], dtype))
-    elif not modes.apart():
+    weights = _weights(record, modes, generator, dtype)
+    needed = (weights > 0).nonzero()[:, 0]
+    modes = modes.choose(needed)
+    guides = [gaussian_guide(*pair, dtype) for pair in zip(modes.loc, modes.tril, strict=True)]
+    if len(guides) > 1:
+        keep_guide(record, MixtureGuide(guides, weights[needed]))
+        return places_of(modes.loc, modes.tril, weights[needed]) or here
+    if not modes.away_from(start.loc, _full(start).tril):
         return here
-    return [Placement(loc, tril) for loc, tril in zip(modes.loc, modes.tril, strict=True)]
+    keep_guide(record, guides[0])
+    return [Placement(modes.loc[0], modes.tril[0])]
+
+
+def places_of(loc: Tensor, tril: Tensor, weights: Tensor) -> list[Placement]:
+    """Where flows are to start for a mixture of Gaussians: none if all of them overlap.
+
+    Those that overlap are one place, since flows that cover the same mass undo one another.
+
+    Args:
+        loc: μ (K, d).
+        tril: L (K, d, d).
+        weights: of the Gaussians (K).
+    """
+    loc, tril = grouped(loc, tril, weights)
+    return [Placement(*pair) for pair in zip(loc, tril, strict=True)] if len(loc) > 1 else []
 
 
 def nothing_finite(target: Target) -> str:
@@ -110,17 +137,15 @@ def _full(start: Start) -> Start:
     return start if start.tril.dim() == 2 else replace(start, tril=start.tril.diag_embed())
 
 
-def _mixture(record: Record, modes: Modes, generator: torch.Generator, dtype: torch.dtype) -> Modes:
-    """Keep the mixture of those that it takes, if it takes more than one; these."""
-    pairs = zip(modes.loc, modes.tril, strict=True)
-    guides = [gaussian_guide(loc, tril, dtype) for loc, tril in pairs]
+def _weights(
+    record: Record, modes: Modes, generator: torch.Generator, dtype: torch.dtype
+) -> Tensor:
+    """Of a mixture of these Gaussians; 0 for those that it does not take."""
+    guides = [gaussian_guide(*pair, dtype) for pair in zip(modes.loc, modes.tril, strict=True)]
+    if len(guides) == 1:
+        return torch.ones(1, dtype=dtype, device=modes.loc.device)
     n = record.affordable(WEIGHING, FEWEST)
-    weights = mixture_weights(guides, record.target, n, generator, record.out_of_time)
-    needed = (weights > 0).nonzero()[:, 0]
-    if len(needed) > 1:
-        chosen = [guides[i] for i in needed.tolist()]
-        keep_guide(record, MixtureGuide(chosen, weights[needed]))
-    return modes.choose(needed)
+    return mixture_weights(guides, record.target, n, generator, record.out_of_time)
 
 
 def keep_guide(record: Record, guide: AnyGuide, steps: int = 0) -> None:

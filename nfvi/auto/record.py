@@ -50,6 +50,8 @@ JUDGING = 0.02
 # Nats: the error of an ELBO of 10 000 draws whose log weights have an sd of 0.2, and the shift of
 # a mean by a tenth of an sd, 0.1²/2. Wider, k-hat chooses worse guides; narrower, chance chooses.
 CLOSE, FAIR = 0.002, 0.005
+SURELY = 4.0
+"""Standard errors by which the log evidence of one rung must be over that of another."""
 RUNGS = 0.9
 """Of a budget in seconds; the rest is for judging the last rung and for the search."""
 
@@ -232,6 +234,17 @@ class Record:
             return found
         fair = [i for i in self._within(highest - FAIR) if self.rungs[i].khat < KHAT_LIMIT]
         return max(fair, key=lambda i: self.scores[i], default=found)
+
+    def gap(self, rung: Rung | None = None) -> float:
+        """How far the ELBO of a rung, by default the last, is below the log evidence (nats).
+
+        That is its own, or that of another rung where it is surely higher: a flow in one mode of
+        forty sees no more than that mode, and is exact there.
+        """
+        rung = self.last if rung is None else rung
+        known = [t.diagnostics for t in self.tried if t.diagnostics.khat < KHAT_LIMIT]
+        least = [found.log_evidence - SURELY * found.log_evidence_se for found in known]
+        return max([rung.log_evidence, *least]) - rung.elbo
 
     @property
     def highest(self) -> Rung:

@@ -1,6 +1,6 @@
 """Where a guide begins: Gaussian fits, Laplace, Pathfinder, and scattered starts."""
 
-from nfvi.starts.explore import Modes, apart, explore
+from nfvi.starts.explore import Modes, explore, grouped
 from nfvi.starts.gaussian_fit import fit_gaussians
 from nfvi.starts.gaussian_guide import gaussian_guide, gaussian_of
 from nfvi.starts.starts import FULL_RANK_LIMIT, STARTS, Start, StartName, find_start
@@ -11,10 +11,10 @@ __all__ = [
     "Modes",
     "Start",
     "StartName",
-    "apart",
     "explore",
     "find_start",
     "fit_gaussians",
     "gaussian_guide",
     "gaussian_of",
+    "grouped",
 ]

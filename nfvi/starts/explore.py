@@ -12,7 +12,7 @@ from nfvi.starts.gaussian_fit import Enough, fit_gaussians, gaussian_elbos, neve
 from nfvi.starts.starts import Start
 from nfvi.targets import Target
 
-__all__ = ["Modes", "apart", "explore", "overlap"]
+__all__ = ["Modes", "explore", "grouped", "overlap"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ FURTHER = (1.0, 2.0, 4.0)
 NATS = 7.0
 # Bhattacharyya distance of unit normals 2.8 sds apart. 0.3 splits a mode of pot1; 3 is as good.
 SAME = 1.0
+# Of two that a flow is to cover together: unit normals nearer than 4.9 sds.
+GROUPED = 3.0
 # Only their order and a distance of 7 nats are read from them.
 COMPARED = 500
 
@@ -52,10 +54,6 @@ class Modes:
     elbos: Tensor
     iterations: int
     gradient_evaluations: int
-
-    def apart(self) -> bool:
-        """Whether there are several and no two overlap, see :func:`apart`."""
-        return apart(self.loc, self.tril)
 
     def away_from(self, loc: Tensor, tril: Tensor) -> bool:
         """Whether the best one is another than N(μ, L Lᵀ)."""
@@ -161,11 +159,45 @@ def _distinct(modes: Modes) -> Tensor:
     return torch.tensor(kept or [0], device=modes.loc.device)
 
 
-def apart(loc: Tensor, tril: Tensor, limit: float = 3.0) -> bool:
-    """Whether there are several Gaussians, all of whose Bhattacharyya distances are over 3 nats."""
-    distance = overlap(loc, tril)
-    pairs = torch.triu_indices(len(loc), len(loc), 1)
-    return len(loc) > 1 and bool((distance[pairs[0], pairs[1]] >= limit).all())
+def grouped(loc: Tensor, tril: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """One Gaussian for every group of Gaussians that overlap, with the moments of its mixture.
+
+    Two are in one group if their Bhattacharyya distance is below 3 nats, or a chain of such pairs
+    leads from one to the other.
+
+    Args:
+        loc: μ (K, d).
+        tril: L (K, d, d).
+        weights: of the Gaussians (K).
+
+    Returns:
+        μ (G, d) and L (G, d, d), each group where the first of its Gaussians was.
+    """
+    eye = torch.eye(len(loc), dtype=torch.bool, device=loc.device)
+    reached = (overlap(loc, tril) < GROUPED) | eye
+    for _ in range(len(loc).bit_length()):
+        reached = reached.double() @ reached.double() > 0
+    first = reached.to(torch.uint8).argmax(1)
+    locs, factors = [], []
+    for index in first.unique().tolist():
+        members = first == index
+        if int(members.sum()) == 1:
+            mean, factor = loc[index], tril[index]
+        else:
+            mean, factor = _moments(loc[members], tril[members], weights[members])
+        locs.append(mean)
+        factors.append(factor)
+    return torch.stack(locs), torch.stack(factors)
+
+
+def _moments(loc: Tensor, tril: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and Cholesky factor of the covariance of a mixture of Gaussians."""
+    share = (weights / weights.sum()).to(loc)
+    mean = share @ loc
+    columns = torch.cat([tril.movedim(0, 1).flatten(1), (loc - mean).T], 1)
+    scale = torch.cat([share.repeat_interleave(tril.shape[-1]), share]).sqrt()
+    factor = torch.linalg.qr((columns * scale).T).R.T
+    return mean, factor * factor.diagonal().sign()
 
 
 def overlap(loc: Tensor, tril: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from nfvi import (
     plots,
 )
 from nfvi.auto.arguments import ClimbArguments
-from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
+from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver, _places
 from nfvi.auto.gaussians import gaussian_rungs, keep_guide
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.record import Record
@@ -47,6 +47,7 @@ from nfvi.auto.rungs import (
     grown_guides,
     heavier,
     learned_rungs,
+    plan_of,
     tailed_rung,
 )
 from nfvi.fit.path import ClimbPath, Rung
@@ -311,6 +312,42 @@ def test_when_a_rung_is_good(limits, khat, gap, ends):
     climb.record.rungs = [rung(-gap, khat)]
     with pytest.raises(ClimbOver, match="as good as can be told") if ends else nullcontext():
         climb._stop_if_good(limits=limits)
+
+
+def test_a_flow_that_is_exact_in_one_of_two_modes_is_not_good():
+    """Its own draws see half of the mass and no gap; a mixture before it has seen all of it."""
+    target = two_modes(0.5, 20.0, 2)
+    climb = Climb(ClimbArguments(target, 0, DTYPE))
+    gaussians = [gaussian_guide(mean, torch.eye(2), DTYPE) for mean in target.means]
+    keep_guide(climb.record, MixtureGuide(gaussians, [0.5, 0.5]))
+    climb.record.add_guide(gaussians[0], plan_of(learned_rungs(2)[0], 1, 2, 0))
+
+    assert abs(climb.record.last.gap) < 1e-6 and climb.record.last.khat < GOOD[0]
+    assert climb.record.gap() == pytest.approx(math.log(2), abs=1e-4)
+    climb._stop_if_good()
+    with pytest.raises(ClimbOver, match=r"0\.0000 nats below the log evidence"):
+        climb._stop_if_good(climb.record.rungs[0])
+
+
+def test_an_evidence_that_may_be_noise_is_no_gap():
+    """Of a wide Gaussian, whose weighted draws see it 0.031 ± 0.021 above the exact one."""
+    target = LogDensity(lambda z: -0.5 * z.square().sum(-1), 6, batched=True)
+    climb = Climb(ClimbArguments(target, 1, DTYPE))
+    for sd in (1.7, 1.0):
+        keep_guide(climb.record, gaussian_guide(torch.zeros(6), sd * torch.eye(6), DTYPE))
+    before, last = climb.record.rungs
+    assert before.khat < GOOD[0] and before.log_evidence > last.log_evidence
+    assert climb.record.gap() == last.gap
+
+
+def test_flows_start_on_groups_of_modes():
+    """Two pairs of modes that overlap: two places, and none where all overlap."""
+    guides = [gaussian_guide(torch.tensor([x, 0.0]), torch.eye(2), DTYPE) for x in (-9, -6, 6, 9)]
+    left, right = _places(MixtureGuide(guides, [0.1, 0.1, 0.4, 0.4]))
+    assert left.loc.tolist() == pytest.approx([-7.5, 0.0])
+    assert right.loc.tolist() == pytest.approx([7.5, 0.0])
+    assert right.tril[0, 0].item() == pytest.approx(math.sqrt(1 + 1.5**2))
+    assert _places(MixtureGuide(guides[:2], [0.5, 0.5])) == [] == _places(guides[0])
 
 
 @pytest.mark.parametrize(

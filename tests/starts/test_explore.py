@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models import make_gaussian, mixture_10d
 from models.mixture import GaussianMixture
-from nfvi.starts.explore import Modes, explore, overlap
+from nfvi.starts.explore import Modes, explore, grouped, overlap
 from nfvi.starts.starts import Start, find_start
 
 DTYPE = torch.float64
@@ -74,7 +74,7 @@ class TestFinding:
     @pytest.mark.parametrize("seed", range(3))
     def test_two_modes(self, seed):
         modes = found(two_modes(14.0), seed)
-        assert modes.loc.shape == (2, 3) and modes.apart()
+        assert modes.loc.shape == (2, 3)
         assert sorted(modes.loc[:, 1].round().tolist()) == [-7.0, 7.0]
         # Each is the whole of its mode: ELBO = log ½; 500 draws of an exact fit have no noise.
         half = torch.full((2,), -math.log(2), dtype=DTYPE)
@@ -83,7 +83,7 @@ class TestFinding:
     @pytest.mark.parametrize("seed", range(3))
     def test_one_mode(self, seed):
         modes = found(make_gaussian(4, condition=30.0, seed=0), seed)
-        assert len(modes.loc) == 1 and not modes.apart()
+        assert len(modes.loc) == 1
         # Eight starts of at most 80 steps each, in one batch; nothing new, so no second round.
         assert modes.iterations <= 100
 
@@ -98,14 +98,48 @@ class TestFinding:
         one, other = found(two_modes(14.0)), found(two_modes(14.0))
         assert torch.equal(one.loc, other.loc) and torch.equal(one.elbos, other.elbos)
 
-    def test_modes_that_overlap_are_not_apart(self):
-        """Bhattacharyya distance of unit normals: Δ² / 8, so 3 nats are Δ = 4.9."""
-        for distance, apart in ((4.8, False), (5.0, True)):
-            loc, tril = gaussians([0.0, distance, 20.0], [1.0, 1.0, 1.0])
-            assert Modes(loc, tril, torch.zeros(3), 0, 0).apart() is apart
-
     def test_another_than_the_start(self):
         loc, tril = gaussians([4.0], [1.0])
         modes = Modes(loc, tril, torch.zeros(1), 0, 0)
         assert modes.away_from(loc[0] - 4, tril[0])
         assert not modes.away_from(loc[0] + 0.5, tril[0])
+
+
+class TestGroups:
+    def test_modes_that_overlap_are_one(self):
+        """Bhattacharyya distance of unit normals: Δ² / 8, so 3 nats are Δ = 4.9."""
+        for distance, groups in ((4.8, 2), (5.0, 3)):
+            loc, tril = gaussians([0.0, distance, 20.0], [1.0, 1.0, 1.0])
+            assert len(grouped(loc, tril, torch.ones(3))[0]) == groups
+
+    def test_a_group_has_the_moments_of_its_mixture(self):
+        """By a weighted sum over draws that have exactly the moments of each Gaussian."""
+        generator = torch.Generator().manual_seed(0)
+        loc = 0.5 * torch.randn(3, 4, generator=generator, dtype=DTYPE)
+        loc = torch.cat([loc[:1], loc[:1] + 100, loc[1:]])
+        tril = torch.randn(4, 4, 4, generator=generator, dtype=DTYPE).tril(-1) / 4
+        tril = tril + (0.8 + torch.rand(4, 4, generator=generator, dtype=DTYPE)).diag_embed()
+        weights = torch.tensor([0.2, 0.1, 0.3, 0.4], dtype=DTYPE)
+
+        means, factors = grouped(loc, tril, weights)
+
+        assert torch.equal(means[1], loc[1]) and torch.equal(factors[1], tril[1])
+        near = [0, 2, 3]
+        share = weights[near] / weights[near].sum()
+        mean = share @ loc[near]
+        second = tril[near] @ tril[near].mT + loc[near].unsqueeze(-1) * loc[near].unsqueeze(-2)
+        covariance = (share[:, None, None] * second).sum(0) - mean.outer(mean)
+        torch.testing.assert_close(means[0], mean)
+        torch.testing.assert_close(factors[0] @ factors[0].T, covariance)
+        torch.testing.assert_close(factors[0], torch.linalg.cholesky(covariance))
+
+    def test_a_chain_is_one_group(self):
+        """Neighbours overlap, and the ends of the chain do not."""
+        loc, tril = gaussians([4.0 * k for k in range(9)], [1.0] * 9)
+        means, factors = grouped(loc[[3, 8, 0, 5, 1, 7, 2, 6, 4]], tril, torch.ones(9))
+        assert means.shape == (1, 1) and means.item() == pytest.approx(16.0)
+        assert factors.item() == pytest.approx(math.sqrt(1 + 16 * 60 / 9))
+
+    def test_what_cannot_be_computed_is_a_group_of_its_own(self):
+        loc, tril = gaussians([0.0, math.nan, 0.1], [1.0, 1.0, 1.0])
+        assert len(grouped(loc, tril, torch.ones(3))[0]) == 2
