@@ -30,9 +30,9 @@ from nfvi.auto.rungs import (
 from nfvi.auto.tried import Tried, described
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
-from nfvi.guides import AnyGuide, Guide, MixtureGuide, Placement, parts
+from nfvi.guides import AnyGuide, Guide, Placement, parts
 from nfvi.search import MissedMass
-from nfvi.starts import FULL_RANK_LIMIT, gaussian_of
+from nfvi.starts import FULL_RANK_LIMIT
 from nfvi.targets import graphs
 from nfvi.training import Stop, Trainer, TrainState, build_trainer
 
@@ -159,7 +159,7 @@ class Climb:
         self._stop_if_spent()
         missed = self.record.missed
         if len(self.record.rungs) > rungs:
-            starts = _places(self.record.tried[-1].guide) or starts
+            starts = places_of(self.record.tried[-1].guide) or starts
         if missed is not None and missed.crowded:
             self._particles(missed)
         return starts
@@ -281,14 +281,6 @@ class Climb:
         fair = previous.khat < KHAT_LIMIT and self.record.gap(previous) <= FAIR_GAP
         if fair and previous.components > 1 and gain < -NEAR:
             raise ClimbOver(f"{last} lost modes that {previous} holds")
-
-
-def _places(guide: AnyGuide) -> list[Placement]:
-    """Where flows are to start for a mixture of Gaussians; none if all of them overlap."""
-    gaussians = [gaussian_of(part) for part in parts(guide)]
-    loc, tril = (torch.stack(values) for values in zip(*gaussians, strict=True))
-    weights = guide.weights if isinstance(guide, MixtureGuide) else loc.new_ones(1)
-    return places_of(loc, tril, weights)
 
 
 def climb(arguments: ClimbArguments) -> tuple[Tried, ClimbPath, str]:

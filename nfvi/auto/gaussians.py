@@ -20,6 +20,7 @@ from nfvi.starts import (
     explore,
     find_start,
     gaussian_guide,
+    gaussian_of,
     grouped,
 )
 from nfvi.targets import Target
@@ -102,23 +103,23 @@ def mode_rungs(
     guides = [gaussian_guide(*pair, dtype) for pair in zip(modes.loc, modes.tril, strict=True)]
     if len(guides) > 1:
         keep_guide(record, MixtureGuide(guides, weights[needed]))
-        return places_of(modes.loc, modes.tril, weights[needed]) or here
+        return _places(modes.loc, modes.tril, weights[needed]) or here
     if not modes.away_from(start.loc, _full(start).tril):
         return here
     keep_guide(record, guides[0])
     return [Placement(modes.loc[0], modes.tril[0])]
 
 
-def places_of(loc: Tensor, tril: Tensor, weights: Tensor) -> list[Placement]:
-    """Where flows are to start for a mixture of Gaussians: none if all of them overlap.
+def places_of(mixture: AnyGuide) -> list[Placement]:
+    """Where flows are to start for a mixture of Gaussians; none if all of them overlap."""
+    gaussians = [gaussian_of(part) for part in parts(mixture)]
+    loc, tril = (torch.stack(values) for values in zip(*gaussians, strict=True))
+    weights = mixture.weights if isinstance(mixture, MixtureGuide) else loc.new_ones(1)
+    return _places(loc, tril, weights)
 
-    Those that overlap are one place, since flows that cover the same mass undo one another.
 
-    Args:
-        loc: μ (K, d).
-        tril: L (K, d, d).
-        weights: of the Gaussians (K).
-    """
+def _places(loc: Tensor, tril: Tensor, weights: Tensor) -> list[Placement]:
+    """Those that overlap are one place, since flows that cover the same mass undo one another."""
     loc, tril = grouped(loc, tril, weights)
     return [Placement(*pair) for pair in zip(loc, tril, strict=True)] if len(loc) > 1 else []
 

@@ -36,8 +36,8 @@ from nfvi import (
     plots,
 )
 from nfvi.auto.arguments import ClimbArguments
-from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver, _places
-from nfvi.auto.gaussians import gaussian_rungs, keep_guide
+from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
+from nfvi.auto.gaussians import gaussian_rungs, keep_guide, places_of
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import (
@@ -343,11 +343,11 @@ def test_an_evidence_that_may_be_noise_is_no_gap():
 def test_flows_start_on_groups_of_modes():
     """Two pairs of modes that overlap: two places, and none where all overlap."""
     guides = [gaussian_guide(torch.tensor([x, 0.0]), torch.eye(2), DTYPE) for x in (-9, -6, 6, 9)]
-    left, right = _places(MixtureGuide(guides, [0.1, 0.1, 0.4, 0.4]))
+    left, right = places_of(MixtureGuide(guides, [0.1, 0.1, 0.4, 0.4]))
     assert left.loc.tolist() == pytest.approx([-7.5, 0.0])
     assert right.loc.tolist() == pytest.approx([7.5, 0.0])
     assert right.tril[0, 0].item() == pytest.approx(math.sqrt(1 + 1.5**2))
-    assert _places(MixtureGuide(guides[:2], [0.5, 0.5])) == [] == _places(guides[0])
+    assert places_of(MixtureGuide(guides[:2], [0.5, 0.5])) == [] == places_of(guides[0])
 
 
 @pytest.mark.parametrize(
