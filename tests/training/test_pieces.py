@@ -97,5 +97,5 @@ def test_a_fit_in_pieces_is_the_fit_in_one_piece(monkeypatch, formula, optimizer
 
 def test_a_fit_in_pieces_says_why_it_is_not_traced(monkeypatch):
     monkeypatch.setattr(limits, "KEPT", 2**14)
-    fit = NFVI("planar*3", seed=0).fit(TARGET, steps=1_000, n_mc=300, restarts=2, progress=False)
+    fit = NFVI("planar*3", seed=0).fit(TARGET, steps=300, n_mc=300, restarts=2, progress=False)
     assert fit.settings["evaluation"] == "eager: a step goes in pieces, to fit into memory"

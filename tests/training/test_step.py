@@ -132,9 +132,11 @@ class TestNumbers:
     def test_auto(self) -> None:
         traced, eager = (
             NFVI("auto", seed=0).fit(
-                lambda z: -(z[:, 0] ** 2) / 8 - (z[:, 1] - z[:, 0] ** 2) ** 2,
-                dim=2,
-                budget=Budget(steps=1_100),
+                lambda z: (
+                    -(z[:, 0] ** 2) / 8 - (z[:, 1] - z[:, 0] ** 2) ** 2 - z[:, 2:].square().sum(1)
+                ),
+                dim=5,
+                budget=Budget(steps=500),
                 compile=c,
                 progress=False,
             )
