@@ -18,6 +18,8 @@ __all__ = ["FitReport", "advice", "describe", "number_rows"]
 
 # Of the efficiency: above it most draws weigh alike, and a high k-hat is that of a few in tails.
 CLOSE = 0.5
+# Steps for a guide that took fewer, such as a Gaussian's none.
+FURTHER = 1_000
 NOT_SEARCHED = (
     "No search was made for mass that the guide misses, and none of these numbers can see a mode"
     " that it misses"
@@ -218,7 +220,17 @@ def _next(fit: FitReport, found: Findings, verdict: Verdict) -> str:
         )
     if verdict.word == NOT_TRUSTED:
         return f"Try {_first(fit)}{_richer(fit)}, or {_other_base(fit)}.{_more_steps(fit)}"
-    return f"{_richer(fit).capitalize()} would bring it closer.{_more_steps(fit)}"
+    return f"{_closer(fit)}{_more_steps(fit)}".strip()
+
+
+def _closer(fit: FitReport) -> str:
+    """What to try where weighted draws will do."""
+    if fit.path is None or fit.stopped.startswith("the budget"):
+        what = f"{_first(fit)}{_richer(fit)}"
+        return f"{what[0].upper()}{what[1:]} would bring it closer."
+    if fit.shell or fit.rising:
+        return ""
+    return f"fit.refine({max(fit.steps, FURTHER):_}) goes on from here, and may bring it closer."
 
 
 def _auto(fit: FitReport) -> str:

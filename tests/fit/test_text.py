@@ -107,7 +107,7 @@ class TestNumbers:
         found = text(ess=3_000.0)
         assert "Verdict: usable. KL(q ‖ p) is 0.050 nats: a mean may be off by 0.3 sd." in found
         assert "Use weighted draws: fit.importance_resample(n)." in found
-        assert "More layers or a richer formula would bring it closer." in found
+        assert 'NFVI("auto"), more layers or a richer formula would bring it closer.' in found
         few = text(ess=99.0)
         assert "Verdict: not to be trusted. 10,000 draws are worth 99 after weighting" in few
         assert "importance_resample" not in few
@@ -131,6 +131,22 @@ class TestNumbers:
     def test_missed_mass_after_a_climb(self, reason: str, words: str) -> None:
         path = ClimbPath((RUNG,), 0, reason, 1, 1)
         assert words in text(missed=replace(CLEAN, share=0.5), path=path, stopped=reason)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({}, "fit.refine(1_000) goes on from here, and may bring it closer."),
+            ({"rising": True}, "The ELBO still rises: more steps, fit.refine(200), will help too."),
+            ({"shell": True}, ""),
+            ({"stopped": "the budget of 3 s was spent"}, "A larger budget would bring it closer."),
+        ],
+    )
+    def test_after_a_climb_nobody_is_sent_to_the_formulas_that_it_tried(self, changes, words):
+        path = ClimbPath((RUNG,), 0, "auto", 1, 1)
+        found = text(ess=3_000.0, path=path, **{"stopped": "auto", **changes})
+        assert "Verdict: usable" in found and words in found
+        assert "richer formula" not in found
+        assert words or "closer" not in found
 
     def test_the_target_itself(self) -> None:
         found = text(khat=-math.inf, ess=10_000.0, elbo_se=0.0, log_evidence_se=0.0)
