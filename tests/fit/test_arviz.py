@@ -224,6 +224,8 @@ def test_arviz_works_on_fits_and_on_chains(name: str, fit: Fit, az: Any) -> None
         found.append(float(loo.elpd_loo if _old(az) else loo.elpd))
         if _old(az):
             az.plot_ppc(tree, num_pp_samples=10)
+        elif name == "logistic":
+            az.plot_ppc_pava(tree)  # what ArviZ asks for where data are 0 and 1
         else:
             az.plot_ppc_dist(tree)
         plt.close("all")
