@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import Rung
+from nfvi.utils import place_of
 
 __all__ = ["broken_off", "carries_best", "is_late"]
 
@@ -45,7 +46,8 @@ def broken_off(record: Tried, error: BaseException) -> FitError | TargetError:
     """
     cause = error.__cause__ if is_late(error) and error.__cause__ is not None else error
     kind = TargetError if isinstance(cause, TargetError) else FitError
-    what = str(cause) if kind is TargetError else f"{type(cause).__name__}: {cause}"
+    raised = f"{type(cause).__name__}: {cause}{place_of(cause)}"
+    what = str(cause) if kind is TargetError else raised
     guide: Any = None
     left = "there was no guide yet"
     if record.rungs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,7 @@ from nfvi.auto.failure import carries_best
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import Learned, plan_of
 from nfvi.errors import FitError
-from nfvi.fit import mixture_weights
+from nfvi.fit import draws_of_each, mixture_weights
 from nfvi.guides import AnyGuide, MixtureGuide, Placement, parts
 from nfvi.starts import (
     FULL_RANK_LIMIT,
@@ -26,10 +27,17 @@ from nfvi.starts import (
 from nfvi.targets import Target
 from nfvi.training import catch_interrupt, default_n_mc
 
-__all__ = ["gaussian_rungs", "keep_guide", "mode_rungs", "nothing_finite", "places_of"]
+__all__ = [
+    "gaussian_rungs",
+    "keep_guide",
+    "mode_rungs",
+    "nothing_finite",
+    "places_of",
+    "weights_of",
+]
 
-# Of each Gaussian: a weight of 5 % is known to a tenth of it. Under a budget there may be fewer.
-WEIGHING, FEWEST = 2_000, 100
+# Draws of each Gaussian for its weight, under a budget.
+FEWEST = 100
 # By which a handful of Gaussians are compared.
 COMPARED, FEWEST_COMPARED = 1_000, 50
 FIRST_BATCH = 2_048
@@ -145,7 +153,12 @@ def _weights(
     guides = [gaussian_guide(*pair, dtype) for pair in zip(modes.loc, modes.tril, strict=True)]
     if len(guides) == 1:
         return torch.ones(1, dtype=dtype, device=modes.loc.device)
-    n = record.affordable(WEIGHING, FEWEST)
+    return weights_of(record, guides, generator)
+
+
+def weights_of(record: Record, guides: Sequence[AnyGuide], generator: torch.Generator) -> Tensor:
+    """The weights of a mixture of guides, by as many draws as their number and the budget allow."""
+    n = record.affordable(draws_of_each(len(guides)), FEWEST)
     return mixture_weights(guides, record.target, n, generator, record.out_of_time)
 
 

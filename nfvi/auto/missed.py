@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from nfvi.auto.failure import carries_best
-from nfvi.auto.gaussians import keep_guide
+from nfvi.auto.gaussians import keep_guide, weights_of
 from nfvi.auto.record import Record
-from nfvi.fit import mixture_weights
 from nfvi.guides import AnyGuide, Guide, MixtureGuide, parts
 from nfvi.search import MOST_PLACES, MissedMass, Place
 from nfvi.starts import fit_gaussians, gaussian_guide
@@ -26,9 +25,6 @@ STEPS = 20
 LEAST_OF_MODES = 0.003
 """Of the mass: what modes have together that join although it is little. A tenth of what is told;
 forty modes of a fortieth each need it."""
-DRAWS = (200, 2_000)
-DRAWS_IN_ALL = 40_000
-"""For the weights: of each guide, and of all; more would take the square of their number."""
 
 
 @carries_best
@@ -81,8 +77,7 @@ def _with_places(
     old = parts(guide)
     new = _gaussians_at(record, places, generator, dtype)
     pool = [*old, *new]
-    n = min(max(DRAWS_IN_ALL // len(pool), DRAWS[0]), DRAWS[1])
-    weights = mixture_weights(pool, record.target, n, generator, record.out_of_time)
+    weights = weights_of(record, pool, generator)
     needed = (weights > 0).nonzero()[:, 0].tolist()
     if not new or max(needed) < len(old):
         return None

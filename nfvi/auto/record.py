@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 DRAWS = 10_000
 # Of a component of a mixture, whose ELBO is only shown.
 PART_DRAWS = 2_000
-RANKING = 20_000
+RANKING, RANKED_IN_ALL = 20_000, 400_000
 MOST_WIDE, FEWEST_WIDE = 2**30, 512
 FEWEST_DRAWS, FEWEST_PART_DRAWS = 500, 100
 PROBES = 16
@@ -202,7 +202,9 @@ class Record:
     @carries_best
     def add_run(self, trainer: Trainer) -> AnyGuide:
         """The guide of a run that has ended, kept."""
-        guide, restarts = outcome(trainer, self.affordable(RANKING, FEWEST_DRAWS))
+        each = max(RANKED_IN_ALL // trainer.ensemble.size, FEWEST_DRAWS)
+        draws = self.affordable(min(RANKING, each), FEWEST_DRAWS)
+        guide, restarts = outcome(trainer, draws, self.out_of_time)
         found, score = self._judge(guide)
         tried = Tried(guide, found, trainer.history, restarts, trainer.settings, trainer)
         self._add(tried, score, trainer.step)

@@ -10,7 +10,9 @@ from typing import NoReturn, TextIO
 
 import typer
 
+from nfvi.cli.wording import in_shell
 from nfvi.errors import FitError, FitWarning, TargetError
+from nfvi.utils import place_of
 
 __all__ = ["exit_code", "failures_in_words"]
 
@@ -27,8 +29,9 @@ def failures_in_words(*, trace: bool = False) -> Iterator[None]:
     """Turn the errors that nfvi raises on purpose into a line on stderr and an exit code.
 
     2 for what was asked (formula, target, numbers, files that are not there), 1 for what went wrong
-    after that. Warnings become lines on stderr as well, but for those of a fit that is not to be
-    trusted: the verdict is printed anyway.
+    after that. An exception of the user's own function counts as the latter, and is told with its
+    file and line; any other is a fault of nfvi and keeps its traceback. Warnings become lines on
+    stderr as well, but for those of a fit that is not to be trusted: the verdict is printed anyway.
 
     Args:
         trace: whether to print the whole traceback before that line. It ends in the user's own
@@ -43,14 +46,20 @@ def failures_in_words(*, trace: bool = False) -> Iterator[None]:
             _fail(error, USAGE, trace)
         except (FitError, OSError) as error:
             _fail(error, FAILURE, trace)
+        except Exception as error:
+            if not place_of(error):
+                raise
+            _fail(error, FAILURE, trace)
 
 
 def _fail(error: BaseException, code: int, trace: bool) -> NoReturn:
     if trace:
         typer.echo("".join(traceback.format_exception(error)), err=True)
-    typer.echo(f"nfvi: {error}", err=True)
+    ours = isinstance(error, ValueError | ImportError | FitError | OSError)
+    said = str(error) if ours else f"{type(error).__name__}: {error}{place_of(error)}"
+    typer.echo(f"nfvi: {in_shell(said)}", err=True)
     users = isinstance(error, FitError | TargetError) and error.__cause__ is not None
-    if users and not trace:
+    if (users or not ours) and not trace:
         typer.echo("nfvi: --traceback shows where it was raised", err=True)
     raise typer.Exit(code) from error
 
@@ -63,4 +72,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    typer.echo(f"nfvi: {message}", err=True)
+    typer.echo(f"nfvi: {in_shell(str(message))}", err=True)

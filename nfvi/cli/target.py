@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nfvi.errors import TargetError
 from nfvi.targets import Target, as_target, declared_parameters
+from nfvi.utils import place_of
 
 __all__ = ["load_target"]
 
@@ -33,6 +35,7 @@ def load_target(text: str) -> Iterator[Any]:
 
     Raises:
         ValueError: the text has another form, the name is not there, or the file is no Python.
+        TargetError: the file raised while it was imported.
         FileNotFoundError: there is no such file.
         ImportError: the module, or one that it needs, cannot be imported.
     """
@@ -50,6 +53,13 @@ def load_target(text: str) -> Iterator[Any]:
         except SyntaxError as error:
             raise ValueError(
                 f"{error.filename}, line {error.lineno}: {error.msg}; {place!r} cannot be read"
+            ) from error
+        except (ImportError, FileNotFoundError):
+            raise
+        except Exception as error:
+            raise TargetError(
+                f"{place!r} raised {type(error).__name__} while it was imported:"
+                f" {error}{place_of(error)}"
             ) from error
         yield _with_parameters(module, _member(module, name, place), name)
     finally:

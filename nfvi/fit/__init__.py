@@ -13,7 +13,7 @@ from nfvi.fit.diagnostics import (
 from nfvi.fit.evaluation import evaluate
 from nfvi.fit.fit import Fit
 from nfvi.fit.fitted_guide import FittedGuide
-from nfvi.fit.mixture_weights import mixture_weights
+from nfvi.fit.mixture_weights import draws_of_each, mixture_weights
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.fit.restarts import Restart
 from nfvi.fit.scalars import draws_frame, summarize, summary_lines
@@ -36,6 +36,7 @@ __all__ = [
     "diagnose",
     "draw_weighted",
     "draws_frame",
+    "draws_of_each",
     "elbo_of",
     "evaluate",
     "judge",

@@ -11,7 +11,7 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.fit.neutra import BaseSpace
 from nfvi.guides import AnyGuide, Guide, MixtureGuide
-from nfvi.mcmc import ParallelHMC
+from nfvi.mcmc import DENSE_LIMIT, ParallelHMC
 from nfvi.targets import Target, log_prob_anywhere
 
 __all__ = ["GuideChains", "start_chains"]
@@ -93,7 +93,8 @@ def start_chains(
         if len(z):
             few = isinstance(guide, MixtureGuide)
             batches.append((ParallelHMC(space, z, generator, unit=few), space.to_target))
-    if started < max(chains // 2, guide.dim + 1):
+    least = guide.dim + 1 if guide.dim <= DENSE_LIMIT else 2
+    if started < max(chains // 2, least):
         raise FitError("fewer than half of the guide's draws have a finite log-density")
     return GuideChains(batches, bad)
 

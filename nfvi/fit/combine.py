@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 
-from nfvi.fit.mixture_weights import mixture_weights
+from nfvi.fit.mixture_weights import draws_of_each, mixture_weights
 from nfvi.fit.restarts import Restart, kept, rank
 from nfvi.guides import AnyGuide, MixtureGuide
 from nfvi.targets import affordable
@@ -19,27 +19,30 @@ __all__ = ["outcome"]
 
 logger = logging.getLogger(__name__)
 
-# Of each restart: a weight of 5 % is known to a tenth of it.
-WEIGHING = 2_000
 # Such a restart is a mode with less than 10⁻⁴ of the mass, or a bad fit of a larger one.
 NATS = 10.0
 
 
-def outcome(trainer: Trainer, draws: int | None = None) -> tuple[AnyGuide, tuple[Restart, ...]]:
+def outcome(
+    trainer: Trainer, draws: int | None = None, enough: Callable[[], bool] = lambda: False
+) -> tuple[AnyGuide, tuple[Restart, ...]]:
     """The guide of a run, and every restart with its ELBO and its share in the guide.
 
     With ``combine="mixture"`` among the settings, the restarts with a finite ELBO within 10 nats of
     the best get the weights of :func:`~nfvi.fit.mixture_weights.mixture_weights`, from 2 000 draws
-    of each. If one of them is all that is needed, the guide is that one and no mixture.
+    of each, or fewer of more than 20. If one of them is all that is needed, the guide is that one
+    and no mixture.
 
     Args:
         trainer: after its run.
-        draws: by which restarts are ranked, 20 000 by default; a tenth of them weighs each.
+        draws: by which restarts are ranked, 20 000 by default; a tenth of them at most weighs each.
+        enough: whether time is up, so that weights are found with less care.
     """
     restarts = rank(trainer, trainer.settings["seed"], draws)
     if trainer.settings.get("combine") == "mixture":
-        each = affordable(trainer.target, WEIGHING, 0.1) if draws is None else draws // 10
-        restarts = _weighed(trainer, restarts, each)
+        each = draws_of_each(len(restarts))
+        each = affordable(trainer.target, each, 0.1) if draws is None else min(each, draws // 10)
+        restarts = _weighed(trainer, restarts, each, enough)
     for one in restarts:
         logger.debug("restart %d: ELBO %.4f ± %.4f", one.index, one.elbo, one.elbo_se)
     logger.info("%d restarts, kept %s", len(restarts), ", ".join(map(str, kept(restarts))))
@@ -48,7 +51,9 @@ def outcome(trainer: Trainer, draws: int | None = None) -> tuple[AnyGuide, tuple
     return (MixtureGuide(guides, weights) if weights else guides[0]), restarts
 
 
-def _weighed(trainer: Trainer, restarts: Sequence[Restart], draws: int) -> tuple[Restart, ...]:
+def _weighed(
+    trainer: Trainer, restarts: Sequence[Restart], draws: int, enough: Callable[[], bool]
+) -> tuple[Restart, ...]:
     """The restarts with their weights, or with another best one where that is all it takes."""
     best = next(r for r in restarts if r.best)
     able = [
@@ -62,7 +67,7 @@ def _weighed(trainer: Trainer, restarts: Sequence[Restart], draws: int) -> tuple
     generator = torch.Generator(trainer.ensemble.flat.device)
     generator.manual_seed(trainer.settings["seed"] + 2)
     guides = [trainer.guide(r.index) for r in able]
-    weights = mixture_weights(guides, trainer.target, draws, generator).tolist()
+    weights = mixture_weights(guides, trainer.target, draws, generator, enough).tolist()
     shares = {r.index: w for r, w in zip(able, weights, strict=True) if w > 0}
     top = max((r for r in able if r.index in shares), key=lambda r: r.elbo).index
     mixed = shares if len(shares) > 1 else {}

@@ -24,7 +24,7 @@ from nfvi.fit.text import FitReport, describe
 from nfvi.fit.verification import Verification
 from nfvi.fit.verification_run import MOST_ITERATIONS, verify_guide
 from nfvi.guides import AnyGuide, sample_in_pieces
-from nfvi.mcmc import MCMCRun
+from nfvi.mcmc import DENSE_LIMIT, MCMCRun
 from nfvi.search import MissedMass
 from nfvi.targets import Target, affordable, graphs
 from nfvi.training import (
@@ -271,22 +271,23 @@ class Fit(Approximation):
 
         Args:
             chains: how many, run as one batch for each component of a mixture; default 2 000, or
-                fewer for a target of over 50 000 rows, all of which every step takes.
+                fewer for a target of over 50 000 rows, all of which every step takes. At least
+                100, and twice the dimension up to 300.
             seed: fixes everything; default that of the fit.
-            budget: seconds after which no further block of 20 iterations begins; the bounds hold,
-                but the chains may not have settled. Default none.
+            budget: seconds after which no further iteration of the chains begins; the bounds
+                hold, but the chains may not have settled. Default none.
             progress: whether to show a progress bar; default in a terminal or notebook only.
 
         Raises:
             FitError: the fit was loaded without its target, or few of its draws have a finite
                 log-density.
-            ValueError: ``chains`` is not above the dimension, or less than 100.
+            ValueError: ``chains`` are fewer than that.
 
         Reference:
             Wang, Kasprzak and Huggins, A targeted accuracy diagnostic for variational
             approximations, 2023.
         """
-        least = max(100, 2 * self.dim)
+        least = max(100, 2 * self.dim) if self.dim <= DENSE_LIMIT else 100
         if chains is None:
             chains = max(affordable(self._known_target(), CHAINS, 0.1), least)
         check_whole("chains", chains, least)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,9 @@ from nfvi.fit.diagnostics import smoothed_weights
 from nfvi.fit.evaluation import drawn
 from nfvi.guides import AnyGuide
 from nfvi.targets import Target, log_prob_anywhere
+from nfvi.utils import at_once
 
-__all__ = ["mixture_weights"]
+__all__ = ["draws_of_each", "mixture_weights"]
 
 # A draw in ten thousand: diagnostics would not see the component.
 LEAST_WEIGHT = 1e-4
@@ -33,6 +34,18 @@ CONVERGED = 1e-6
 # Guides that are left out on trial before one is dropped, those that matter least first: each trial
 # fits all weights again, and of 58 guides that would be 58 fits for each that goes.
 TRIED = 6
+DRAWS, LEAST_DRAWS, DRAWS_IN_ALL = 2_000, 200, 40_000
+CHUNK = 16_384
+ROUNDING = 1e-12
+
+
+def draws_of_each(count: int) -> int:
+    """How many draws of each of so many guides give their weights: 2 000, or fewer above 20 guides.
+
+    By 2 000 a weight of 5 % is known to a tenth of it. All guides are evaluated at all draws, so
+    that more than 40 000 in all would take the square of their number.
+    """
+    return min(max(DRAWS_IN_ALL // count, LEAST_DRAWS), DRAWS)
 
 
 def mixture_weights(
@@ -68,7 +81,8 @@ def mixture_weights(
         target: p.
         n: draws from each guide; all from the same random numbers.
         generator: of the draws.
-        enough: whether to drop no more guides, because time is up.
+        enough: whether time is up: guides of which there are no draws yet get no weight then, and
+            no more are dropped.
 
     Returns:
         w (K), float64, on the device of the guides; they sum to 1.
@@ -84,8 +98,15 @@ def mixture_weights(
     """
     if not guides:
         raise ValueError("guides must hold at least one guide")
-    points = _points(guides, target, n, generator)
-    weights = _fitted(points, points.usable.any(1))
+    points = _points(guides, target, n, generator, enough)
+    weights = _needed(points, enough)
+    rest = weights.new_zeros(len(guides) - len(weights))
+    return torch.cat([weights, rest])
+
+
+def _needed(points: _Points, enough: Callable[[], bool]) -> Tensor:
+    """The weights of the guides that there are draws of."""
+    weights = _fitted(points, points.usable.any(1), enough)
     kept = weights > 0
     best = torch.zeros_like(kept)
     best[int(torch.where(kept, points.elbos(), -torch.inf).argmax())] = True
@@ -124,40 +145,74 @@ class _Points:
         """Log-density of a mixture at all draws (K, n)."""
         return (self.log_q + weights.log()[:, None, None]).logsumexp(0)
 
-    def terms(self, weights: Tensor) -> Tensor:
+    def without_each(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each guide of a mixture: the weights without it, and log-density at all draws (K, n).
+
+        The others are scaled up: Σ_j≠k w_j q_j = (1 − r_k) q for the responsibility r_k of guide k.
+        """
+        log_mixture = self.log_mixture(weights)
+        for k in (weights > 0).nonzero()[:, 0].tolist():
+            others = weights.clone()
+            others[k] = 0
+            rest = float(others.sum())
+            if rest > 0:
+                share = (self.log_q[k] + weights[k].log() - log_mixture).exp().nan_to_num(0.0)
+                left = torch.log1p(-share.clamp_max(1 - ROUNDING))
+                yield others / rest, log_mixture + left - math.log(rest)
+
+    def terms(self, weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
         """Σ_k w_k (log p − log q)(x_ki) for each i (n); its mean is the ELBO of the mixture.
 
         A draw that is not usable stands at the mean of those of its guide that are.
         """
-        values = torch.where(self.usable, self.log_p - self.log_mixture(weights), 0)
+        log_mixture = self.log_mixture(weights) if log_mixture is None else log_mixture
+        values = torch.where(self.usable, self.log_p - log_mixture, 0)
         used = self.usable.sum(1, keepdim=True).clamp_min(1)
         values = torch.where(self.usable, values, values.sum(1, keepdim=True) / used)
         return (weights[:, None] * values)[weights > 0].sum(0)
 
     def elbos(self) -> Tensor:
         """ELBO of each guide alone (K); −∞ where none of its draws is usable."""
-        alone = torch.eye(len(self.log_p), dtype=self.log_p.dtype, device=self.log_p.device)
-        values = torch.stack([self.terms(weights).mean() for weights in alone])
-        return torch.where(self.usable.any(1), values, -torch.inf)
+        values = torch.where(self.usable, self.log_p - _own(self.log_q), 0).sum(1)
+        used = self.usable.sum(1)
+        return torch.where(used > 0, values / used.clamp_min(1), -torch.inf)
+
+
+def _own(log_q: Tensor) -> Tensor:
+    """Log-density of each guide at its own draws (K, n)."""
+    return log_q.diagonal(dim1=0, dim2=1).mT
 
 
 @torch.no_grad()
 def _points(
-    guides: Sequence[AnyGuide], target: Target, n: int, generator: torch.Generator
+    guides: Sequence[AnyGuide],
+    target: Target,
+    n: int,
+    generator: torch.Generator,
+    enough: Callable[[], bool],
 ) -> _Points:
+    """Draws of the guides, or of as many of the first as there was time for."""
     state = generator.get_state()
-    log_ps, log_qs, finite = [], [], []
+    draws: list[Tensor] = []
+    log_ps: list[Tensor] = []
+    count = 0
     for guide in guides:
         # The same base draws for all, so that guides that are alike differ by little noise.
         generator.set_state(state)
         for z, _ in drawn(guide, n, generator):
+            draws.append(z)
             log_ps.append(log_prob_anywhere(target, z).detach().double())
-            log_qs.append(torch.stack([one.log_prob(z) for one in guides]).double())
-            finite.append(z.isfinite().all(-1))
-    shape = (len(guides), n)
-    log_p, log_q = torch.cat(log_ps).reshape(shape), torch.cat(log_qs, 1).unflatten(1, shape)
-    own = log_q.diagonal(dim1=0, dim2=1).mT
-    usable = log_p.isfinite() & own.isfinite() & torch.cat(finite).reshape(shape)
+        count += 1
+        if enough():
+            break
+    shape = (count, n)
+    pieces = torch.cat(draws).split(at_once(draws[0].shape[1], CHUNK, draws[0].device))
+    log_q = torch.stack(
+        [torch.cat([guide.log_prob(z).double() for z in pieces]) for guide in guides[:count]]
+    ).unflatten(1, shape)
+    log_p = torch.cat(log_ps).reshape(shape)
+    finite = torch.cat([z.isfinite().all(-1) for z in pieces]).reshape(shape)
+    usable = log_p.isfinite() & _own(log_q).isfinite() & finite
     if not bool(usable.any()):
         raise FitError("no draw of the guides has a finite log-density under the target")
     # Another guide has no density where its inverse leaves the range of floats.
@@ -167,7 +222,7 @@ def _points(
     return _Points(log_q, log_p, usable, log_omega.exp().reshape(log_p.shape))
 
 
-def _fitted(points: _Points, kept: Tensor) -> Tensor:
+def _fitted(points: _Points, kept: Tensor, enough: Callable[[], bool] = lambda: False) -> Tensor:
     """The weights (K) that minimise KL(p ‖ q), of guides of a mask (K); those too small are 0."""
     log_q, omega = points.log_q[kept].flatten(1), points.omega.flatten()
     top = log_q.amax(0)
@@ -180,12 +235,12 @@ def _fitted(points: _Points, kept: Tensor) -> Tensor:
         new = new / new.sum() if float(new.sum()) > 0 else found
         moved = float((new - found).abs().max())
         found = new
-        if moved < CONVERGED:
+        if moved < CONVERGED or enough():
             break
     weights = omega.new_zeros(len(kept))
     weights[kept] = found
     small = kept & (weights < LEAST_WEIGHT)
-    return _fitted(points, kept & ~small) if bool(small.any()) else weights
+    return _fitted(points, kept & ~small, enough) if bool(small.any()) else weights
 
 
 def _without_one(points: _Points, weights: Tensor, enough: Callable[[], bool]) -> Tensor | None:
@@ -195,15 +250,15 @@ def _without_one(points: _Points, weights: Tensor, enough: Callable[[], bool]) -
     once, and of the rest the six that cost the least are tried in full.
     """
     scaled: list[tuple[float, Tensor]] = []
-    for k in (weights > 0).nonzero()[:, 0].tolist():
-        others = weights.clone()
-        others[k] = 0
-        if float(others.sum()) > 0 and not _misses(points, others / others.sum()):
-            scaled.append((float(points.terms(others / others.sum()).mean()), others > 0))
+    for others, log_mixture in points.without_each(weights):
+        if enough():
+            return None
+        if not _misses(points, log_mixture):
+            scaled.append((float(points.terms(others, log_mixture).mean()), others > 0))
     scaled.sort(key=lambda pair: pair[0], reverse=True)
     found: list[tuple[float, Tensor]] = []
     for _, others in scaled[:TRIED]:
-        smaller = _fitted(points, others)
+        smaller = _fitted(points, others, enough)
         if _as_good(points, smaller, weights):
             found.append((float(points.terms(smaller).mean()), smaller))
         if enough():
@@ -211,17 +266,18 @@ def _without_one(points: _Points, weights: Tensor, enough: Callable[[], bool]) -
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def _misses(points: _Points, weights: Tensor) -> bool:
+def _misses(points: _Points, log_mixture: Tensor) -> bool:
     """Whether over 0.1 % of the mass has less than a hundredth of the density of all guides."""
-    thin = points.log_mixture(weights) < points.everything + math.log(THIN)
+    thin = log_mixture < points.everything + math.log(THIN)
     return float(points.omega[thin].sum()) > MOST_MISSED
 
 
 def _as_good(points: _Points, smaller: Tensor, larger: Tensor) -> bool:
     """Whether a smaller mixture misses no mass, and has the same ELBO within the error."""
-    if _misses(points, smaller):
+    log_mixture = points.log_mixture(smaller)
+    if _misses(points, log_mixture):
         return False
-    lost = points.terms(larger) - points.terms(smaller)
+    lost = points.terms(larger) - points.terms(smaller, log_mixture)
     error = float(lost.std()) / len(lost) ** 0.5
     least: float = max(LEAST_NATS, ERRORS * error)
     return float(lost.mean()) < least

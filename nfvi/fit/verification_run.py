@@ -20,8 +20,7 @@ __all__ = ["MOST_ITERATIONS", "verify_guide"]
 # may stand still by chance; the chains stop at two blocks where nothing moves.
 BLOCK = 20
 # Chains that still move after 200 iterations have shown enough; a verdict says that they did.
-MOST_BLOCKS = 10
-MOST_ITERATIONS = BLOCK * MOST_BLOCKS
+MOST_ITERATIONS = 10 * BLOCK
 EVERY = 4
 """Iterations between those that count for the tails."""
 # A guide that is right is called wrong in one check of a hundred at the most (Bonferroni).
@@ -53,10 +52,10 @@ def verify_guide(
     Args:
         guide: q.
         target: p.
-        chains: how many, more than the dimension.
+        chains: how many; more than the dimension, up to 300 of them.
         generator: of draws and chains.
         khat: of the guide's importance weights, for the verdict.
-        enough: asked after every block of 20 iterations whether to end early.
+        enough: asked after every iteration whether to end early.
         each: called after every iteration, of which there are :data:`MOST_ITERATIONS` at most.
 
     Raises:
@@ -70,17 +69,20 @@ def verify_guide(
     before = _scalars(target, chain.positions())
     names, first = list(before), _columns(before)
     tails = _Tails(guide, target, generator)
-    last, settled, blocks = first, False, 0
-    while blocks < MOST_BLOCKS and not settled and not (blocks and enough()):
+    last, settled, iterations, cut = first, False, 0, False
+    while iterations < MOST_ITERATIONS and not settled and not cut:
         beyond = []
         for i in range(BLOCK):
             chain.step()
             each()
-            if (i + 1) % EVERY == 0:
+            iterations += 1
+            cut = enough()
+            if (i + 1) % EVERY == 0 or cut:
                 new = _columns(_scalars(target, chain.positions()))
                 beyond.append(tails.beyond(new))
-        blocks += 1
-        settled = blocks > 1 and not bool((_bounds(last, new)[:2] > 0).any())
+            if cut:
+                break
+        settled = not cut and iterations > BLOCK and not bool((_bounds(last, new)[:2] > 0).any())
         last = new
     mean_error, sd_error, mean, sd = _bounds(first, last)
     excess = tails.excess(torch.stack(beyond).mean(0))
@@ -92,7 +94,7 @@ def verify_guide(
         checks=tuple(ScalarCheck(*row) for row, one in zip(rows, varies, strict=True) if one),
         khat=khat,
         chains=len(first),
-        iterations=BLOCK * blocks,
+        iterations=iterations,
         settled=settled,
         accept=chain.accept,
         gradient_evaluations=chain.gradient_evaluations,
@@ -152,9 +154,12 @@ class _Tails:
     def __init__(self, guide: AnyGuide, target: Target, generator: torch.Generator) -> None:
         self.draws = min(REFERENCE, max(10_000, MOST_NUMBERS // guide.dim))
         columns = _columns(_scalars(target, sample_in_pieces(guide, self.draws, generator)))
-        ordered = columns.sort(0).values
+        rows = columns.T.contiguous()
         places = [round(level * self.draws) for level in TAILS]
-        self.low, self.high = ordered[places], ordered[[-1 - i for i in places]]
+        least, most = (
+            rows.topk(max(places) + 1, largest=largest).values.T for largest in (False, True)
+        )
+        self.low, self.high = least[places], most[places]
 
     def beyond(self, after: Tensor) -> Tensor:
         """Which of (n, scalars) lie beyond: (2 · levels, n, scalars) of 0 and 1."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfvi.targets import Target, log_prob_and_score
 
-__all__ = ["ParallelHMC"]
+__all__ = ["DENSE_LIMIT", "ParallelHMC"]
 
 # NUTS's usual aim; lower is cheaper for the bulk, and gets chains stuck in necks.
 TARGET_ACCEPT = 0.8
@@ -20,6 +20,8 @@ LEAPFROGS = 8
 # Ten iterations at acceptance 1 raise the step by a fifth. The mean over two thousand chains has so
 # little noise that the gain need not decay, as it must where one chain adapts its own step.
 GAIN = 0.1
+DENSE_LIMIT = 300
+"""Dimensions to which the mass is a matrix; above, it is a diagonal, which needs few chains."""
 
 
 @dataclass
@@ -34,13 +36,14 @@ class _Points:
 class ParallelHMC:
     """Hamiltonian Monte Carlo for n chains that share one step size and one mass matrix.
 
-    The mass is the inverse of the covariance of the starting points, and the step size follows
+    The mass is the inverse of the covariance of the starting points, or of their variances above
+    300 dimensions, and the step size follows
     the mean acceptance of the chains. Each iteration takes 1 to 8 leapfrog steps, all chains the
     same number, so that no chain keeps to one period.
 
     Args:
         target: the log-density.
-        start: where the chains start (n, d); n above d.
+        start: where the chains start (n, d); n above d up to 300 dimensions.
         generator: source of momenta and of acceptance.
         unit: whether the mass is I, as in the base space of a guide; the chains may be few then.
 
@@ -55,8 +58,9 @@ class ParallelHMC:
     ) -> None:
         self.target, self.generator = target, generator
         self.step_size, self.accept, self.gradient_evaluations = 0.5, 1.0, 0
-        # z moves by L p for momenta p ~ N(0, I): covariance L Lᵀ takes the place of mass⁻¹.
-        self.scale = torch.eye(start.shape[1]).to(start) if unit else _factor(start)
+        # z moves by L p for momenta p ~ N(0, I): covariance L Lᵀ takes the place of mass⁻¹. L is
+        # kept as (d, d), or as its diagonal (d).
+        self.scale = torch.ones_like(start[0]) if unit else _factor(start)
         self.points = self._evaluate(start.detach())
 
     def run(self, iterations: int) -> Iterator[Tensor]:
@@ -90,12 +94,21 @@ class ParallelHMC:
 
     def _leapfrog(self, points: _Points, momentum: Tensor, steps: int) -> tuple[_Points, Tensor]:
         h = self.step_size
-        momentum = momentum + 0.5 * h * (points.gradient @ self.scale)
+        momentum = momentum + 0.5 * h * self._pull(points)
         for step in range(steps):
-            points = self._evaluate(points.z + h * (momentum @ self.scale.T))
+            points = self._evaluate(points.z + h * self._times_scale(momentum))
             size = h if step < steps - 1 else 0.5 * h
-            momentum = momentum + size * (points.gradient @ self.scale)
+            momentum = momentum + size * self._pull(points)
         return points, momentum
+
+    def _pull(self, points: _Points) -> Tensor:
+        """Lᵀ ∇log p of each chain (n, d)."""
+        gradient = points.gradient
+        return gradient * self.scale if self.scale.dim() == 1 else gradient @ self.scale
+
+    def _times_scale(self, momentum: Tensor) -> Tensor:
+        """L p of each chain (n, d)."""
+        return momentum * self.scale if self.scale.dim() == 1 else momentum @ self.scale.T
 
     def _evaluate(self, z: Tensor) -> _Points:
         self.gradient_evaluations += len(z)
@@ -110,7 +123,9 @@ class ParallelHMC:
 
 
 def _factor(start: Tensor) -> Tensor:
-    """L (d, d) with L Lᵀ the covariance of points (n, d)."""
+    """L (d, d) with L Lᵀ the covariance of points (n, d); their sds (d) above 300 dimensions."""
+    if start.shape[1] > DENSE_LIMIT:
+        return start.double().std(0).clamp_min(torch.finfo(start.dtype).tiny).to(start)
     centred = (start - start.mean(0)).double()
     covariance = centred.T @ centred / (len(start) - 1)
     jitter = 1e-6 * covariance.diagonal().diag_embed()

@@ -15,12 +15,12 @@ from nfvi.targets.checks import (
     WROTE,
     Evaluate,
     agree,
-    place_of,
     point_text,
     shape_text,
     version_of,
     was_written,
 )
+from nfvi.utils import place_of
 
 __all__ = ["Batching", "Given", "find_batching", "one_at_a_time"]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.utils import process_wide
+from nfvi.utils import place_of, process_wide
 
 __all__ = [
     "USER_ERRORS",
@@ -26,7 +24,6 @@ __all__ = [
     "isolated",
     "name_of",
     "needed_arguments",
-    "place_of",
     "point_text",
     "probe_points",
     "shape_text",
@@ -160,13 +157,34 @@ def check_values(evaluate: Evaluate, points: Tensor, name: str) -> Checked:
             finite nowhere, or have no finite gradient.
     """
     leaf = points.detach().clone().requires_grad_()
-    values = evaluate(leaf)
+    with _with_gradients(points, name):
+        values = evaluate(leaf)
     check_dtype(values, points, name)
     _check_finite(values.detach(), points, name)
     gradient = _check_gradient(values, leaf, name)
     still = (gradient == 0).all(0).nonzero().flatten().tolist()[:MOST_FLAT]
     flat = tuple(column for column in still if not _depends_on(evaluate, points, column))
     return Checked(values.dtype, flat)
+
+
+@contextmanager
+def _with_gradients(points: Tensor, name: str) -> Iterator[None]:
+    """For the first call that autograd follows, after others that went well.
+
+    Raises:
+        TargetError: the user's function raised.
+    """
+    try:
+        yield
+    except TargetError:
+        raise
+    except USER_ERRORS as error:
+        raise TargetError(
+            f"{name!r} has values, and raised {type(error).__name__} when its gradient was taken:"
+            f" {error}{place_of(error)}. nfvi chose the points, the first of them"
+            f" z = {point_text(points[0])}. Write it in torch functions throughout: .numpy(), numpy"
+            " and math leave autograd"
+        ) from error
 
 
 def _depends_on(evaluate: Evaluate, points: Tensor, column: int) -> bool:
@@ -224,7 +242,8 @@ def _check_gradient(values: Tensor, leaf: Tensor, name: str) -> Tensor:
     total = values[finite].sum()
     gradient = None
     if total.requires_grad:
-        (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
+        with _with_gradients(leaf.detach(), name):
+            (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
     if gradient is None:
         raise TargetError(
             f"{name!r} has no gradient with respect to z: it does not depend on z, or leaves torch "
@@ -245,14 +264,6 @@ def point_text(point: Tensor) -> str:
     """A point (d) in four coordinates at most."""
     shown = ", ".join(f"{x:.4g}" for x in point[:4].tolist())
     return f"({shown}{', ...' if len(point) > 4 else ''})"
-
-
-def place_of(error: BaseException, fn: Any) -> str:
-    """Where in the file of the user's function an error was raised."""
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def name_of(fn: Any) -> str:

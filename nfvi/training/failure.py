@@ -14,6 +14,7 @@ from nfvi.guides import Guide
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.guard import PATIENCE
 from nfvi.training.loop_state import LoopState
+from nfvi.utils import place_of
 
 __all__ = ["failure", "late_errors"]
 
@@ -57,9 +58,9 @@ def late_errors(loop: LoopState) -> Iterator[None]:
     except Exception as error:
         guide = _last_good(loop)
         raise FitError(
-            f"{type(error).__name__} {_when(loop)}: {error} ({_left(guide)}). Fix what raised it,"
-            " the target most likely, and fit again; from the file of a Checkpoint,"
-            " NFVI.resume(path) continues where it was",
+            f"{type(error).__name__} {_when(loop)}: {error}{place_of(error)} ({_left(guide)})."
+            " Fix what raised it, the target most likely, and fit again; from the file of a"
+            " Checkpoint, NFVI.resume(path) continues where it was",
             guide,
         ) from error
 

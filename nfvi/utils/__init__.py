@@ -61,6 +61,7 @@ from nfvi.utils.report import (
     write_report,
 )
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
+from nfvi.utils.user_code import place_of
 from nfvi.utils.versions import show_versions
 from nfvi.utils.workers import WorkerError, in_processes, jobs_for
 
@@ -113,6 +114,7 @@ __all__ = [
     "numbers_per_row",
     "over",
     "picture",
+    "place_of",
     "plus_minus",
     "preformatted",
     "process_wide",

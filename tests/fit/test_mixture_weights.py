@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.mixture import GaussianMixture
 from nfvi import FitError, Guide, LogDensity, MixtureGuide, Target
-from nfvi.fit.mixture_weights import mixture_weights
+from nfvi.fit.mixture_weights import _points, draws_of_each, mixture_weights
 from nfvi.guides.mixture import AnyGuide
 from nfvi.guides.placement import Placement
 
@@ -146,3 +146,58 @@ class TestWrongInput:
         nowhere.log_prob = lambda z: torch.full_like(z[:, 0], torch.nan)
         with pytest.raises(FitError, match="no draw of the guides"):
             found([gaussian(0), gaussian(3)], nowhere)
+
+
+SIX = [gaussian(5.0 * k, 1.0 + 0.1 * k) for k in range(6)]
+
+
+class TestCost:
+    """Of many guides: what is asked of each, and what is left out where time is up."""
+
+    def points(self):
+        target, generator = modes(*[1 / 6] * 6, apart=5.0), torch.Generator().manual_seed(0)
+        return _points(SIX, target, 300, generator, lambda: False)
+
+    def test_each_guide_is_asked_for_densities_once(self, monkeypatch) -> None:
+        asked = []
+        log_prob = Guide.log_prob
+
+        def counted(guide, x, *args):
+            asked.append(len(x))
+            return log_prob(guide, x, *args)
+
+        monkeypatch.setattr(Guide, "log_prob", counted)
+        self.points()
+        assert [n for n in asked if n > 4] == [6 * 300] * 6  # the small ones size the pieces
+
+    def test_the_elbo_of_each_guide_is_that_of_a_mixture_of_it_alone(self) -> None:
+        points = self.points()
+        alone = torch.eye(6, dtype=torch.float64)
+        expected = torch.stack([points.terms(weights).mean() for weights in alone])
+        torch.testing.assert_close(points.elbos(), expected)
+
+    def test_a_mixture_without_a_guide_is_that_of_the_others(self) -> None:
+        points = self.points()
+        weights = torch.tensor([0.3, 0.0, 0.2, 0.1, 0.15, 0.25], dtype=torch.float64)
+        seen = list(points.without_each(weights))
+        assert [int((w == 0).nonzero()[-1]) for w, _ in seen[1:3]] == [2, 3] and len(seen) == 5
+        for others, log_mixture in seen:
+            assert float(others.sum()) == pytest.approx(1)
+            expected = points.log_mixture(others)
+            # Where the guide that is left out has all but 10⁻⁹ of the density, rounding is seen.
+            near = expected > points.log_mixture(weights) - 20
+            torch.testing.assert_close(log_mixture[near], expected[near], rtol=0, atol=1e-6)
+            assert (log_mixture[~near] < points.log_mixture(weights)[~near] - 10).all()
+            found, exact = points.terms(others, log_mixture), points.terms(others)
+            torch.testing.assert_close(found.mean(), exact.mean(), rtol=0, atol=1e-6)
+
+    def test_more_than_twenty_guides_share_forty_thousand_draws(self) -> None:
+        assert [draws_of_each(k) for k in (1, 20, 40, 80, 1_000)] == [2_000, 2_000, 1_000, 500, 200]
+
+    def test_where_time_is_up_the_first_guides_have_all_the_weight(self) -> None:
+        target, calls = modes(*[1 / 6] * 6, apart=5.0), iter([False, True])
+        weights = mixture_weights(
+            SIX, target, 500, torch.Generator().manual_seed(0), lambda: next(calls, True)
+        )
+        assert weights.shape == (6,) and float(weights.sum()) == pytest.approx(1)
+        assert (weights > 0).tolist() == [True, True, False, False, False, False]

@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from nfvi.errors import TargetError
-from nfvi.targets.checks import USER_ERRORS, fixed_randomness, isolated, place_of, probe_points
+from nfvi.targets.checks import USER_ERRORS, fixed_randomness, isolated, probe_points
 from nfvi.targets.pyro.enum import Summation, read_summation
 from nfvi.targets.pyro.handlers import (
     Message,
@@ -32,7 +32,7 @@ from nfvi.targets.pyro.places import device_of, made_on
 from nfvi.targets.pyro.program import Program
 from nfvi.targets.pyro.prototype import Prototype
 from nfvi.targets.sites import Site
-from nfvi.utils import check_unmasked
+from nfvi.utils import check_unmasked, place_of
 
 __all__ = ["read_program", "trial_points", "warn_of_constants"]
 
