@@ -118,7 +118,8 @@ def moments(side: Side, x: Tensor) -> Moments:
     """Moments of one scalar of a side, with their Monte-Carlo errors.
 
     The error of the mean is sd/√ESS, and that of log sd √((κ − 1)/4 ESS), κ the kurtosis; for
-    chains, ESS is that of the mean and of the sd.
+    chains, ESS is that of the mean and of the sd. Of two modes of one height κ is 1, and what is
+    left is the error of the mean squared, 1/(2 ESS²).
 
     Args:
         side: whose draws they are.
@@ -138,7 +139,7 @@ def moments(side: Side, x: Tensor) -> Moments:
         q50,
         q95,
         mean_se=float(sd) / math.sqrt(n_mean),
-        log_sd_se=math.sqrt(max(0.0, kurtosis - 1) / (4 * n_sd)),
+        log_sd_se=math.sqrt(max(0.0, kurtosis - 1) / (4 * n_sd) + 0.5 / n_mean**2),
     )
 
 

@@ -35,7 +35,8 @@ def load_target(text: str) -> Iterator[Any]:
 
     Raises:
         ValueError: the text has another form, the name is not there, or the file is no Python.
-        TargetError: the file raised while it was imported.
+        TargetError: the file raised while it was imported, or its ``PARAMETERS`` are not by
+            function.
         FileNotFoundError: there is no such file.
         ImportError: the module, or one that it needs, cannot be imported.
     """
@@ -118,6 +119,12 @@ def _with_parameters(module: ModuleType, found: Any, name: str) -> Any:
         return found
     beside = getattr(module, "PARAMETERS", None)
     told = beside.get(name) if isinstance(beside, Mapping) else None
+    if isinstance(beside, Mapping) and not any(isinstance(x, Mapping) for x in beside.values()):
+        raise TargetError(
+            f"PARAMETERS beside {name!r} must map names of functions to their parameters, as in"
+            f" PARAMETERS = {{{name!r}: {{'tau': 'positive', 'beta': 3}}}}; its keys are"
+            f" {', '.join(map(repr, beside))}"
+        )
     parameters = declared_parameters(found) if told is None else told
     return found if parameters is None else as_target(found, parameters=parameters)
 

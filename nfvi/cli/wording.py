@@ -21,14 +21,16 @@ SAID = (
     (r" \(the last good guide is error\.guide\)", ""),
     (r"; the last good guide is error\.guide\)", ")"),
     (r" The last good guide is error\.guide", ""),
+    (r" \(there was no guide yet\)", ""),
+    (r'NFVI\("auto"\)', "the formula auto"),
     (r" \(error\.guide is the best of [^)]*\)", ""),
     (
         r"from the file of a Checkpoint, NFVI\.resume\(path\) continues where it was",
         "with --checkpoint PATH --resume it continues where it was",
     ),
     (r"pass dtype= or device=", "pass --dtype or --device"),
-    (r"\b(dim|dtype|device)=(?=[\w(])", r"--\1 "),
-    (r"\b(dim|dtype|device)=(?![\w(])", r"--\1"),
+    (r"\b(with|check|needs) dim=(?=\d)", r"\1 --dim "),
+    (r"\b(with|check|needs) dim=(?!\d)", r"\1 --dim"),
 )
 """Regular expressions, and what stands in their place."""
 

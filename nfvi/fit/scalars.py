@@ -51,9 +51,11 @@ def summary_lines(frame: pd.DataFrame, most: int) -> str:
 
 
 def _errors(x: Tensor) -> tuple[float, float]:
-    """Standard errors of the mean and the sd of draws (n): sd/√n and sd √((κ − 1)/4n)."""
+    """Standard errors of the mean and the sd of draws (n): sd/√n and sd √((κ − 1)/4n + 1/2n²)."""
     n, sd = len(x), float(x.std(correction=0))
     if n < 2 or sd == 0:
         return (0.0, 0.0) if n > 1 else (math.nan, math.nan)
     kurtosis = float(((x - x.mean()) / sd).pow(4).mean())
-    return float(x.std()) / math.sqrt(n), sd * math.sqrt((kurtosis - 1) / (4 * n))
+    return float(x.std()) / math.sqrt(n), sd * math.sqrt(
+        max(0.0, kurtosis - 1) / (4 * n) + 0.5 / n**2
+    )

@@ -210,6 +210,8 @@ def _next(fit: FitReport, found: Findings, verdict: Verdict) -> str:
     d = found.diagnostics
     if verdict.word == GOOD:
         return _more_steps(fit).strip()
+    if found.improper:
+        return ""
     if found.misses_mass:
         return f"Try {_other_start(fit)}."
     if d.khat >= KHAT_LIMIT and d.efficiency >= CLOSE:

@@ -52,6 +52,11 @@ class Findings:
         return missed is not None and (missed.share > LEAST_SHARE or missed.crowded)
 
     @property
+    def improper(self) -> bool:
+        """Whether the guide has widened beyond all bounds, as on a target without finite mass."""
+        return self.diagnostics.widest > IMPROPER
+
+    @property
     def kl(self) -> float:
         """KL(q ‖ p) in nats: exact where log Z is known, or else what the draws can see of it."""
         known = self.log_normalizer
@@ -99,7 +104,7 @@ def judge(found: Findings, *, shell: bool = False) -> Verdict:
 def _against_trust(found: Findings) -> list[str]:
     """Why not even weighted draws can be used."""
     d = found.diagnostics
-    if d.widest > IMPROPER:
+    if found.improper:
         return [
             f"The guide is {d.widest:.1e} wide and would widen on: the target is improper, it has"
             " no finite mass. Look for a parameter without a prior, or one that the data say"

@@ -76,8 +76,9 @@ def as_target(
 def _named(
     target: Any, args: tuple[Any, ...], dim: int | None, parameters: Mapping[str, Any]
 ) -> Target:
-    if isinstance(target, Target) or args:
-        what = repr(target.name) if isinstance(target, Target) else "a Pyro model with arguments"
+    if isinstance(target, Target) or args or is_pymc_model(target):
+        what = "a PyMC model" if is_pymc_model(target) else "a Pyro model with arguments"
+        what = repr(target.name) if isinstance(target, Target) else what
         raise TargetError(
             f"parameters= is for a function of the values of parameters; {what} has its own"
         )

@@ -124,8 +124,15 @@ def declared_parameters(fn: Any) -> dict[str, Any] | None:
 
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        why = " is a keyword of Python" if name in keyword.kwlist else " is no name in Python"
-        raise TargetError(f"parameters=: {name!r}{why}; call it otherwise, such as 'lambda_'")
+        if isinstance(name, str) and keyword.iskeyword(name):
+            raise TargetError(
+                f"parameters=: {name!r} is a keyword of Python; call it otherwise, such as"
+                f" '{name}_'"
+            )
+        raise TargetError(
+            f"parameters=: {name!r} is no name in Python; names are of letters, digits and _, such"
+            " as 'tau_2'"
+        )
 
 
 def _parameter(name: str, said: Any, start: int) -> Parameter:

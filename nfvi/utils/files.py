@@ -81,8 +81,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     name of the file, and so in its suffix.
 
     Raises:
-        OSError: one in the block, such as that of a full disk, with the name of the file.
+        OSError: one in the block, such as that of a full disk, with the name of the file; or the
+            path is that of a folder or a device.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "cannot write the file: this is no regular file", str(path))
     draft = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         draft.touch(exist_ok=False)

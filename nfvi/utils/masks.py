@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,15 @@ def check_unmasked(name: str, values: object) -> None:
 
     Args:
         name: what messages call it.
-        values: anything; a list or tuple is looked into one level deep.
+        values: anything; a list or tuple is looked into one level deep, a mapping all the way.
 
     Raises:
         ValueError: a cell is masked; the message says in which rows.
     """
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            check_unmasked(f"{name}[{key!r}]", value)
+        return
     mask = _mask(values)
     if mask is None or not mask.any():
         return

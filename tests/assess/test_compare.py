@@ -158,6 +158,21 @@ def test_monte_carlo_errors_are_those_of_repeated_draws():
     assert float(log_sds.std()) == pytest.approx(found[0].log_sd_se, rel=0.2)
 
 
+def test_the_sd_of_two_narrow_modes_has_the_error_of_their_shares():
+    """Its kurtosis is 1, so that only the square of the mean's error moves the sd: 1/(2n) · χ²₁.
+
+    Four of the errors are passed by χ²₁ > 5.7 twice over, 2 % of the runs.
+    """
+    side, beyond = side_of(NormalFit(gaussian()), 1_000, 0), 0
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        signs = torch.randint(2, (1_000,), generator=generator) * 2.0 - 1
+        found = moments(side, 100 * signs.double())
+        assert found.log_sd_se >= 0.707 / 1_000
+        beyond += abs(math.log(found.sd / 100)) > 4 * found.log_sd_se
+    assert beyond <= 10
+
+
 def test_equal_sides_agree(run):
     """Eight numbers within four standard errors: false alarm 5e-4 at a fresh seed."""
     result = compare(NormalFit(gaussian()), run, seed=0)

@@ -81,6 +81,55 @@ def test_a_function_of_named_parameters(cli, name):
     assert set(np.load("made/draws.npz")) >= {"tau", "phi"}
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = undefined", "'own.py' raised NameError while it was imported: .*undefined.*line 1"),
+        (
+            "PARAMETERS = {'tau': 'positive'}\ndef f(tau):\n    return -tau",
+            "PARAMETERS beside 'f' must map names of functions.*its keys are 'tau'",
+        ),
+        (
+            "import torch\ndef f(z):\n    return torch.from_numpy(-(z.numpy() ** 2).sum(-1))",
+            r"'f' has values, and raised RuntimeError when its gradient.*\(own.py, line 3\)",
+        ),
+        (
+            "import torch\ndef f(z):\n    return torch.where(z > 50, -z, -torch.inf).sum(-1)",
+            "PARAMETERS = {'NAME': {'tau': 'positive'",
+        ),
+        ("def f(z):\n    return -(z[..., 0] ** 2)", r"leave it out, with --dim 1$"),
+    ],
+    ids=["import", "parameters", "numpy", "nowhere", "improper"],
+)
+def test_what_is_wrong_with_a_file_is_said_in_a_line_or_two(cli, text, said):
+    Path("own.py").write_text(text + "\n")
+    code, _, err = cli("fit", "own.py:f", "loc", "--dim", "2", *FEW)
+    assert code == 2 and re.search(said, err, re.MULTILINE) and len(err.splitlines()) <= 2
+    assert "dim=" not in err and "parameters=" not in err
+
+
+@pytest.mark.parametrize(
+    ("formula", "calls", "said"),
+    [
+        ("loc", 12, r"KeyError in step \d+: 'late' \(late.py, line 6\)\. .*--checkpoint PATH"),
+        ("auto", 12, r"the formula auto was broken off by its target\. KeyError: .*line 6\)$"),
+        ("loc", 40, r"nfvi: KeyError: 'late' \(late.py, line 6\)$"),
+    ],
+    ids=["fit", "climb", "afterwards"],
+)
+def test_an_error_in_the_middle_has_its_line(cli, formula, calls, said):
+    """A fit of 20 steps calls the function some thirty times, and its diagnostics go on."""
+    Path("late.py").write_text(
+        f"CALLS = []\ndef f(z):\n    CALLS.append(0)\n    if len(CALLS) > {calls}:\n"
+        "        # after a while\n        raise KeyError('late')\n    return -(z**2).sum(-1)\n"
+    )
+    few = () if formula == "auto" else FEW
+    code, _, err = cli("fit", "late.py:f", formula, "--dim", "2", "--no-progress", *few)
+    assert code == 1 and re.search(said, err, re.MULTILINE)
+    assert "Traceback" not in err and "--traceback" in err
+    assert "error.guide" not in err and "NFVI" not in err
+
+
 def test_a_log_density_without_its_dimension(cli):
     code, _, err = cli("fit", "targets.py:log_p", "loc", *FEW)
     assert code == 2 and "targets.py:log_p takes an argument" in err and "--dim 2" in err

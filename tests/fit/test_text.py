@@ -148,6 +148,11 @@ class TestNumbers:
         assert "richer formula" not in found
         assert words or "closer" not in found
 
+    def test_an_improper_target_gets_no_advice_on_formulas(self) -> None:
+        found = text(widest=1e17, khat=2.0)
+        assert "the target is improper" in found and "Look for a parameter" in found
+        assert "heavier tails" not in found and "more layers" not in found
+
     def test_the_target_itself(self) -> None:
         found = text(khat=-math.inf, ess=10_000.0, elbo_se=0.0, log_evidence_se=0.0)
         assert "k-hat none the largest weights are equal" in found

@@ -181,8 +181,8 @@ def test_an_evidence_without_priors_is_told_to_be_relative():
 
 WRONG = [
     ({}, "maps names to shapes, supports or priors"),
-    ({"lambda": 1}, "'lambda' is a keyword of Python"),
-    ({"a b": 1}, "'a b' is no name in Python"),
+    ({"class": 1}, "'class' is a keyword of Python; call it otherwise, such as 'class_'"),
+    ({"a b": 1}, "'a b' is no name in Python; names are of letters, digits and _"),
     ({3: 1}, "3 is no name in Python"),
     ({"x": "posetive"}, "parameter 'x': 'posetive' is no support; there are 'real', 'positive'"),
     ({"x": 0.5}, "parameter 'x': got 0.5; give a number of entries"),

@@ -75,6 +75,14 @@ class TestWriting:
         with pytest.raises(FileNotFoundError, match=r"no folder .*no_such_folder"):
             write_file(tmp_path / "no_such_folder" / "f", "fit", TENSORS, VALUES)
 
+    def test_what_is_no_regular_file_is_left_alone(self, tmp_path: Path) -> None:
+        """As a device would be, of which a root user could make a plain file."""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        with pytest.raises(OSError, match=r"no regular file: '.*pipe'"):
+            write_file(pipe, "fit", TENSORS, VALUES)
+        assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+
     def test_readable_by_others_as_any_new_file_is(self, path: Path) -> None:
         other = path.parent / "plain"
         other.touch()

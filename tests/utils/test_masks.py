@@ -28,6 +28,7 @@ SAID = "has 2 of 40 rows with a masked cell, the first ones 3, 5,"
         (WEIGHTS, r"v has 1 of 40 rows with a masked cell, the first ones 7.*getmaskarray\(x\)\]"),
         (np.ma.masked, "v is a masked value"),
         ([0.5, np.ma.masked], "v has 1 of 2 rows with a masked cell, the first ones 1"),
+        ({"data": {"x": HOLES}}, rf"v\['data'\]\['x'\] {SAID}"),
         (np.ma.masked_less(np.ones(9), 2), r"9 of 9 rows.* 0, 1, 2, 3, 4, …"),
     ],
 )
