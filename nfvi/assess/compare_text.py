@@ -86,7 +86,7 @@ def price(side: SideFacts) -> str:
     kind = "independent draws" if side.independent else f"draws in {side.chains} chains"
     text = f"{side.label}: {side.draws} {kind}"
     if not math.isnan(side.seconds):
-        text += f"; {side.seconds:.1f} s bought {_effective(side)}"
+        text += f"; {_effective(side)} in {side.seconds:.1f} s"
     return f"{text}; verdict: {side.verdict}" if side.verdict else text
 
 

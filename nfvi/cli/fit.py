@@ -27,7 +27,7 @@ from nfvi.training import ANNEAL, N_MC, RESTARTS, STEPS
 
 __all__ = ["fit"]
 
-_beside_option = partial(typer.Option, rich_help_panel="NUTS beside it")
+_beside_option = partial(typer.Option, rich_help_panel="What is held beside it")
 
 
 def fit(
@@ -131,6 +131,10 @@ def fit(
         bool,
         _beside_option("--nuts", help="Run NUTS on the same target, compare."),
     ] = False,
+    verify: Annotated[
+        bool,
+        _beside_option("--verify", help="Verify the fit by short HMC chains from its draws."),
+    ] = False,
     warmup: Annotated[int, _beside_option(help="Steps of adaptation in each chain.")] = 1000,
     chains: Annotated[int, _beside_option(help="Number of chains.")] = 4,
     draws: Annotated[
@@ -163,8 +167,8 @@ def fit(
         target=target, formula=formula, dim=dim, base=base, jitter=jitter, seed=seed,
         dtype=dtype, device=device, init=init, steps=steps, n_mc=n_mc, restarts=restarts,
         anneal=anneal, gradient=gradient, lr=lr, budget=budget, checkpoint=checkpoint,
-        resume=resume, nuts=nuts, draws=draws, warmup=warmup, chains=chains, weighted=weighted,
-        out=out, progress=progress,
+        resume=resume, nuts=nuts, verify=verify, draws=draws, warmup=warmup, chains=chains,
+        weighted=weighted, out=out, progress=progress,
     )  # fmt: skip
     with failures_in_words(trace=trace):
         code = run(request)

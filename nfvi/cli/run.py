@@ -22,12 +22,14 @@ from nfvi.formula import Formula
 from nfvi.inference import NFVI, WORDS, is_auto
 from nfvi.mcmc import nuts
 from nfvi.targets import Target, takes_one_argument
-from nfvi.training import Checkpoint
+from nfvi.training import Checkpoint, GradientTracker
 from nfvi.utils import check_whole
 
 __all__ = ["Request", "run"]
 
 ROWS_SHOWN = 30
+TRACKED = 25
+"""Steps between records of the gradients: 200 points of a picture in a fit of 5 000."""
 CHOSEN = ("base", "jitter", "init", "steps", "n_mc", "restarts", "anneal", "gradient", "lr")
 """What the formula auto chooses by itself."""
 
@@ -55,6 +57,7 @@ class Request:
     checkpoint: Path | None
     resume: bool
     nuts: bool
+    verify: bool
     draws: int
     warmup: int
     chains: int
@@ -74,8 +77,11 @@ def run(request: Request) -> int:
     with results_folder(request.out) as out, load_target(request.target) as target:
         _refuse_without_dim(request, target)
         folder = Folder(out)
-        fit = start.fit(target, **arguments)
-        said = [fit.describe(shell=True), *_sites(fit, request)]
+        tracker = _tracker(request)
+        callbacks = [*arguments.pop("callbacks"), *([] if tracker is None else [tracker])]
+        fit = start.fit(target, callbacks=callbacks, **arguments)
+        verified = [str(fit.verify(progress=request.progress))] if request.verify else []
+        said = [fit.describe(shell=True), *_sites(fit, request), *verified]
         typer.echo("\n\n".join(said))
         verdict = f"Verdict: {fit.verdict.word}."
         start_shown = None if request.resume else start
@@ -83,10 +89,16 @@ def run(request: Request) -> int:
         code, comparison = exit_code(fit.stopped == "interrupted"), None
         if request.nuts and code == 0:
             code, comparison = _beside(fit, request, folder, said)
-        folder.report(partial(fit.report, compare=comparison, shell=True))
+        folder.report(partial(fit.report, compare=comparison, tracker=tracker, shell=True))
         folder.end("\n\n".join(said), request.out)
     typer.echo(f"\n{verdict}")
     return code
+
+
+def _tracker(request: Request) -> GradientTracker | None:
+    """For the report, which the fit of a formula leaves with its gradients flow by flow."""
+    named = request.formula is not None and not is_auto(request.formula)
+    return GradientTracker(every=TRACKED) if named and request.out is not None else None
 
 
 def _beside(

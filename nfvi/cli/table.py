@@ -173,7 +173,7 @@ class _Array(_Table):
         except (ValueError, EOFError) as error:
             raise ValueError(f"{str(path)!r} is no array of numbers that NumPy saved") from error
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise ValueError(f"{str(path)!r} is no array of real numbers")
+            raise ValueError(f"{str(path)!r} holds no real numbers")
         if array.ndim not in (1, 2):
             raise ValueError(f"{str(path)!r} has the shape {array.shape}; (n, d) or (n) is needed")
         self.array = array[:, None] if array.ndim == 1 else array
@@ -319,4 +319,4 @@ def _is_number(cell: str, decimal: str) -> bool:
 
 
 def _no_text(path: Path, why: Exception) -> ValueError:
-    return ValueError(f"{str(path)!r} is no text with rows of numbers ({why})")
+    return ValueError(f"{str(path)!r} is not a text file with rows of numbers ({why})")

@@ -31,7 +31,9 @@ def text_of(path: Path) -> str:
     """
     data = _unpacked(path)
     if b"\0" in data:
-        raise ValueError(f"{str(path)!r} is no text with rows of numbers (it has bytes that are 0)")
+        raise ValueError(
+            f"{str(path)!r} is not a text file with rows of numbers (it has bytes that are 0)"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -309,7 +309,13 @@ class Approximation(MeasuredGuide):
             self._warned = True
             message = f"the fit of {str(self.formula)!r} to {self.settings['target']} is"
             reasons = " ".join(verdict.reasons)
-            warnings.warn(f"{message} {verdict.word}. {reasons}", FitWarning, stacklevel=stacklevel)
+            warnings.warn(
+                f"{message} {verdict.word}. {reasons} print(fit) says what to try; this warning"
+                " comes once for a fit, and warnings.simplefilter('ignore', nfvi.FitWarning)"
+                " turns it off",
+                FitWarning,
+                stacklevel=stacklevel,
+            )
 
     def _judge_by(self, draws: WeightedDraws) -> None:
         """Warn of a fit by what is known of it: its diagnostics, or else as many draws as those."""

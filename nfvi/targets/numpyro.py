@@ -94,6 +94,11 @@ class NumPyroTarget(JaxTarget):
         """The data by site, as arrays."""
         return self._model.observed
 
+    @property
+    def constant_data(self) -> Mapping[str, Any]:
+        """The model's arguments that are arrays and no data, by name."""
+        return self._model.constants
+
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """Latent and deterministic sites at points z (n, d), in the model's order.
 

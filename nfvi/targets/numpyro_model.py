@@ -58,6 +58,7 @@ class NumPyroModel:
         order: both, in the model's order.
         dims: site -> the names of its dimensions, those of plates.
         observed: the data by site.
+        constants: the arrays among the arguments that are no data, by name.
         nesting: 0 where no discrete site is summed out; else how many axes plates take, and 1.
         caveats: why the integral over the latent sites is no evidence.
     """
@@ -71,6 +72,7 @@ class NumPyroModel:
     order: tuple[str, ...]
     dims: dict[str, tuple[str, ...]]
     observed: dict[str, np.ndarray]
+    constants: dict[str, np.ndarray]
     nesting: int
     caveats: tuple[str, ...]
 

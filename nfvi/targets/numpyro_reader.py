@@ -12,6 +12,7 @@ import numpy as np
 
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS
+from nfvi.targets.constants import constants_among
 from nfvi.targets.jax_batches import jax_package
 from nfvi.targets.numpyro_model import (
     NumPyroModel,
@@ -313,6 +314,10 @@ def read_numpyro(
         if fact.kind == "observed" and fact.reason != FACTOR
     }
     run.close()
+    bare = model
+    while (inner := getattr(bare, "fn", None)) is not None:  # a handler around a model
+        bare = inner
+    shown = (*sites, *kept, *observed)
     return NumPyroModel(
         model=model,
         args=arguments[0],
@@ -321,8 +326,9 @@ def read_numpyro(
         sites=sites,
         deterministic=tuple(kept),
         order=tuple(key for key in run.facts if key in sites or key in kept),
-        dims={key: run.facts[key].dims for key in (*sites, *kept, *observed)},
+        dims={key: run.facts[key].dims for key in shown},
         observed=observed,
+        constants=constants_among(bare, arguments[0], arguments[1], observed, shown),
         nesting=run.nesting,
         caveats=_caveats(run.facts),
     )

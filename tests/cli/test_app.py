@@ -309,6 +309,17 @@ def test_out_holds_the_fit_its_draws_and_its_pictures(cli, tmp_path):
     assert out.startswith((folder / "summary.txt").read_text())
 
 
+def test_a_report_has_the_gradients_and_what_verify_says(cli):
+    few = [word if word != "20" else "60" for word in FEW]
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *few, "--verify", "--out", "o")
+    assert code == 0 and "chains of" in out and "HMC iterations" in out
+    report = Path("o/report.html").read_text(encoding="utf-8")
+    assert "<h2>Gradients by flow</h2>" in report and "<h2>Verification</h2>" in report
+    assert "HMC iterations" in Path("o/summary.txt").read_text()
+    code, out, _ = cli("fit", "targets.py:normal", "loc", *few, "--out", "p")
+    assert "HMC iterations" not in out
+
+
 def test_the_last_line_is_the_verdict(cli):
     """On stdout, whatever else is printed; scripts read it."""
     few = ("--draws", "8", "--warmup", "8", "--chains", "1", "--nuts", "--out", "o")

@@ -318,7 +318,7 @@ def test_what_is_no_table_of_numbers_is_refused(cli, array):
     [
         (["nothere.csv"], "no file 'nothere.csv'"),
         (["."], "no file '.'"),
-        (["bytes.csv"], "'bytes.csv' is no text with rows of numbers"),
+        (["bytes.csv"], "'bytes.csv' is not a text file with rows of numbers"),
         (["bytes.npy"], "'bytes.npy' is no array of numbers that NumPy saved"),
         (["none.npy"], "x is empty"),
         (["gaps.csv"], "2 of 3 rows have an empty cell: lines 2, 3. --drop-missing leaves them"),

@@ -260,6 +260,8 @@ def test_a_fit_and_what_arviz_gets_of_it(monkeypatch):
     assert data.posterior["tau"].dims == ("chain", "draw")
     assert data.observed_data["y"].dims == ("school",)
     np.testing.assert_array_equal(data.observed_data["y"], SCHOOLS)
+    assert list(data.constant_data) == ["sigma"]
+    np.testing.assert_array_equal(data.constant_data["sigma"], ERRORS)
 
 
 class TestPrior:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from pyro.poutine.messenger import unwrap
-from torch import Tensor
 
 from nfvi.targets.checks import isolated
+from nfvi.targets.constants import as_array, constants_among
 from nfvi.targets.pyro.handlers import Message, in_density, is_data, is_deterministic
 from nfvi.targets.pyro.program import Program
 
@@ -39,20 +35,17 @@ def read_facts(program: Program) -> PyroFacts:
     """Run a model once and write down what it says; no random state changes."""
     with isolated():
         nodes = program.trace(program.feasible).nodes
-    observed = {name: _array(node["value"]) for name, node in nodes.items() if is_data(node)}
+    observed = {name: as_array(node["value"]) for name, node in nodes.items() if is_data(node)}
     shown = {
         name: node
         for name, node in nodes.items()
         if name in program.order or (in_density(node) and is_data(node))
     }
+    model = unwrap(program.model)
     return PyroFacts(
         {name: _dims(name, node) for name, node in shown.items()},
         observed,
-        {
-            name: value
-            for name, value in _arguments(program).items()
-            if name not in shown and not any(_same(value, data) for data in observed.values())
-        },
+        constants_among(model, program.args, program.kwargs, observed, shown),
     )
 
 
@@ -71,31 +64,3 @@ def _dims(name: str, node: Message) -> tuple[str, ...]:
         if axis >= 0 and shape[axis] == frame.size:
             names[axis] = frame.name
     return tuple(names)
-
-
-def _arguments(program: Program) -> dict[str, np.ndarray]:
-    """The tensors and arrays that the model is called with, defaults included, by name."""
-    bare: Any = unwrap(program.model)
-    try:
-        bound = inspect.signature(bare).bind(*program.args, **program.kwargs)
-    except (TypeError, ValueError):
-        return {}
-    bound.apply_defaults()
-    named: Mapping[str, Any] = bound.arguments
-    return {
-        name: _array(value)
-        for name, value in named.items()
-        if isinstance(value, Tensor | np.ndarray)
-    }
-
-
-def _array(value: Any) -> np.ndarray:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether an argument is the data of a site, perhaps in another dtype."""
-    if a.shape != b.shape or "O" in (a.dtype.kind, b.dtype.kind):
-        return False
-    wide = torch.as_tensor(a).double(), torch.as_tensor(b).double()
-    return torch.allclose(*wide, rtol=1e-6, atol=0.0, equal_nan=True)
