@@ -21,7 +21,7 @@ from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target, graphs
-from nfvi.utils import check_flag, check_whole
+from nfvi.utils import check_flag, check_whole, ticking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,7 +234,12 @@ class Approximation(MeasuredGuide):
         return export(target, draws, attrs, log_likelihood, made, labels)
 
     def search(
-        self, *, draws: int | None = None, starts: int | None = None, seed: int | None = None
+        self,
+        *,
+        draws: int | None = None,
+        starts: int | None = None,
+        seed: int | None = None,
+        progress: bool | None = None,
     ) -> MissedMass:
         """Look for mass of the target that the guide misses.
 
@@ -251,6 +256,8 @@ class Approximation(MeasuredGuide):
                 target that takes much work.
             starts: ascents from the best of them, at most 512 by default.
             seed: fixes everything; default that of the fit.
+            progress: whether to show that it runs, after a second; default in a terminal or
+                notebook only.
 
         Raises:
             FitError: the fit was loaded without its target.
@@ -263,9 +270,23 @@ class Approximation(MeasuredGuide):
         # Another stream than those of the guides, the diagnostics, the mixture and the start.
         generator.manual_seed((self.seed if seed is None else seed) + 4)
         target, log_evidence = self._known_target(), self.log_evidence
-        with graphs(bool(self.settings.get("compile", True))):
+        with (
+            graphs(bool(self.settings.get("compile", True))),
+            ticking(progress, "search for missed mass") as tell,
+        ):
+
+            def told(gradients: int) -> bool:
+                tell(f"{gradients:,} gradients" if gradients else "wide draws")
+                return False
+
             self._missed = search_mass(
-                self.guide, target, log_evidence, generator, draws=draws, starts=starts
+                self.guide,
+                target,
+                log_evidence,
+                generator,
+                draws=draws,
+                starts=starts,
+                enough=told,
             )
         return self._missed
 

@@ -49,7 +49,7 @@ from nfvi.utils.pieces import (
 )
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.process_wide import process_wide
-from nfvi.utils.progress import counted, progress_bar, progress_wanted, stage_bar
+from nfvi.utils.progress import counted, progress_bar, progress_wanted, stage_bar, ticking
 from nfvi.utils.report import (
     Report,
     Section,
@@ -132,6 +132,7 @@ __all__ = [
     "sparkline",
     "stage_bar",
     "tail_length",
+    "ticking",
     "to_inference_data",
     "to_sd",
     "under",

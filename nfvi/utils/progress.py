@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["counted", "progress_bar", "progress_wanted", "stage_bar"]
+__all__ = ["counted", "progress_bar", "progress_wanted", "stage_bar", "ticking"]
+
+CLOCK = "{desc} {elapsed}{postfix}"
 
 
 def progress_wanted(progress: bool | None) -> bool:
@@ -51,6 +53,26 @@ def counted(progress: bool | None, total: int, label: str) -> Iterator[Callable[
         bar.refresh()
 
 
+@contextmanager
+def ticking(progress: bool | None, label: str) -> Iterator[Callable[[str], Any]]:
+    """What to call with words from time to time in work of unknown length, for a line with a clock.
+
+    The line appears after a second, and goes when the work ends.
+    """
+    if not progress_wanted(progress):
+        yield lambda _: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(desc=label, bar_format=CLOCK, delay=1.0, leave=False) as bar:
+
+        def tell(words: str) -> None:
+            bar.set_postfix_str(words, refresh=False)
+            bar.update(0)
+
+        yield tell
+
+
 def stage_bar(label: str, limited: bool) -> Any:
     """A ``tqdm`` bar for work in stages, whose ``n`` goes to 1 where a limit is known.
 
@@ -60,5 +82,5 @@ def stage_bar(label: str, limited: bool) -> Any:
     """
     from tqdm.auto import tqdm
 
-    form = "{desc} |{bar}| {elapsed}{postfix}" if limited else "{desc} {elapsed}{postfix}"
+    form = "{desc} |{bar}| {elapsed}{postfix}" if limited else CLOCK
     return tqdm(total=1.0 if limited else None, desc=label, bar_format=form)

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from nfvi.utils.progress import counted, progress_bar, progress_wanted
+from nfvi.utils.progress import counted, progress_bar, progress_wanted, ticking
 
 
 class Terminal(io.StringIO):
@@ -69,3 +69,20 @@ def test_an_error_ends_the_line(capsys):
     with pytest.raises(OSError, match="disk"):
         work()
     assert "1/4" in (err := capsys.readouterr().err) and err.endswith("\n")
+
+
+def test_a_clock_appears_after_a_second_and_goes(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    with ticking(True, "search") as tell:
+        tell("wide draws")
+        assert capsys.readouterr().err == ""
+        now[0] += 1.5
+        tell("12 gradients")
+        shown = capsys.readouterr().err
+        assert "search 00:01, 12 gradients" in shown
+    # Wiped out: the last thing written is a blank line and the way back to its beginning.
+    assert capsys.readouterr().err.split("\r")[-2].strip() == ""
+    with ticking(False, "search") as tell:
+        tell("wide draws")
+    assert capsys.readouterr().err == ""
