@@ -158,6 +158,8 @@ class Climb:
         cover_missed_mass(self.record, self.generator, self.dtype)
         self._stop_if_spent()
         missed = self.record.missed
+        if missed is not None and missed.improper:
+            raise ClimbOver("the target is improper: log p does not fall along a line")
         if len(self.record.rungs) > rungs:
             starts = places_of(self.record.tried[-1].guide) or starts
         if missed is not None and missed.crowded:

@@ -48,7 +48,8 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
         found = record.search(generator)
         guide = record.tried[record.best()].guide
         places = _worth_a_gaussian(found)
-        if not places or record.out_of_time() or len(found.places) >= MOST_PLACES:
+        hopeless = found.improper or len(found.places) >= MOST_PLACES
+        if not places or hopeless or record.out_of_time():
             return
         mixed = _with_places(record, guide, places, generator, dtype)
         if mixed is None:

@@ -53,8 +53,9 @@ class Findings:
 
     @property
     def improper(self) -> bool:
-        """Whether the guide has widened beyond all bounds, as on a target without finite mass."""
-        return self.diagnostics.widest > IMPROPER
+        """Whether the target has no finite mass, by the width of the guide or by the search."""
+        wide = self.diagnostics.widest > IMPROPER
+        return wide or (self.missed is not None and self.missed.improper)
 
     @property
     def kl(self) -> float:
@@ -105,10 +106,15 @@ def _against_trust(found: Findings) -> list[str]:
     """Why not even weighted draws can be used."""
     d = found.diagnostics
     if found.improper:
+        seen = (
+            f"The guide is {d.widest:.1e} wide and would widen on"
+            if d.widest > IMPROPER
+            else "log p is as high 100,000 sds away as it is anywhere"
+        )
         return [
-            f"The guide is {d.widest:.1e} wide and would widen on: the target is improper, it has"
-            " no finite mass. Look for a parameter without a prior, or one that the data say"
-            " nothing about."
+            f"{seen}: the target is improper, it has no finite mass. Look for a parameter without a"
+            " prior, or one that the data say nothing about; or for two of which the data know only"
+            " the sum or the difference."
         ]
     reasons = []
     if d.khat >= KHAT_LIMIT:

@@ -30,6 +30,7 @@ ENTRIES = {
     "cut": bool,
     "prior": bool,
     "crowded": bool,
+    "improper": bool,
 }
 """What a file holds of a search."""
 COORDINATES_SHOWN = 4
@@ -106,6 +107,7 @@ class MissedMass:
         cut: whether it was ended early, by a budget.
         prior: whether the target has a prior, around which half of the draws were.
         crowded: whether there are more modes than a search looks at, 64.
+        improper: whether log p is as high as anywhere 10⁵ sds away.
     """
 
     places: tuple[Place, ...]
@@ -121,18 +123,20 @@ class MissedMass:
     cut: bool = False
     prior: bool = False
     crowded: bool = False
+    improper: bool = False
 
     @property
     def clean(self) -> bool:
         """Whether at most 3 % of the mass was found outside the guide; this is no proof.
 
-        A crowded search is not clean: its share is of the modes that it looked at.
+        A crowded search is not clean: its share is of the modes that it looked at. Nor is one of an
+        improper target, which has no mass to have a share of.
         """
-        return self.share <= LEAST_SHARE and not self.crowded
+        return self.share <= LEAST_SHARE and not self.crowded and not self.improper
 
     def __str__(self) -> str:
         lines = wrapped(self.describe())
-        if not self.clean and self.places:
+        if not self.clean and self.places and not self.improper:
             lines += ["", *_table(self.places).splitlines()]
         return "\n".join(lines)
 
@@ -149,7 +153,7 @@ class MissedMass:
             ValueError: an entry is missing or wrong; the message names it.
         """
         if isinstance(values, dict):  # older files do not say it
-            values = {"crowded": False, **values}
+            values = {"crowded": False, "improper": False, **values}
         read = check_entries(values, ENTRIES, place="missed")
         places = tuple(
             Place.from_dict(place, f"missed.places[{k}]") for k, place in enumerate(read["places"])
@@ -166,6 +170,11 @@ class MissedMass:
         cut = " The search was cut short by the budget." if self.cut else ""
         if math.isnan(self.share):
             return f"The guide has no log evidence to compare with: nothing was searched.{cut}"
+        if self.improper:
+            return (
+                "Along a line log p is as high as anywhere, out to 100,000 sds of the guide and as"
+                f" far as was looked: the target is improper.{cut}"
+            )
         if self.clean and not self.starts:
             return (
                 f"No mass was found that the guide misses in {self.draws:,} wide draws, which says"

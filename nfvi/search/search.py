@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nfvi.guides import AnyGuide
 from nfvi.search.ascent import ascend_all
+from nfvi.search.improper import is_improper
 from nfvi.search.places import (
     THIN,
     Gaussians,
@@ -91,6 +92,8 @@ def search_mass(
     3. At each distinct end with p > 3 q Z, Laplace's approximation, corrected by importance
        sampling, gives the mass that q misses.
     4. What the weights of the guide's own draws show already is taken away.
+    5. Where ascents end equally high and far apart, others from ever farther along that line say
+       whether the target is improper.
 
     Args:
         guide: q.
@@ -125,10 +128,11 @@ def search_mass(
         target, guide, log_evidence, ends, dtype, lambda: enough(ends.gradient_evaluations)
     )
     modes = modes_among(target, log_evidence, places, dtype)
-    cost = (
-        ends.iterations + places.iterations + bool(len(modes)),
-        ends.gradient_evaluations + places.gradient_evaluations + len(modes),
+    spent = ends.gradient_evaluations + places.gradient_evaluations + len(modes)
+    improper, *more = is_improper(
+        target, ends, lambda z: _white(z, loc, tril), dtype, lambda n: enough(spent + n)
     )
+    cost = ends.iterations + places.iterations + bool(len(modes)) + more[0], spent + more[1]
     cut = enough(cost[1])
     found = (
         weigh(target, guide, log_evidence, places, generator, dtype)
@@ -153,6 +157,7 @@ def search_mass(
         cut=cut,
         prior=prior is not None,
         crowded=is_crowded(modes),
+        improper=improper,
     )
 
 
@@ -210,9 +215,7 @@ def _choose(
 
 def _rings(z: Tensor, loc: Tensor, tril: Tensor) -> list[Tensor]:
     """Indices of draws in groups of like distance from a Gaussian."""
-    white = (z - loc).T
-    scaled = white / tril.unsqueeze(1) if tril.dim() == 1 else _solve(tril, white)
-    return list(scaled.square().sum(0).argsort().tensor_split(BINS))
+    return list(_white(z, loc, tril).square().sum(1).argsort().tensor_split(BINS))
 
 
 def _highest(groups: list[Tensor], log_p: Tensor, count: int) -> Tensor:
@@ -225,9 +228,12 @@ def _highest(groups: list[Tensor], log_p: Tensor, count: int) -> Tensor:
     return torch.cat(best)
 
 
-def _solve(tril: Tensor, columns: Tensor) -> Tensor:
-    solved: Tensor = torch.linalg.solve_triangular(tril, columns, upper=False)
-    return solved
+def _white(z: Tensor, loc: Tensor, tril: Tensor) -> Tensor:
+    """Points (n, d) in sds of a Gaussian, from its mean."""
+    if tril.dim() == 1:
+        return (z - loc) / tril
+    solved: Tensor = torch.linalg.solve_triangular(tril, (z - loc).T, upper=False)
+    return solved.T
 
 
 @torch.no_grad()
