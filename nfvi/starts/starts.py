@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.guides import Placement
+from nfvi.starts.curved import CURVED_LIMIT, fit_by_curvature
 from nfvi.starts.gaussian_fit import (
     Enough,
     GaussianFit,
@@ -121,6 +122,22 @@ class _Candidates:
         if best is not None:
             self.found.append(("pathfinder", *best))
 
+    def curved(self) -> None:
+        """Laplace's approximation and Newton's steps from there, where a regression costs much."""
+        zeros = torch.zeros(self.target.dim, dtype=torch.float64, device=self.generator.device)
+        path = ascend(self.target, zeros, self.dtype, self.enough)
+        self.iterations += path.iterations
+        self.gradient_evaluations += path.gradient_evaluations
+        if not len(path.points) or self.enough():
+            return
+        found = fit_by_curvature(
+            self.target, path.points[-1], self.generator, self.dtype, self.enough
+        )
+        if found is not None:
+            self.iterations += found.iterations
+            self.gradient_evaluations += found.gradient_evaluations
+            self.found.append(("laplace", found.loc, found.tril))
+
     def best(self, only: str | None = None) -> Start:
         """The candidate of highest ELBO on common draws.
 
@@ -193,7 +210,9 @@ def find_start(
     of full rank. ``"laplace"`` is the mode that L-BFGS finds from 0, with the curvature there;
     ``"pathfinder"`` the best Gaussian on the way to it. ``"auto"`` tries all of them, fits on from
     Pathfinder's, and keeps the one of highest ELBO: no single one can be trusted, as the mode of
-    a funnel is far from its mass, and a fit from N(0, I) may end in a poor place. ``"uphill"``
+    a funnel is far from its mass, and a fit from N(0, I) may end in a poor place. Above 300
+    dimensions it tries the diagonal one, and up to 2 000 Laplace's, moved on by Newton's steps from
+    curvatures, see :func:`~nfvi.starts.curved.fit_by_curvature`. ``"uphill"``
     is the better one of Laplace's and Pathfinder's, at the cost of a few gradients.
 
     Args:
@@ -213,6 +232,8 @@ def find_start(
         candidates.uphill()
     if name in ("auto", "gaussian"):
         candidates.gaussian(further=name == "auto")
+    if name == "auto" and not candidates.full and target.dim <= CURVED_LIMIT:
+        candidates.curved()
     if name == "laplace" and "laplace" not in [found for found, _, _ in candidates.found]:
         raise FitError(
             f'init="laplace": the mode of {target.name!r} has no curvature that is positive'
