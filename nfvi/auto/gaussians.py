@@ -38,6 +38,8 @@ __all__ = [
 
 # Draws of each Gaussian for its weight, under a budget.
 FEWEST = 100
+MOST_FLOWS = 32
+"""Forty modes at random in a plane are some 24 groups; a shell in ten dimensions 72 Gaussians."""
 # By which a handful of Gaussians are compared.
 COMPARED, FEWEST_COMPARED = 1_000, 50
 FIRST_BATCH = 2_048
@@ -127,9 +129,14 @@ def places_of(mixture: AnyGuide) -> list[Placement]:
 
 
 def _places(loc: Tensor, tril: Tensor, weights: Tensor) -> list[Placement]:
-    """Those that overlap are one place, since flows that cover the same mass undo one another."""
+    """Those that overlap are one place, since flows that cover the same mass undo one another.
+
+    Of more places than flows can be fitted to side by side there are none: they are those of a
+    shell more likely than modes.
+    """
     loc, tril = grouped(loc, tril, weights)
-    return [Placement(*pair) for pair in zip(loc, tril, strict=True)] if len(loc) > 1 else []
+    few = 1 < len(loc) <= MOST_FLOWS
+    return [Placement(*pair) for pair in zip(loc, tril, strict=True)] if few else []
 
 
 def nothing_finite(target: Target) -> str:

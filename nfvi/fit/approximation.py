@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from nfvi.errors import FitWarning
@@ -17,11 +16,12 @@ from nfvi.fit.measured import DIAGNOSTIC_DRAWS, MeasuredGuide
 from nfvi.fit.prediction import arguments, draw_seed, points_for
 from nfvi.fit.resampling import resample
 from nfvi.fit.scalars import summarize
+from nfvi.fit.searching import search_guide
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide
-from nfvi.search import MissedMass, search_mass
-from nfvi.targets import Target, graphs
-from nfvi.utils import check_flag, check_whole, ticking
+from nfvi.search import MissedMass
+from nfvi.targets import Target
+from nfvi.utils import check_flag, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,32 +262,11 @@ class Approximation(MeasuredGuide):
         Raises:
             FitError: the fit was loaded without its target.
         """
-        if draws is not None:
-            check_whole("draws", draws, 1)
-        if starts is not None:
-            check_whole("starts", starts, 1)
-        generator = torch.Generator(self.guide.device)
+        target, traced = self._known_target(), bool(self.settings.get("compile", True))
         # Another stream than those of the guides, the diagnostics, the mixture and the start.
-        generator.manual_seed((self.seed if seed is None else seed) + 4)
-        target, log_evidence = self._known_target(), self.log_evidence
-        with (
-            graphs(bool(self.settings.get("compile", True))),
-            ticking(progress, "search for missed mass") as tell,
-        ):
-
-            def told(gradients: int) -> bool:
-                tell(f"{gradients:,} gradients" if gradients else "wide draws")
-                return False
-
-            self._missed = search_mass(
-                self.guide,
-                target,
-                log_evidence,
-                generator,
-                draws=draws,
-                starts=starts,
-                enough=told,
-            )
+        stream = (self.seed if seed is None else seed) + 4
+        how: dict[str, Any] = {"draws": draws, "starts": starts, "progress": progress}
+        self._missed = search_guide(self.guide, target, self.log_evidence, stream, traced, **how)
         return self._missed
 
     @property
@@ -328,15 +307,8 @@ class Approximation(MeasuredGuide):
         """
         if verdict.word == NOT_TRUSTED and not self._warned:
             self._warned = True
-            message = f"the fit of {str(self.formula)!r} to {self.settings['target']} is"
-            reasons = " ".join(verdict.reasons)
-            warnings.warn(
-                f"{message} {verdict.word}. {reasons} print(fit) says what to try; this warning"
-                " comes once for a fit, and warnings.simplefilter('ignore', nfvi.FitWarning)"
-                " turns it off",
-                FitWarning,
-                stacklevel=stacklevel,
-            )
+            what = f"the fit of {str(self.formula)!r} to {self.settings['target']}"
+            warnings.warn(verdict.warning_of(what), FitWarning, stacklevel=stacklevel)
 
     def _judge_by(self, draws: WeightedDraws) -> None:
         """Warn of a fit by what is known of it: its diagnostics, or else as many draws as those."""

@@ -81,6 +81,13 @@ class Verdict:
     def __str__(self) -> str:
         return " ".join([f"Verdict: {self.word}.", *self.reasons])
 
+    def warning_of(self, what: str) -> str:
+        """What a warning says of a fit, with what to do next."""
+        return (
+            f"{what} is {self.word}. {' '.join(self.reasons)} print(fit) says what to try. This"
+            " comes once for a fit; warnings.simplefilter('ignore', nfvi.FitWarning) turns it off"
+        )
+
 
 def judge(found: Findings, *, shell: bool = False) -> Verdict:
     """The verdict on a fit; docs/diagnostics.md has its limits in a table, with their reasons.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -129,11 +130,9 @@ def search_mass(
     )
     modes = modes_among(target, log_evidence, places, dtype)
     spent = ends.gradient_evaluations + places.gradient_evaluations + len(modes)
-    improper, *more = is_improper(
-        target, ends, lambda z: _white(z, loc, tril), dtype, lambda n: enough(spent + n)
-    )
+    white = partial(_white, loc=loc, tril=tril)
+    improper, *more = is_improper(target, ends, white, dtype, lambda n: enough(spent + n))
     cost = ends.iterations + places.iterations + bool(len(modes)) + more[0], spent + more[1]
-    cut = enough(cost[1])
     found = (
         weigh(target, guide, log_evidence, places, generator, dtype)
         if len(places.loc)
@@ -154,7 +153,7 @@ def search_mass(
         reach=max(REACH),
         batched_evaluations=cost[0],
         gradient_evaluations=cost[1],
-        cut=cut,
+        cut=enough(cost[1]),
         prior=prior is not None,
         crowded=is_crowded(modes),
         improper=improper,

@@ -23,12 +23,14 @@ def constants_among(
     """The tensors and arrays among the arguments of a model that are no data, by name.
 
     Args:
-        model: without handlers around it.
+        model: with or without handlers of NumPyro around it.
         args: its positional arguments.
         kwargs: its keyword arguments; defaults are added.
         observed: the data by site; an argument that equals one is left out.
         sites: whose names are left out too, as ArviZ would give them the dimensions of the site.
     """
+    while (inner := getattr(model, "fn", None)) is not None:  # a handler of NumPyro around it
+        model = inner
     try:
         bound = inspect.signature(model).bind(*args, **kwargs)
     except (TypeError, ValueError):

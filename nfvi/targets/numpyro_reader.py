@@ -97,8 +97,7 @@ class _Run:
                 f"the model {self._name!r} raised {type(error).__name__}: {first} Its arguments"
                 " come after it, NumPyroTarget(model, X, y=y)"
             ) from error
-        found: Values = jax.tree.map(np.array, values)
-        return found
+        return dict(jax.tree.map(np.array, values))
 
     def _values(self, key: Any, held: Values) -> Values:
         from numpyro.handlers import substitute
@@ -109,8 +108,8 @@ class _Run:
 
         seeded = substitute(with_seed(self._model, key, held), substitute_fn=start)
         trace = run_traced(seeded, *self._arguments)
-        facts = {name: _fact(name, site) for name, site in trace.items()}
-        self.facts = {name: fact for name, fact in facts.items() if fact is not None}
+        facts = ((name, _fact(name, site)) for name, site in trace.items())
+        self.facts = {name: fact for name, fact in facts if fact is not None}
         self.nesting = _nesting(trace)
         return {name: trace[name]["value"] for name in self.facts}
 
@@ -314,9 +313,6 @@ def read_numpyro(
         if fact.kind == "observed" and fact.reason != FACTOR
     }
     run.close()
-    bare = model
-    while (inner := getattr(bare, "fn", None)) is not None:  # a handler around a model
-        bare = inner
     shown = (*sites, *kept, *observed)
     return NumPyroModel(
         model=model,
@@ -328,7 +324,7 @@ def read_numpyro(
         order=tuple(key for key in run.facts if key in sites or key in kept),
         dims={key: run.facts[key].dims for key in shown},
         observed=observed,
-        constants=constants_among(bare, arguments[0], arguments[1], observed, shown),
+        constants=constants_among(model, arguments[0], arguments[1], observed, shown),
         nesting=run.nesting,
         caveats=_caveats(run.facts),
     )

@@ -348,6 +348,9 @@ def test_flows_start_on_groups_of_modes():
     assert right.loc.tolist() == pytest.approx([7.5, 0.0])
     assert right.tril[0, 0].item() == pytest.approx(math.sqrt(1 + 1.5**2))
     assert places_of(MixtureGuide(guides[:2], [0.5, 0.5])) == [] == places_of(guides[0])
+    many = [gaussian_guide(torch.tensor([9.0 * k, 0.0]), torch.eye(2), DTYPE) for k in range(33)]
+    assert len(places_of(MixtureGuide(many[:32], [1 / 32] * 32))) == 32
+    assert places_of(MixtureGuide(many, [1 / 33] * 33)) == []
 
 
 @pytest.mark.parametrize(
