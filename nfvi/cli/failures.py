@@ -11,12 +11,14 @@ from typing import NoReturn, TextIO
 import typer
 
 from nfvi.cli.wording import in_shell
-from nfvi.errors import FitError, FitWarning, TargetError
+from nfvi.errors import FitError, FitWarning, FormulaError, TargetError
 from nfvi.utils import place_of
 
 __all__ = ["exit_code", "failures_in_words"]
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+OWN = (FitError, FormulaError, ImportError, TargetError)
+"""What says by itself where it is from."""
 
 
 def exit_code(interrupted: bool) -> int:
@@ -42,24 +44,23 @@ def failures_in_words(*, trace: bool = False) -> Iterator[None]:
         warnings.simplefilter("ignore", FitWarning)
         try:
             yield
-        except (ValueError, ImportError, FileNotFoundError) as error:
-            _fail(error, USAGE, trace)
-        except (FitError, OSError) as error:
-            _fail(error, FAILURE, trace)
         except Exception as error:
-            if not place_of(error):
-                raise
-            _fail(error, FAILURE, trace)
+            where = "" if isinstance(error, OWN) else place_of(error)
+            if where:
+                _fail(f"{type(error).__name__}: {error}{where}", error, FAILURE, trace)
+            if isinstance(error, ValueError | ImportError | FileNotFoundError):
+                _fail(str(error), error, USAGE, trace)
+            if isinstance(error, FitError | OSError):
+                _fail(str(error), error, FAILURE, trace)
+            raise
 
 
-def _fail(error: BaseException, code: int, trace: bool) -> NoReturn:
+def _fail(said: str, error: BaseException, code: int, trace: bool) -> NoReturn:
     if trace:
         typer.echo("".join(traceback.format_exception(error)), err=True)
-    ours = isinstance(error, ValueError | ImportError | FitError | OSError)
-    said = str(error) if ours else f"{type(error).__name__}: {error}{place_of(error)}"
     typer.echo(f"nfvi: {in_shell(said)}", err=True)
-    users = isinstance(error, FitError | TargetError) and error.__cause__ is not None
-    if (users or not ours) and not trace:
+    ours = isinstance(error, FitError | TargetError) and error.__cause__ is not None
+    if (ours or said != str(error)) and not trace:
         typer.echo("nfvi: --traceback shows where it was raised", err=True)
     raise typer.Exit(code) from error
 

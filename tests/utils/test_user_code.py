@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nfvi.utils import place_of
+from nfvi.utils import check_whole, place_of
 
 
 def raised(function: Callable[[], object]) -> BaseException:
@@ -43,3 +43,9 @@ def test_the_file_of_the_function_comes_first(tmp_path: Path, monkeypatch) -> No
 
 def test_what_was_never_raised_has_none() -> None:
     assert place_of(ValueError("never raised")) == ""
+
+
+def test_what_called_nfvi_does_not_count() -> None:
+    """Only its own function is the user's: here there is none, but this file that called."""
+    error = raised(lambda: check_whole("n", 0, 1))
+    assert place_of(error) == ""
