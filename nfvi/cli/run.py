@@ -98,7 +98,9 @@ def run(request: Request) -> int:
 def _tracker(request: Request) -> GradientTracker | None:
     """For the report, which the fit of a formula leaves with its gradients flow by flow."""
     named = request.formula is not None and not is_auto(request.formula)
-    return GradientTracker(every=TRACKED) if named and request.out is not None else None
+    # A tracker that was not there from the first step cannot be resumed with.
+    kept = named and request.out is not None and not request.resume
+    return GradientTracker(every=TRACKED) if kept else None
 
 
 def _beside(

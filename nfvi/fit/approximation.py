@@ -276,7 +276,7 @@ class Approximation(MeasuredGuide):
         ``None`` for a fit that was loaded without its target and saved without a search.
         """
         if self._missed is None and self.target is not None:
-            self.search()
+            self.search(progress=False)  # a cell of a notebook shows the fit alone
         return self._missed
 
     @property
