@@ -20,7 +20,7 @@ from nfvi.starts.gaussian_fit import (
     gaussian_elbos,
     never,
 )
-from nfvi.starts.pathfinder import ascend, pathfinder
+from nfvi.starts.pathfinder import Ascent, ascend, pathfinder
 from nfvi.targets import Target, affordable, laplace
 
 __all__ = ["FULL_RANK_LIMIT", "STARTS", "Start", "StartName", "find_start"]
@@ -107,11 +107,8 @@ class _Candidates:
 
     def uphill(self) -> None:
         """Laplace's approximation and Pathfinder along one path from the origin."""
-        zeros = torch.zeros(self.target.dim, dtype=torch.float64, device=self.generator.device)
-        path = ascend(self.target, zeros, self.dtype, self.enough)
-        self.iterations += path.iterations
-        self.gradient_evaluations += path.gradient_evaluations
-        if not len(path.points) or self.enough():
+        path = self._path()
+        if path is None:
             return
         tril = laplace(self.target, path.points[-1], self.dtype)
         best = pathfinder(self.target, path, self.generator, self.dtype)
@@ -124,11 +121,8 @@ class _Candidates:
 
     def curved(self) -> None:
         """Laplace's approximation and Newton's steps from there, where a regression costs much."""
-        zeros = torch.zeros(self.target.dim, dtype=torch.float64, device=self.generator.device)
-        path = ascend(self.target, zeros, self.dtype, self.enough)
-        self.iterations += path.iterations
-        self.gradient_evaluations += path.gradient_evaluations
-        if not len(path.points) or self.enough():
+        path = self._path()
+        if path is None:
             return
         found = fit_by_curvature(
             self.target, path.points[-1], self.generator, self.dtype, self.enough
@@ -137,6 +131,14 @@ class _Candidates:
             self.iterations += found.iterations
             self.gradient_evaluations += found.gradient_evaluations
             self.found.append(("laplace", found.loc, found.tril))
+
+    def _path(self) -> Ascent | None:
+        """From the origin uphill; ``None`` where it leads nowhere, or time is up."""
+        zeros = torch.zeros(self.target.dim, dtype=torch.float64, device=self.generator.device)
+        path = ascend(self.target, zeros, self.dtype, self.enough)
+        self.iterations += path.iterations
+        self.gradient_evaluations += path.gradient_evaluations
+        return None if not len(path.points) or self.enough() else path
 
     def best(self, only: str | None = None) -> Start:
         """The candidate of highest ELBO on common draws.
