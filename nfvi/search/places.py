@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,13 @@ from torch import Tensor
 
 from nfvi.guides import AnyGuide
 from nfvi.search.ascent import Ends
-from nfvi.targets import Target, laplace, log_prob_and_score, log_prob_anywhere
+from nfvi.targets import (
+    Target,
+    batches_of_laplace,
+    laplace_all,
+    log_prob_and_score,
+    log_prob_anywhere,
+)
 
 __all__ = [
     "Gaussians",
@@ -109,59 +115,85 @@ def distinct_places(
         log_z: log Z as the guide sees it.
         ends: of the ascents.
         dtype: in which the target is evaluated.
-        enough: asked before every curvature whether to end early.
+        enough: asked before every batch of curvatures whether to end early.
     """
     missed = ends.log_p - log_q_at(guide, ends.z) - log_z > THIN
     order = ends.log_p.argsort(descending=True)
-    order = order[missed[order] & ends.log_p[order].isfinite()]
+    rest = order[missed[order] & ends.log_p[order].isfinite()]
     kept: list[int] = []
     factors: list[Tensor] = []
-    curvatures = 0
-    for index in order.tolist():
-        if len(kept) == MOST_PLACES or enough():
-            break
-        if kept and _is_known(ends.z[index], ends.z[kept], torch.stack(factors)):
-            continue
-        tril = laplace(target, ends.z[index], dtype)
-        curvatures += 1
-        factor, info = torch.linalg.cholesky_ex(ends.covariance[index])
-        if tril is None and int(info):
-            continue
-        kept.append(index)
-        wide = factor if tril is None else tril
-        factors.append(_narrowed(target, ends.z[index], wide, dtype))
+    batches = curvatures = 0
+    while len(rest) and len(kept) < MOST_PLACES and not enough():
+        # As many more as there are: of ends that are all one place, few curvatures are in vain.
+        some, rest = rest.split([n := min(len(kept) + 1, len(rest)), len(rest) - n])
+        first = len(kept)
+        for index, factor in zip(some.tolist(), _factors(target, ends, some, dtype), strict=True):
+            if factor is None or len(kept) == MOST_PLACES:
+                continue
+            new = ends.z[kept[first:]], factors[first:]
+            if new[1] and bool(_are_known(ends.z[index : index + 1], *new)):
+                continue
+            kept.append(index)
+            factors.append(factor)
+        curvatures += len(some)
+        batches += batches_of_laplace(len(some), ends.z.shape[1])
+        if len(kept) > first:
+            rest = rest[~_are_known(ends.z[rest], ends.z[kept[first:]], factors[first:])]
     loc = ends.z[kept]
     tril = torch.stack(factors) if factors else ends.covariance[:0]
-    cost = curvatures, 2 * loc.shape[1] * curvatures
+    cost = batches, 2 * loc.shape[1] * curvatures
     return Gaussians(loc, tril, ends.log_p[kept], *cost)
 
 
-def _is_known(z: Tensor, places: Tensor, factors: Tensor) -> bool:
-    white = torch.linalg.solve_triangular(factors, (places - z).unsqueeze(-1), upper=False)
-    return bool((white.square().sum((-2, -1)) < SAME**2).any())
+def _are_known(z: Tensor, places: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    """Which of m points (m, d) are less than 1 from one of K Gaussians, in its units: (m,) bool."""
+    shifted = (z.unsqueeze(0) - places.unsqueeze(1)).mT
+    white = torch.linalg.solve_triangular(torch.stack(list(factors)), shifted, upper=False)
+    known: Tensor = (white.square().sum(1) < SAME**2).any(0)
+    return known
+
+
+def _factors(
+    target: Target, ends: Ends, indices: Tensor, dtype: torch.dtype
+) -> list[Tensor | None]:
+    """L (d, d) of a Gaussian at each of some ends; ``None`` where no curvature is known."""
+    found = laplace_all(target, ends.z[indices], dtype)
+    known, infos = torch.linalg.cholesky_ex(ends.covariance[indices])
+    for i, info in enumerate(infos.tolist()):
+        if found[i] is None and not info:
+            found[i] = known[i]
+    there = [i for i, tril in enumerate(found) if tril is not None]
+    if there:
+        tril = torch.stack([tril for tril in found if tril is not None])
+        narrowed = _narrowed(target, ends.z[indices[there]], tril, dtype)
+        for i, tril in zip(there, narrowed, strict=True):
+            found[i] = tril
+    return found
 
 
 @torch.no_grad()
-def _narrowed(target: Target, mode: Tensor, tril: Tensor, dtype: torch.dtype) -> Tensor:
-    """L (d, d) of a Gaussian; its sds are halved where log p falls far too much within one."""
-    variance, axes = torch.linalg.eigh(tril @ tril.T)
+def _narrowed(target: Target, modes: Tensor, tril: Tensor, dtype: torch.dtype) -> Tensor:
+    """L (K, d, d) of Gaussians; their sds are halved where log p falls far too much within one."""
+    variance, axes = torch.linalg.eigh(tril @ tril.mT)
     sd = variance.clamp_min(0).sqrt()
-    top = log_prob_anywhere(target, mode.unsqueeze(0).to(dtype)).double()
-    limit = TOO_WIDE
+    top = log_prob_anywhere(target, modes.to(dtype)).double()
+    limit = torch.full_like(top, TOO_WIDE)
+    moving = torch.arange(len(modes), device=modes.device)
     for _ in range(HALVINGS):
-        offsets = (axes * sd).T
-        log_p = log_prob_anywhere(target, (mode + torch.cat([offsets, -offsets])).to(dtype))
-        fall = top - log_p.double().nan_to_num(nan=-torch.inf).reshape(2, -1).amin(0)
-        over = fall > limit
-        if not bool(over.any()):
+        offsets = (axes[moving] * sd[moving].unsqueeze(1)).mT
+        near = modes[moving].unsqueeze(1) + torch.cat([offsets, -offsets], 1)
+        log_p = log_prob_anywhere(target, near.flatten(0, 1).to(dtype)).double()
+        lowest = log_p.nan_to_num(nan=-torch.inf).reshape(len(moving), 2, -1).amin(1)
+        over = top[moving].unsqueeze(1) - lowest > limit[moving].unsqueeze(1)
+        moving, over = moving[over.any(1)], over[over.any(1)]
+        if not len(moving):
             break
-        limit = WIDE
-        sd = torch.where(over, sd / 2, sd)
-    if limit == TOO_WIDE:
-        return tril
-    upper: Tensor = torch.linalg.qr((axes * sd).T)[1]
-    lower: Tensor = (upper * upper.diagonal().sign().unsqueeze(1)).T
-    return lower
+        limit[moving] = WIDE
+        sd[moving] = torch.where(over, sd[moving] / 2, sd[moving])
+    upper = torch.linalg.qr((axes * sd.unsqueeze(1)).mT)[1]
+    lower = (upper * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
+    narrowed: Tensor = torch.where((limit == TOO_WIDE)[:, None, None], tril, lower)
+    return narrowed
 
 
 def modes_among(target: Target, log_z: float, places: Gaussians, dtype: torch.dtype) -> Tensor:

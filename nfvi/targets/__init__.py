@@ -7,7 +7,7 @@ from nfvi.targets.dispatch import as_target, takes_one_argument
 from nfvi.targets.graph_scope import graphs
 from nfvi.targets.jax import JaxLogDensity
 from nfvi.targets.known_gradient import known_gradient
-from nfvi.targets.laplace import laplace
+from nfvi.targets.laplace import batches_of_laplace, laplace, laplace_all
 from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.minibatch import MinibatchTarget, affordable, takes_rows
 from nfvi.targets.named_density import NamedDensity
@@ -41,6 +41,7 @@ __all__ = [
     "Target",
     "affordable",
     "as_target",
+    "batches_of_laplace",
     "check_simulable",
     "checked_call",
     "declared_parameters",
@@ -50,6 +51,7 @@ __all__ = [
     "known_gradient",
     "known_likelihood",
     "laplace",
+    "laplace_all",
     "log_density",
     "log_prob_and_score",
     "log_prob_anywhere",

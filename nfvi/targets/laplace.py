@@ -8,13 +8,13 @@ from torch import Tensor
 from nfvi.targets.base import Target
 from nfvi.targets.score import log_prob_and_score
 
-__all__ = ["laplace"]
+__all__ = ["batches_of_laplace", "laplace", "laplace_all"]
 
 # Least squared pivot of a precision whose diagonal is scaled to 1: below, the rounding of finite
 # differences decides whether it is definite.
 FLATTEST = 1e-10
 AT_ONCE = 300
-"""Dimensions whose differences are one batch."""
+"""Differences that are one batch."""
 
 
 def laplace(target: Target, mode: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -28,7 +28,20 @@ def laplace(target: Target, mode: Tensor, dtype: torch.dtype) -> Tensor | None:
         mode: (d).
         dtype: in which the target is evaluated.
     """
-    precision = _precision(target, mode, dtype)
+    return laplace_all(target, mode.unsqueeze(0), dtype)[0]
+
+
+def laplace_all(target: Target, modes: Tensor, dtype: torch.dtype) -> list[Tensor | None]:
+    """:func:`laplace` at each of K modes (K, d), whose differences share batches."""
+    return [_factor(precision) for precision in _precisions(target, modes, dtype)]
+
+
+def batches_of_laplace(modes: int, dim: int) -> int:
+    """Batches of gradients that the Hessians at so many modes take."""
+    return -(-modes * dim // AT_ONCE)
+
+
+def _factor(precision: Tensor) -> Tensor | None:
     scale = precision.diagonal().clamp_min(0).sqrt()
     if not bool(precision.isfinite().all() & (scale > 0).all()):
         return None
@@ -41,15 +54,18 @@ def laplace(target: Target, mode: Tensor, dtype: torch.dtype) -> Tensor | None:
     return None if int(info) else factor
 
 
-def _precision(target: Target, point: Tensor, dtype: torch.dtype) -> Tensor:
-    """−∇² log p (d, d) at a point (d)."""
+def _precisions(target: Target, points: Tensor, dtype: torch.dtype) -> Tensor:
+    """−∇² log p (K, d, d) at points (K, d)."""
     size = torch.finfo(torch.float64).eps ** (1 / 3) if dtype == torch.float64 else 1e-3
-    step = size * (1 + point.abs())
+    step = size * (1 + points.abs())
+    k, d = points.shape
+    # One line a difference: the place that it is at, and how far to each side.
+    at, offsets = points.repeat_interleave(d, 0), step.diag_embed().flatten(0, 1)
     rows = []
-    for offsets in step.diag_embed().split(AT_ONCE):
-        near = point + torch.cat([offsets, -offsets])
+    for here, offset in zip(at.split(AT_ONCE), offsets.split(AT_ONCE), strict=True):
+        near = torch.cat([here + offset, here - offset])
         slopes = log_prob_and_score(target, near.to(dtype))[1].double()
-        rows.append(slopes[: len(offsets)] - slopes[len(offsets) :])
-    hessian = torch.cat(rows) / (2 * step).unsqueeze(1)
-    precision: Tensor = -0.5 * (hessian + hessian.T)
+        rows.append(slopes[: len(here)] - slopes[len(here) :])
+    hessian = torch.cat(rows).reshape(k, d, d) / (2 * step).unsqueeze(2)
+    precision: Tensor = -0.5 * (hessian + hessian.mT)
     return precision

@@ -94,6 +94,37 @@ class TestDistinctPlaces:
         found = distinct_places(target, GUIDE, 0.0, ends_at(z, target), DTYPE)
         torch.testing.assert_close(found.loc, z[:MOST_PLACES])
 
+    def test_many_places_share_batches_of_curvatures(self):
+        """Twenty modes, their sds from 0.5 to 1: and each twice: batches of 1, 2, 4, 8 and 10 ends."""
+        at = torch.zeros(20, 2, dtype=DTYPE)
+        at[:, 0] = 12.0 + 20.0 * torch.arange(20)
+        sd = torch.linspace(0.5, 1.0, 20, dtype=DTYPE)
+
+        def log_prob(z: Tensor) -> Tensor:
+            near = ((z[:, 0] - 12) / 20).round().long().clamp(0, 19)
+            return -1e-4 * near - 0.5 * ((z - at[near]) / sd[near, None]).square().sum(1)
+
+        target = LogDensity(log_prob, 2)
+        twice = torch.cat([at, at + 0.1])
+        found = distinct_places(target, GUIDE, 0.0, ends_at(twice, target), DTYPE)
+        torch.testing.assert_close(found.loc, at)
+        torch.testing.assert_close(found.tril, sd[:, None, None] * EYE, rtol=1e-4, atol=1e-6)
+        assert (found.iterations, found.gradient_evaluations) == (5, 100)
+
+    def test_of_narrow_and_wide_places_side_by_side_each_has_its_own_width(self):
+        """A flat top of −(z − 12)⁴, whose curvature is none, beside a normal of sd 1 at 40."""
+
+        def log_prob(z: Tensor) -> Tensor:
+            flat = -(z - 12).pow(4).sum(-1)
+            return torch.where(z[:, 0] < 26, flat, -0.5 * (z - 40).square().sum(-1))
+
+        target = LogDensity(log_prob, 2)
+        at = torch.tensor([[40.0, 40.0], [12.0, 12.0], [12.001, 12.001]], dtype=DTYPE)
+        at[1:] += 1e-4
+        found = distinct_places(target, GUIDE, 0.0, ends_at(at, target), DTYPE)
+        torch.testing.assert_close(found.tril[0], EYE, rtol=1e-4, atol=1e-6)
+        assert len(found.loc) == 2 and float(found.tril[1].diagonal().max()) < 3.0
+
     def test_bfgs_s_covariance_stands_in_where_there_is_no_curvature(self):
         """On a saddle, as where an ascent has not ended."""
         curves = torch.tensor([-1.0, 0.1], dtype=DTYPE)

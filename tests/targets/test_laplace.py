@@ -7,7 +7,7 @@ import torch
 
 from models import eight_schools, make_gaussian
 from nfvi.starts.pathfinder import ascend
-from nfvi.targets import LogDensity, as_target, laplace
+from nfvi.targets import LogDensity, as_target, batches_of_laplace, laplace, laplace_all
 
 DTYPE = torch.float64
 
@@ -70,3 +70,40 @@ def test_it_takes_one_batch_of_2_d_points():
     seen.clear()
     laplace(target, torch.zeros(3, dtype=DTYPE), DTYPE)
     assert seen == [6]
+
+
+def test_several_modes_share_batches():
+    """Curvatures 1, 4 and 9 at three modes, and a saddle, in one batch of 2 × 4 × 2 points."""
+    seen = []
+    at = torch.tensor([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [30.0, 0.0]], dtype=DTYPE)
+    curvature = torch.tensor([1.0, 4.0, 9.0, -1.0], dtype=DTYPE)
+
+    def log_prob(z):
+        seen.append(len(z))
+        near = (z[:, 0] / 10).round().long()
+        return -0.5 * (curvature[near] * (z - at[near]).square().sum(-1))
+
+    target = LogDensity(log_prob, 2, batched=True)
+    target.check(DTYPE)
+    seen.clear()
+    *found, none = laplace_all(target, at, DTYPE)
+    assert seen == [16] and batches_of_laplace(4, 2) == 1 and none is None
+    for tril, sd in zip(found, (1, 1 / 2, 1 / 3), strict=True):
+        torch.testing.assert_close(tril, sd * torch.eye(2, dtype=DTYPE), rtol=1e-5, atol=1e-7)
+
+
+def test_many_differences_are_several_batches():
+    """Five modes in d = 100: 500 differences, 300 at once."""
+    seen = []
+
+    def log_prob(z):
+        seen.append(len(z))
+        return -0.5 * z.square().sum(-1)
+
+    target = LogDensity(log_prob, 100, batched=True)
+    target.check(DTYPE)
+    seen.clear()
+    found = laplace_all(target, torch.zeros(5, 100, dtype=DTYPE), DTYPE)
+    assert seen == [600, 400] and batches_of_laplace(5, 100) == 2
+    for tril in found:
+        torch.testing.assert_close(tril, torch.eye(100, dtype=DTYPE), rtol=1e-5, atol=1e-7)
