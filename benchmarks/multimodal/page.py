@@ -86,8 +86,9 @@ NESTED = f"""\
 
 dynesty with its default settings, under a uniform prior on a box of {BOX:g} sds to each side of the
 mean: it knows where all of the mass lies, and a fit does not. It takes values point by point, so
-that its seconds say less than its number of values. A fit takes gradients, and wide draws too.
-Errors are the worst over the seeds, costs their median.
+that its seconds say less than its number of values. The evaluations of a fit are its gradients and
+the wide draws of its last search; a batch is many of them at once. Errors are the worst over the
+seeds, costs their median.
 """
 
 
@@ -105,7 +106,9 @@ def page(rows: Sequence[Row]) -> str:
             parts += [title, _held(some), *_section("", _sums(some))]
     nested = [row for row in rows if row["method"] == "nested"]
     parts += [NEEDLES, markdown_table(*tables.needles())]
-    parts += _section(NESTED, tables.nested(nested, plain))
+    if nested:
+        parts += _section(NESTED, tables.nested(nested, plain))
+        parts.append(tables.nested_in_words(nested, plain))
     return "\n".join(part for part in parts if part)
 
 

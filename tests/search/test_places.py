@@ -95,7 +95,7 @@ class TestDistinctPlaces:
         torch.testing.assert_close(found.loc, z[:MOST_PLACES])
 
     def test_many_places_share_batches_of_curvatures(self):
-        """Twenty modes, their sds from 0.5 to 1: and each twice: batches of 1, 2, 4, 8 and 10 ends."""
+        """Twenty modes of sd 0.5 to 1, each of them twice: batches of 1, 2, 4, 8 and 10 ends."""
         at = torch.zeros(20, 2, dtype=DTYPE)
         at[:, 0] = 12.0 + 20.0 * torch.arange(20)
         sd = torch.linspace(0.5, 1.0, 20, dtype=DTYPE)

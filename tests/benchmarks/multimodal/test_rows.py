@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmarks.multimodal.judge import class_of, counted
 from benchmarks.multimodal.nested import NESTED
 from benchmarks.multimodal.page import page
 from benchmarks.multimodal.rows import errors_of, fit_row
+from benchmarks.multimodal.tables import nested_in_words
 from benchmarks.multimodal.text import line
 
 GOOD = {"mean_error": 0.01, "sd_error": 0.01, "modes": 1.0}
@@ -228,7 +230,10 @@ def test_the_page_shows_what_is_wrong_and_what_it_costs() -> None:
         " 0.50 | 40% | 50% | 0.20 | 3 of 3 |"
     ) in text
     assert "| `grid25` | `25 × tril` | 20,000 | 300 | 1,000 | 2.0 | 3.0 |" in text
-    assert "| `grid25` | 2 | 1 | 0.070 | 0.090 | 12,345 | 6.0 | 3 | −0.700 | 20,000 | 2.0 |" in text
+    assert (
+        "| `grid25` | 2 | 1 | 0.070 | 0.090 | 12,345 | 6.0 | 3 | −0.700 | 21,000 | 300 | 2.0 |"
+        in text
+    )
 
 
 def test_the_page_keeps_the_order_of_the_list() -> None:
@@ -262,3 +267,18 @@ def test_nested_sampling_finds_a_log_z() -> None:
     row = nested_row(make_problem("minor_d2"), 1)
     assert abs(row["log_z_error"]) < 5 * row["log_evidence_se"] < 2
     assert row["evaluations"] > 1_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({}, (1, 0, 1)),
+        ({"batched_evaluations": 1_300}, (1, 0, 0)),
+        ({"log_z_error": -0.1}, (0, 0, 1)),
+    ],
+)
+def test_nested_sampling_in_words(changes: dict[str, Any], counts: tuple[int, ...]) -> None:
+    """12 345 values beside 21 000 evaluations in 300 batches, and errors of 0.07 and 0.01."""
+    text = nested_in_words([NESTED_ROW], [fit(**changes)])
+    found = re.findall(r"(\d) of 1", text) + re.findall(r"does on (\d)", text)
+    assert tuple(map(int, found)) == counts
