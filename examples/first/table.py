@@ -11,5 +11,5 @@ fit = NFVI("maf*3", seed=1).fit_data(wine, validation=0.2)
 print(fit)
 unusual = wine.assign(log_density=fit.score_samples(wine)).nsmallest(5, "log_density")
 print(unusual)
-print(fit.to_dataframe(5))  # draws: wines that could have been in the table
+print(fit.sample(5))  # draws: wines that could have been in the table
 plots.density(fit, wine).figure.savefig("table.png")

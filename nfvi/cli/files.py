@@ -132,8 +132,9 @@ class Folder:
         lines = [f"{row},{score!r}" for row, score in enumerate(scores.tolist())]
         self.text("scores.csv", "\n".join(["row,log_prob", *lines]))
         if context is None:
-            seed = fit.settings["seed"]
-            self.text("draws.csv", fit.to_dataframe(draws, seed=seed).to_csv(index=False))
+            # With the dtypes of a table; columns without names have some there all the same.
+            draw = fit.to_dataframe if fit.columns is None else fit.sample
+            self.text("draws.csv", draw(draws, seed=fit.seed).to_csv(index=False))
         if self.figures:
             from nfvi import plots
 

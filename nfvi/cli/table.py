@@ -7,13 +7,14 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nfvi.cli.cells import MISSING, are_whole, is_number
 from nfvi.cli.text_file import text_of
 
 __all__ = ["Rows", "read_rows"]
@@ -22,8 +23,6 @@ DELIMITERS = "\t;"
 """Other than the comma; the first of these that the first line holds."""
 
 PLACES_SHOWN = 5
-
-COMMAS_AS_POINTS = str.maketrans(",.", ".,")
 
 UNREADABLE = (
     *(LookupError, OSError, RuntimeError, TypeError, ValueError),
@@ -35,12 +34,6 @@ BINARY = {
     ".xls": ("an Excel sheet", "xlrd", "read_excel"),
 }
 
-MISSING = [
-    *("", "NA", "na", "N/A", "n/a", "#N/A", "<NA>"),
-    *("NaN", "nan", "NAN", "-nan", "NULL", "Null", "null", "None"),
-]
-"""What stands for a number that is not there."""
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -49,14 +42,16 @@ class Rows:
     Attributes:
         values: (n, d), float64; NaN where a cell is empty or says NA, nan or null.
         columns: d names, or ``None``.
+        dtypes: the names of the dtypes that the columns have in the file, or ``None``.
     """
 
     values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     columns: tuple[str, ...] | None
+    dtypes: tuple[str, ...] | None = None
 
     def without(self, rows: Any) -> Rows:
         """The same less some rows (n) bool."""
-        return Rows(self.values[~rows], self.columns)
+        return replace(self, values=self.values[~rows])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return self.values.astype(dtype or self.values.dtype, copy=bool(copy))
@@ -155,11 +150,16 @@ class _Table:
         raise ValueError(f"{option}: {str(self.path)!r} has no column {word!r}; it has {there}")
 
     def take(self, chosen: list[int]) -> Rows:
-        names = None if self.names is None else tuple(self.names[i] for i in chosen)
-        return Rows(self.values(chosen), names)
+        values = self.values(chosen)
+        if self.names is None:
+            return Rows(values, None)
+        return Rows(values, tuple(self.names[i] for i in chosen), self.dtypes(chosen))
 
     def values(self, chosen: list[int]) -> Any:
         raise NotImplementedError
+
+    def dtypes(self, chosen: list[int]) -> tuple[str, ...] | None:
+        """The names of the dtypes of columns; ``None`` for float64."""
 
     def place(self, row: int) -> str:
         """Where a row stands in the file."""
@@ -211,6 +211,9 @@ class _Frame(_Table):
                 )
         return self.frame.iloc[:, chosen].to_numpy(np.float64, na_value=np.nan)
 
+    def dtypes(self, chosen: list[int]) -> tuple[str, ...] | None:
+        return tuple(str(self.frame.dtypes.iloc[i]) for i in chosen)
+
 
 class _Text(_Table):
     """Cells of a text, of which the csv module sees the lines and pandas reads the numbers.
@@ -227,7 +230,7 @@ class _Text(_Table):
         if not top:
             raise ValueError(f"{str(path)!r} is empty")
         cells = [cell.strip() for cell in top[0][1]]
-        header = not all(any(_is_number(cell, d) for d in self.decimals) for cell in cells)
+        header = not all(any(is_number(cell, d) for d in self.decimals) for cell in cells)
         names = [name or str(i) for i, name in enumerate(cells)] if header else None
         super().__init__(path, names, len(cells))
         for number, cells in self._lines():
@@ -251,6 +254,11 @@ class _Text(_Table):
             except ValueError as error:
                 failure = error
         raise self._wrong_cell(chosen, failure) from failure
+
+    def dtypes(self, chosen: list[int]) -> tuple[str, ...] | None:
+        """Whole numbers where all cells that hold something are written as such."""
+        rows = (cells for _, cells in islice(self._lines(), 1, None))
+        return tuple("int64" if whole else "float64" for whole in are_whole(rows, chosen))
 
     def _numbers(self, chosen: list[int], decimal: str) -> Any:
         import pandas as pd
@@ -286,9 +294,9 @@ class _Text(_Table):
             for i in chosen:
                 cell = cells[i].strip()
                 decimal = decimal or next((sign for sign in cell if sign in self.decimals), "")
-                if not _is_number(cell, decimal):
+                if not is_number(cell, decimal):
                     advice = "choose columns with --columns"
-                    if decimal != "," and _is_number(cell, ","):
+                    if decimal != "," and is_number(cell, ","):
                         advice = "if it has a decimal comma, --decimal ,"
                     return ValueError(
                         f"{str(self.path)!r}, line {number}, column {self.label(i)}: {cell!r} is"
@@ -305,17 +313,6 @@ class _Text(_Table):
                     yield reader.line_num, cells
         except csv.Error as error:
             raise _no_text(self.path, error) from error
-
-
-def _is_number(cell: str, decimal: str) -> bool:
-    if cell in MISSING:
-        return True
-    try:
-        float(cell.translate(COMMAS_AS_POINTS) if decimal == "," else cell)
-    except ValueError:
-        return False
-    # Python takes 1_000 and digits of all scripts.
-    return "_" not in cell and cell.isascii()
 
 
 def _no_text(path: Path, why: Exception) -> ValueError:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
+from nfvi.density.table import Table
 from nfvi.utils import check_unmasked
 
 __all__ = ["Data", "as_rows", "numbers", "read_data"]
@@ -26,26 +27,29 @@ class Data:
         x: (n, d), float64.
         context: (n, c), float64, or ``None``.
         weights: (n), float64, all above 0, or ``None``.
-        columns: the names of the columns of x, where it was a table.
+        table: what x was like, where it was a table.
         kind: the floating-point dtype that x had, or ``None`` if it had none.
         tensor: whether x was a torch tensor.
         batch_size: that of a DataLoader.
-        dtypes: the names of the dtypes of these columns.
         numbers: those of the rows (n) in what the user gave; ``None`` where all are there.
     """
 
     x: Tensor
     context: Tensor | None
     weights: Tensor | None
-    columns: tuple[str, ...] | None
+    table: Table | None
     kind: torch.dtype | None
     tensor: bool
     batch_size: int | None = None
-    dtypes: tuple[str, ...] | None = None
     numbers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the columns of x, where it was a table."""
+        return None if self.table is None else self.table.columns
 
     @property
     def names(self) -> list[str]:
@@ -89,14 +93,14 @@ def read_data(x: Any, context: Any = None, weights: Any = None, *, name: str = "
                 " leave one of them out"
             )
         context = found if found is not None else context
-    columns, dtypes = _columns(x), _dtypes(x)
+    table = Table.of(x)
     rows = as_rows(name, x)
     if rows.numel() == 0:
         raise ValueError(f"{name} is empty: its shape is {tuple(rows.shape)}")
     given = None if context is None else _of_length("context", as_rows("context", context), rows)
     for label, values in ((name, rows), ("context", given)):
         _check_finite(label, values, x if label == name else context)
-    data = Data(rows, given, None, columns, _kind(x), isinstance(x, Tensor), batch_size, dtypes)
+    data = Data(rows, given, None, table, _kind(x), isinstance(x, Tensor), batch_size)
     return data if weights is None else _weighted(data, weights)
 
 
@@ -161,16 +165,6 @@ def _kind(x: Any) -> torch.dtype | None:
         return x.dtype if x.is_floating_point() else None
     dtype = getattr(x, "dtype", None)
     return torch.float32 if dtype in (np.float32, np.float16) else torch.float64
-
-
-def _columns(x: Any) -> tuple[str, ...] | None:
-    columns = getattr(x, "columns", None)
-    return None if columns is None else tuple(map(str, columns))
-
-
-def _dtypes(x: Any) -> tuple[str, ...] | None:
-    dtypes = getattr(x, "dtypes", None) if hasattr(x, "columns") else None
-    return None if dtypes is None else tuple(map(str, dtypes))
 
 
 def _of_length(name: str, values: Tensor, rows: Tensor) -> Tensor:

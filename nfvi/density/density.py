@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nfvi.density.points import Points, read_context, read_points
 from nfvi.density.standardization import Standardization
+from nfvi.density.table import Table, columns_of
 from nfvi.fit import FittedGuide, draws_frame, summarize
 from nfvi.guides import Guide, draws_at_once, guide_from_header
 from nfvi.utils import check_whole
@@ -51,32 +52,48 @@ class Density(FittedGuide):
         names = self.settings["columns"]
         return None if names is None else tuple(names)
 
+    @property
+    def _table(self) -> Table | None:
+        """What the data were like, where they were a table."""
+        return Table.of_settings(self.settings)
+
     def rows(self, x: Any) -> Tensor:
         """Rows (n, d) as float64, after a check that they can be rows of the data.
 
         Args:
-            x: (n, d), or (n) for d = 1: an array, tensor or table.
+            x: (n, d), or (n) for d = 1: an array, tensor or table, whose columns may come in any
+                order.
 
         Raises:
             TypeError: x does not hold real numbers.
-            ValueError: the width of x is not that of the data, or there are NaN or inf.
+            ValueError: the width or the columns of x are not those of the data, or there are NaN or
+                inf.
         """
         return read_points(x, self.dim, self.columns).x
 
-    def log_prob(self, x: Tensor, context: Any = None) -> Tensor:
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """log q(x | context) (\\*) of points x (\\*, d), with gradients with respect to both.
 
         Args:
-            x: a tensor (\\*, d), or of any shape without 1 at its end for d = 1.
+            x: a tensor (\\*, d), or of any shape without 1 at its end for d = 1; or a table of n
+                rows, such as :meth:`sample` returns, with the columns of the data in any order.
             context: (\\*, c), or one context (c) for all points; where the fit has one.
 
+        Returns:
+            A tensor of the floating-point type of x; (n) for a table.
+
         Raises:
-            TypeError: x is no tensor.
-            ValueError: the width of points or context is not that of the data.
+            TypeError: x is neither.
+            ValueError: the width of points or context is not that of the data, or the columns of a
+                table are others.
         """
+        if columns_of(x) is not None:
+            table = read_points(x, self.dim, self.columns)
+            x = table.x.to(table.kind)
         if not isinstance(x, Tensor):
             raise TypeError(
-                f"log_prob takes a tensor, got {type(x).__name__}; score_samples takes arrays"
+                f"log_prob takes a tensor or a table, got {type(x).__name__}; score_samples takes"
+                " arrays"
             )
         points = x.unsqueeze(-1) if self.dim == 1 and x.shape[-1:] != (1,) else x
         if points.shape[-1:] != (self.dim,):
@@ -88,7 +105,8 @@ class Density(FittedGuide):
         """log q(x | context) of each row (n), nats in the units of the data.
 
         Args:
-            x: rows (n, d), or (n) for d = 1: an array, tensor or table.
+            x: rows (n, d), or (n) for d = 1: an array or tensor, or a table with the columns of the
+                data in any order.
             context: (n, c), or one context (c) for all rows; where the fit has one.
 
         Returns:
@@ -96,7 +114,8 @@ class Density(FittedGuide):
 
         Raises:
             TypeError: x does not hold real numbers.
-            ValueError: the width of x or context is not that of the data, or there are NaN or inf.
+            ValueError: the width of x or context is not that of the data, the columns of a table
+                are others, or there are NaN or inf.
         """
         points = read_points(x, self.dim, self.columns)
         given = read_context(context, self.context_dim, points.x.shape[:1])
@@ -108,8 +127,8 @@ class Density(FittedGuide):
         given = read_context(context, self.context_dim, points.x.shape[:1])
         return float(self._score(points, given).mean())
 
-    def sample(self, n: int, context: Any = None, *, seed: int | None = None) -> Tensor:
-        """Draws in the units of the data and in their floating-point type.
+    def sample(self, n: int, context: Any = None, *, seed: int | None = None) -> Any:
+        """Draws in the units of the data: a table where the data were one, and else a tensor.
 
         Args:
             n: how many, for each context.
@@ -117,8 +136,17 @@ class Density(FittedGuide):
             seed: for the same draws each time; ``None`` continues in the fit's own stream.
 
         Returns:
-            (n, d); for several contexts (n, m, d).
+            For a table, a pandas DataFrame with its columns and their dtypes: whole numbers and
+            truth values are rounded to, and of categories the nearest is taken, while
+            :meth:`to_dataframe` leaves them as they were drawn. It has n rows; for several contexts
+            n m, with the levels ``draw`` and ``context`` in its index. For all else, a tensor
+            (n, d) in the floating-point type of the data; for several contexts (n, m, d).
         """
+        draws, table = self._draws(n, context, seed), self._table
+        return draws if table is None else table.frame(draws)
+
+    def _draws(self, n: int, context: Any, seed: int | None) -> Tensor:
+        """Draws (n, d), or (n, m, d), as the density gives them."""
         check_whole("n", n, 1)
         stream = self._stream(seed)
         given = read_context(context, self.context_dim, None)
@@ -143,11 +171,11 @@ class Density(FittedGuide):
         Raises:
             ValueError: there are several contexts.
         """
-        draws = self.sample(n, context, seed=seed)
+        draws = self._draws(n, context, seed)
         if draws.dim() != 2:
             raise ValueError(f"context must be one, ({self.context_dim},), for one table of draws")
-        table = draws_frame(self._sites(draws))
-        kinds = zip(table.columns, self.settings.get("dtypes") or (), strict=False)
+        table, kept = draws_frame(self._sites(draws)), self._table
+        kinds = zip(table.columns, (kept and kept.dtypes) or (), strict=False)
         return table.astype({name: kind for name, kind in kinds if "float" in kind.lower()})
 
     def summary(self, n: int = 10_000, context: Any = None) -> pd.DataFrame:
@@ -156,7 +184,7 @@ class Density(FittedGuide):
         A row for each column, with ``mean``, ``sd``, ``5%``, ``50%``, ``95%``, ``mcse_mean`` and
         ``mcse_sd``.
         """
-        return summarize(self._sites(self.sample(n, context, seed=0)))
+        return summarize(self._sites(self._draws(n, context, 0)))
 
     def _score(self, points: Points, context: Tensor | None) -> Tensor:
         whole = context is None or context.dim() == 1

@@ -12,6 +12,7 @@ from torch import Tensor
 from nfvi.density.density import guide_of
 from nfvi.density.quality import Quality, Scored
 from nfvi.density.standardization import Standardization
+from nfvi.density.table import Table
 from nfvi.density.validation import ValidationRecord
 from nfvi.guides import Guide
 from nfvi.training import History, check_settings
@@ -122,6 +123,7 @@ def _units(tensors: dict[str, Tensor], settings: dict[str, Any]) -> Standardizat
         raise ValueError("its tensors 'standardization.sd' and 'context_sd' must be over 0")
     if settings["columns"] is not None and len(settings["columns"]) != d:
         raise ValueError(f"its entry settings.columns must have {d} names")
+    Table.of_settings(settings)  # or draws could not be made
     # Only columns with outliers have them.
     for name, size in (("bend", d), ("context_bend", c)):
         if name in tensors:

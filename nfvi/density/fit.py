@@ -166,7 +166,7 @@ class DensityFit(Density):
         The columns of a table are variables of their own, others are one variable ``x``. See
         :func:`nfvi.utils.arviz_export.to_inference_data` for the type.
         """
-        draws = self.sample(n, context, seed=seed)
+        draws = self._draws(n, context, seed)
         log_q = self.log_prob(draws, context)
         attrs = {"inference_library": "nfvi", "sampling_time": self.wall_time, **self._attributes()}
         return to_inference_data(

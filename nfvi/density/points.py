@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nfvi.density.data import numbers, read_data
+from nfvi.density.table import places_of
 from nfvi.utils import check_unmasked
 
 __all__ = ["Points", "read_context", "read_points"]
@@ -36,12 +37,13 @@ class Points:
 
 
 def read_points(x: Any, dim: int, columns: tuple[str, ...] | None) -> Points:
-    """Rows (n, d), or (n) for d = 1, to be scored.
+    """Rows (n, d), or (n) for d = 1, to be scored; those of a table by the names of its columns.
 
     Raises:
         TypeError: they are not real numbers.
         ValueError: they have another width or other columns than the data, or NaN or inf.
     """
+    places = places_of(x, columns)
     one_row = np.ndim(x) == 1 if not isinstance(x, Tensor) else x.dim() == 1
     if one_row and dim > 1:
         raise ValueError(
@@ -53,12 +55,7 @@ def read_points(x: Any, dim: int, columns: tuple[str, ...] | None) -> Points:
         raise ValueError(
             f"x has {data.x.shape[1]} columns, and the data of this fit had {dim}: (n, {dim})"
         )
-    if columns is not None and data.columns is not None and data.columns != columns:
-        raise ValueError(
-            f"the columns of x are {', '.join(data.columns)}, and those of the data were"
-            f" {', '.join(columns)}: pass x[{list(columns)!r}]"
-        )
-    return Points(data.x, data.tensor, data.kind)
+    return Points(data.x if places is None else data.x[:, places], data.tensor, data.kind)
 
 
 def read_context(context: Any, width: int, batch: torch.Size | None) -> Tensor | None:

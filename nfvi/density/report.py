@@ -45,10 +45,10 @@ class Reported(Protocol):
     def rows(self, x: Any, /) -> Tensor:
         """Data, checked."""
 
-    def log_prob(self, x: Tensor, context: Any = None, /) -> Tensor:
+    def log_prob(self, x: Any, context: Any = None, /) -> Tensor:
         """log q."""
 
-    def sample(self, n: int, context: Any = None, /, *, seed: int | None = None) -> Tensor:
+    def sample(self, n: int, context: Any = None, /, *, seed: int | None = None) -> Any:
         """n draws."""
 
     def summary(self, n: int = ..., context: Any = None) -> pd.DataFrame:
@@ -101,5 +101,6 @@ def _course(fit: Reported) -> str:
 
 def _settings(fit: Reported, said: DensityReport) -> dict[str, Any]:
     """What was set, and how it went; the digest of the rows says nothing to a reader."""
-    kept = {name: value for name, value in fit.settings.items() if name != "fingerprint"}
-    return {**kept, "seconds": f"{said.wall_time:.1f}", "stopped": said.stopped}
+    kept = {k: value for k, value in fit.settings.items() if k not in ("fingerprint", "table")}
+    dtypes = (fit.settings.get("table") or {}).get("dtypes")
+    return {**kept, "dtypes": dtypes, "seconds": f"{said.wall_time:.1f}", "stopped": said.stopped}

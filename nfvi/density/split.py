@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from nfvi.density.data import Data, read_data
 from nfvi.density.likelihood import Rows
 from nfvi.density.standardization import Standardization, constant_columns, moments
+from nfvi.density.table import places_of
 
 __all__ = ["Split", "fingerprint", "fraction_of", "make_rows", "split_data"]
 
@@ -77,6 +78,7 @@ def split_data(data: Data, validation: Any, seed: int) -> Split:
 def _like(data: Data, validation: Any) -> Data:
     pair = isinstance(validation, tuple) and len(validation) == 2
     x, context = validation if pair else (validation, None)
+    places = places_of(x, data.columns, "validation")
     held_out = read_data(x, context, name="validation")
     if held_out.x.shape[1] != data.x.shape[1]:
         raise ValueError(
@@ -88,7 +90,7 @@ def _like(data: Data, validation: Any) -> Data:
             f"the contexts of x have {widths[0]} columns, and those of validation {widths[1]}: pass"
             " validation=(x, context) where there is context=, and x alone where there is none"
         )
-    return held_out
+    return held_out if places is None else replace(held_out, x=held_out.x[:, places])
 
 
 def _check_train(data: Data) -> None:

@@ -122,7 +122,7 @@ def _running(
         **spec.settings(dim, dtype),
         "context_dim": context_dim,
         "columns": train.columns,
-        "dtypes": train.dtypes,
+        "table": None if train.table is None else train.table.as_settings(),
         "draws": str(train.kind or dtype).removeprefix("torch."),
         "rows": len(train),
         "held_out": 0 if split.held_out is None else len(split.held_out),

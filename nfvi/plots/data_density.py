@@ -14,7 +14,7 @@ from nfvi.plots.grids import grid, window_of
 from nfvi.plots.protocols import DensityLike
 from nfvi.plots.style import COLORS, Array, Window, array, new_axes, note, tidy
 
-__all__ = ["density"]
+__all__ = ["density", "draws_of"]
 
 DRAWS = 4000
 POINTS = 800
@@ -57,7 +57,7 @@ def density(
     if fit.context_dim and np.ndim(context) > 1:
         raise ValueError("a picture of a density is at one context (c)")
     data = None if x is None else fit.rows(x).cpu()
-    around = fit.sample(DRAWS, context, seed=0).cpu() if data is None else data
+    around = draws_of(fit, DRAWS, context) if data is None else data
     names = fit.columns or tuple(f"x[{i}]" for i in range(fit.dim))
     if fit.dim == 1:
         ax = _curve(fit, data, context, _interval(window, around), log, new_axes(ax))
@@ -71,6 +71,14 @@ def density(
     if not ax.get_title():
         ax.set_title(f"{fit.formula} on data")
     return ax
+
+
+def draws_of(fit: DensityLike, n: int, context: Any) -> Tensor:
+    """n draws (n, d) of a fit, always the same, in float64 on the CPU."""
+    draws = fit.sample(n, context, seed=0)
+    if not isinstance(draws, Tensor):
+        draws = torch.tensor(np.asarray(draws, np.float64))
+    return draws.cpu().double()
 
 
 def _shades(

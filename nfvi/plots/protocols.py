@@ -90,11 +90,11 @@ class DensityLike(Protocol):
     def rows(self, x: Any, /) -> Tensor:
         """Data (n, d), checked, as a tensor."""
 
-    def log_prob(self, x: Tensor, context: Any = None, /) -> Tensor:
+    def log_prob(self, x: Any, context: Any = None, /) -> Tensor:
         """log q(x | context) of points x (n, d): (n)."""
 
-    def sample(self, n: int, context: Any = None, /, *, seed: int | None) -> Tensor:
-        """Draws (n, d)."""
+    def sample(self, n: int, context: Any = None, /, *, seed: int | None) -> Any:
+        """Draws (n, d): a tensor or a table."""
 
 
 class SitesLike(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from nfvi.plots.data_density import draws_of
 from nfvi.plots.marginals import draw_columns
 from nfvi.plots.protocols import DensityLike
 from nfvi.plots.style import AnyFigure
@@ -61,7 +62,7 @@ def rows(
     if fit.context_dim and np.ndim(context) > 1:
         raise ValueError("a picture of draws is at one context (c)")
     data = fit.rows(x).cpu().double()
-    drawn = fit.sample(draws, context, seed=0).cpu().double()
+    drawn = draws_of(fit, draws, context)
     columns = fit.columns or tuple(f"x[{i}]" for i in range(fit.dim))
     sides = [
         _Side(f"{len(data):,} rows", dict(zip(columns, data.T, strict=True))),

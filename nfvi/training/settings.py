@@ -59,6 +59,7 @@ LATER_DATA = {
     "robust": bool,
     "notes": tuple[str, ...],
     "dtypes": tuple[str, ...] | None,
+    "table": dict | None,
     **LATER,
 }
 

@@ -73,7 +73,8 @@ def test_every_option_acts(cli):
     )
     loaded = DensityFit.load("o/fit.safetensors")
     assert loaded.columns == ("c d", "a")
-    assert {**loaded.settings, "columns": None} == fit.settings
+    assert loaded.settings["table"]["dtypes"] == ["float64", "float64"]
+    assert {**loaded.settings, "columns": None, "table": None} == fit.settings
     for name, value in fit.guide.state_dict().items():
         assert torch.equal(loaded.guide.state_dict()[name], value)
 
