@@ -20,7 +20,7 @@ class Row:
 
     Attributes:
         name: such as ``theta[3]``.
-        left: mean, sd, 5, 50 and 95 % quantiles of the left side.
+        left: mean, sd and 94 % interval of highest density of the left side.
         right: of the right side.
         mean_difference: (mean left − mean right) / sd right.
         mean_difference_se: its Monte-Carlo standard error.

@@ -14,7 +14,7 @@ from torch import Tensor
 from nfvi.fit import Approximation
 from nfvi.mcmc import MCMCRun, ess
 from nfvi.targets import Target
-from nfvi.utils import fresh_draws, label_of
+from nfvi.utils import fresh_draws, hdi, label_of
 
 __all__ = ["Moments", "Side", "exact_side", "moments", "side_of"]
 
@@ -73,13 +73,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one scalar: values, and the standard errors of mean and log sd."""
+    """Of one scalar: mean, sd, 94 % interval of highest density; errors of mean and log sd."""
 
     mean: float
     sd: float
-    q5: float
-    q50: float
-    q95: float
+    hdi_low: float
+    hdi_high: float
     mean_se: float
     log_sd_se: float
 
@@ -131,13 +130,10 @@ def moments(side: Side, x: Tensor) -> Moments:
     if not side.independent:
         chains = x.reshape(side.chains, -1)
         n_mean, n_sd = float(ess(chains, "mean")), float(ess(chains, "sd"))
-    q5, q50, q95 = torch.quantile(x, x.new_tensor([0.05, 0.5, 0.95])).tolist()
     return Moments(
         float(mean),
         float(sd),
-        q5,
-        q50,
-        q95,
+        *hdi(x.numpy()),
         mean_se=float(sd) / math.sqrt(n_mean),
         log_sd_se=math.sqrt(max(0.0, kurtosis - 1) / (4 * n_sd) + 0.5 / n_mean**2),
     )

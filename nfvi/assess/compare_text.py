@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nfvi.assess.compare_numbers import Distances, Row
 from nfvi.assess.compare_sides import Moments
-from nfvi.utils import align, short, to_sd
+from nfvi.utils import HDI, align, filled, short, to_sd
 
 __all__ = [
     *("ROWS_SHOWN", "ComparisonFacts", "SideFacts", "comparison_text", "price", "stands_out"),
@@ -72,13 +72,17 @@ def comparison_text(comparison: ComparisonFacts) -> str:
     """What was compared, the table per scalar, the distances, and how to read them."""
     left, right = comparison.left, comparison.right
     parts = [
-        f"{left.label} against {right.label}, on {comparison.target}",
-        "\n".join(map(price, (left, right))),
+        _filled(f"{left.label} against {right.label}, on {comparison.target}"),
+        _filled(*map(price, (left, right))),
         _table(comparison),
         _distances(comparison),
-        "\n".join(stands_out(comparison)),
+        _filled(*stands_out(comparison)),
     ]
     return "\n\n".join(parts)
+
+
+def _filled(*texts: str) -> str:
+    return "\n".join(line for text in texts for line in filled(text))
 
 
 def price(side: SideFacts) -> str:
@@ -97,7 +101,7 @@ def _effective(side: SideFacts) -> str:
 
 
 def _table(comparison: ComparisonFacts) -> str:
-    header = ["", "", "mean", "sd", "5%", "50%", "95%", "ESS/s", "mean gap / sd", "sd ratio"]
+    header = ["", "", "mean", "sd", *HDI, "ESS/s", "gap, ratio"]
     lines = []
     exact = {row.name: row.right for row in (comparison.against_exact or [()])[0]}
     for row in comparison.table[:ROWS_SHOWN]:
@@ -106,17 +110,22 @@ def _table(comparison: ComparisonFacts) -> str:
         ratio = with_error(row.sd_ratio, row.sd_ratio_se)
         speeds = [short(speed, 3) for speed in row.ess_per_second]
         lines += [
-            [row.name, comparison.left.label, *_values(row.left, sd), speeds[0], gap, ratio],
-            ["", comparison.right.label, *_values(row.right, sd), speeds[1], "", ""],
+            [row.name, comparison.left.label, *_values(row.left, sd), speeds[0], f"gap {gap}"],
+            ["", comparison.right.label, *_values(row.right, sd), speeds[1], f"ratio {ratio}"],
         ]
         if row.name in exact:
-            lines.append(["", "exact", *_values(exact[row.name], sd), "", "", ""])
+            lines.append(["", "exact", *_values(exact[row.name], sd), "", ""])
     more = len(comparison.table) - ROWS_SHOWN
-    return align(header, lines, left=2) + (f"\n... and {more} more in .table" if more > 0 else "")
+    end = f"... and {more} more in .table\n" if more > 0 else ""
+    legend = (
+        f"gap: mean of {comparison.left.label} less that of {comparison.right.label}, in sds of the"
+        " latter; ratio: of their sds."
+    )
+    return f"{align(header, lines, left=2)}\n{end}{_filled(legend)}"
 
 
 def _values(m: Moments, sd: float) -> list[str]:
-    return to_sd((m.mean, m.sd, m.q5, m.q50, m.q95), sd)
+    return to_sd((m.mean, m.sd, m.hdi_low, m.hdi_high), sd)
 
 
 def with_error(value: float, error: float) -> str:

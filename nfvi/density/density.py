@@ -179,10 +179,15 @@ class Density(FittedGuide):
         return table.astype({name: kind for name, kind in kinds if "float" in kind.lower()})
 
     def summary(self, n: int = 10_000, context: Any = None) -> pd.DataFrame:
-        """Mean, sd, quantiles and Monte-Carlo errors of every column, from n draws.
+        """Mean, sd, interval and Monte-Carlo errors of every column, from n draws.
 
-        A row for each column, with ``mean``, ``sd``, ``5%``, ``50%``, ``95%``, ``mcse_mean`` and
-        ``mcse_sd``.
+        A row for each column, with ``mean``, ``sd``, the ends ``hdi_3%`` and ``hdi_97%`` of the
+        narrowest interval with 94 % of the draws, ``mcse_mean`` and ``mcse_sd``. The draws are not
+        rounded, as those of :meth:`sample` are where the data were a table of whole numbers.
+
+        Args:
+            n: draws.
+            context: one context (c), where the fit has one.
         """
         return summarize(self._sites(self._draws(n, context, 0)))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nfvi.density.quality import Likelihood, Quality
 from nfvi.density.validation import ValidationRecord
-from nfvi.utils import plus_minus, wrapped
+from nfvi.utils import filled, plus_minus, wrapped
 
 __all__ = ["DensityReport", "advice", "describe", "number_rows"]
 
@@ -76,7 +76,9 @@ def _header(fit: DensityReport) -> list[str]:
     given = f", context of {fit.context_dim}" if fit.context_dim else ""
     epochs = fit.steps * fit.batch_size / rows
     lines = [
-        f"NFVI {fit.formula!r} on data, d = {fit.dim}{given}, base {fit.base}, seed {fit.seed}",
+        *filled(
+            f"NFVI {fit.formula!r} on data, d = {fit.dim}{given}, base {fit.base}, seed {fit.seed}"
+        ),
         *wrapped(
             f"{fit.steps:,} steps of {fit.batch_size:,} rows ({epochs:,.4g} epochs),"
             f" {fit.wall_time:.1f} s ({how.get(fit.stopped, fit.stopped)})"

@@ -15,7 +15,6 @@ from nfvi.fit.expectation import Expectation, expectation_of
 from nfvi.fit.measured import DIAGNOSTIC_DRAWS, MeasuredGuide
 from nfvi.fit.prediction import arguments, draw_seed, points_for
 from nfvi.fit.resampling import resample
-from nfvi.fit.scalars import summarize
 from nfvi.fit.searching import search_guide
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import AnyGuide
@@ -110,16 +109,23 @@ class Approximation(MeasuredGuide):
         self._judge_by(draws)
         return self._sites(z)
 
-    def summary(self, n: int = 10_000) -> pd.DataFrame:
-        """Mean, sd, quantiles and Monte-Carlo errors of every scalar, from n draws of the guide.
+    def summary(self, n: int = 10_000, *, weighted: bool = False) -> pd.DataFrame:
+        """Mean, sd, interval and Monte-Carlo errors of every scalar, from n draws of the guide.
+
+        Args:
+            n: draws.
+            weighted: whether they count by their importance weights: numbers of the target then.
 
         Returns:
-            A row for each scalar, with columns ``mean``, ``sd``, ``5%``, ``50%``, ``95%``,
-            ``mcse_mean`` and ``mcse_sd``. The word of the verdict on the fit is in
-            ``.attrs["verdict"]``, where it can be given.
+            A row for each scalar, with ``mean``, ``sd``, ``hdi_3%`` and ``hdi_97%`` (the narrowest
+            interval with 94 % of the draws), ``mcse_mean`` and ``mcse_sd``, as ArviZ 0.x calls
+            them. ``.attrs["verdict"]`` is the word on the fit, where it can be given.
+
+        Raises:
+            FitError: ``weighted``, and there is no target, or no draw has any weight.
         """
-        draws = self.sample(n, seed=0)
-        table = summarize(draws if isinstance(draws, dict) else {"z": draws})
+        check_flag("weighted", weighted)
+        table = self._summarized(n, weighted)
         if self.has_verdict:
             verdict = self.verdict
             self.warn_of(verdict)
@@ -283,11 +289,6 @@ class Approximation(MeasuredGuide):
     def verdict(self) -> Verdict:
         """``good``, ``usable`` or ``not to be trusted``, with the reasons; see docs/diagnostics."""
         return judge(self.findings())
-
-    @property
-    def has_verdict(self) -> bool:
-        """Whether there is anything to judge by: the target, or diagnostics that were kept."""
-        return self.target is not None or self._diagnostics is not None
 
     def findings(self, *, search: bool = True) -> Findings:
         """What the verdict rests on.

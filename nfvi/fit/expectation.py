@@ -12,7 +12,7 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.fit.diagnostics import WeightedDraws
 
-__all__ = ["Expectation", "expectation_of"]
+__all__ = ["Expectation", "expectation_of", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,18 @@ class Expectation:
     se: Tensor
     khat: float
     ess: float
+
+
+def weights_of(draws: WeightedDraws) -> Tensor:
+    """The weights of draws (n), which sum to 1.
+
+    Raises:
+        FitError: no draw has any weight.
+    """
+    weights = draws.log_weights.exp()
+    if not bool((weights > 0).any()):
+        raise FitError("no draw of the guide has a finite log-density under the target")
+    return weights
 
 
 @torch.no_grad()
@@ -53,9 +65,7 @@ def expectation_of(
         Owen, Monte Carlo theory, methods and examples, 2013, section 9.2. Vehtari, Simpson,
         Gelman, Yao and Gabry, Pareto smoothed importance sampling, 2024.
     """
-    weights = draws.log_weights.exp()
-    if not bool((weights > 0).any()):
-        raise FitError("no draw of the guide has a finite log-density under the target")
+    weights = weights_of(draws)
     values = function(sites)
     n = len(weights)
     if not isinstance(values, Tensor) or values.shape[:1] != (n,):

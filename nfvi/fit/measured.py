@@ -10,8 +10,9 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose, draw_weighted
+from nfvi.fit.expectation import weights_of
 from nfvi.fit.fitted_guide import FittedGuide
-from nfvi.fit.scalars import draws_frame
+from nfvi.fit.scalars import draws_frame, summarize
 from nfvi.fit.sending import received, sendable
 from nfvi.guides import AnyGuide, log_prob_in_pieces, sample_in_pieces
 from nfvi.targets import Target, affordable
@@ -59,6 +60,11 @@ class MeasuredGuide(FittedGuide):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """From what :meth:`__getstate__` gave."""
         self.__dict__.update({**state, "target": received(state["target"])})
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether there is anything to judge by: the target, or diagnostics that were kept."""
+        return self.target is not None or self._diagnostics is not None
 
     @property
     def diagnostics(self) -> Diagnostics:
@@ -134,6 +140,12 @@ class MeasuredGuide(FittedGuide):
         """
         draws = self.sample(n, seed=seed)
         return draws_frame(draws if isinstance(draws, dict) else {"z": draws})
+
+    def _summarized(self, n: int, weighted: bool) -> pd.DataFrame:
+        """The summary of n draws, always the same ones."""
+        known = self.weighted_draws(n, seed=0) if weighted else None
+        draws = self.sample(n, seed=0) if known is None else self._sites(known.z)
+        return summarize(draws, None if known is None else weights_of(known))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z) (\\*) at points z (\\*, d) of unconstrained space."""

@@ -9,12 +9,14 @@ from typing import Any, overload
 from nfvi.fit.diagnostics import KHAT_LIMIT
 from nfvi.guides import AnyGuide
 from nfvi.utils import (
+    WIDTH,
     Amount,
     Count,
     Positive,
     align,
     card,
     check_entries,
+    filled,
     html_table,
     record_of,
     sparkline,
@@ -22,7 +24,8 @@ from nfvi.utils import (
 
 __all__ = ["ClimbPath", "Rung"]
 
-HEADER = ["", "ELBO", "k-hat", "IS eff.", "steps", "batches", "gradients", "seconds", ""]
+HEADER = ["", "ELBO", "k-hat", "IS eff.", "steps", "batches", "gradients", "seconds"]
+KEPT = "> "
 ENTRIES = {"rungs": tuple[Any, ...], "best": Count, "reason": str}
 
 
@@ -140,27 +143,34 @@ class ClimbPath(Sequence[Rung]):
         return cls(rungs, read["best"], read["reason"], *costs)
 
     def __str__(self) -> str:
-        return f"{self.table()}\nEnded: {self.reason}."
+        return "\n".join([self.table(), *filled(self.describe())])
 
-    def table(self) -> str:
-        """A row for each rung."""
-        return align(HEADER, self._rows())
+    def describe(self) -> str:
+        """Which rung was kept, and why the climb ended."""
+        kept = self.rungs[self.best]
+        return f"Kept: {kept}, rung {self.best + 1} of {len(self)}. Ended: {self.reason}."
+
+    def table(self, width: int = WIDTH) -> str:
+        """A row for each rung, with ``>`` before the one that was kept.
+
+        Args:
+            width: the columns that a line may have.
+        """
+        return align(HEADER, self._rows(), width=width)
 
     def _rows(self) -> list[list[str]]:
         return [_row(rung, i == self.best) for i, rung in enumerate(self.rungs)]
 
     def _repr_html_(self) -> str:
-        kept = self.rungs[self.best]
-        lead = f"Kept: {kept}, rung {self.best + 1} of {len(self)}. Ended: {self.reason}."
+        lead = self.describe()
         curve = sparkline([rung.elbo for rung in self.rungs], "ELBO of each rung")
         return card('NFVI("auto")', lead, html_table(HEADER, self._rows()), curve)
 
 
 def _row(rung: Rung, kept: bool) -> list[str]:
-    mark = "kept" if kept else ""
     khat = f"{rung.khat:.2f}" + ("" if rung.khat < KHAT_LIMIT else " !")
     return [
-        str(rung),
+        f"{KEPT if kept else ' ' * len(KEPT)}{rung}",
         f"{rung.elbo:.4f}",
         khat,
         f"{rung.efficiency:.1%}",
@@ -168,5 +178,4 @@ def _row(rung: Rung, kept: bool) -> list[str]:
         f"{rung.batched_evaluations:,}",
         f"{rung.gradient_evaluations:,}",
         f"{rung.wall_time:.1f}",
-        mark,
     ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from nfvi.mcmc import mean_sd_quantiles, summary_frame
-from nfvi.utils import scalar_names, short
+from nfvi.mcmc import summary_frame
+from nfvi.utils import hdi, scalar_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,11 +18,10 @@ __all__ = ["draws_frame", "scalars", "summarize", "summary_lines"]
 
 
 def scalars(sites: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Every scalar of sites (n, \\*event): its name, as in ``x[0,1]``, and its draws (n)."""
+    """Every scalar of sites (n, \\*event): its name, as in ``x[0, 1]``, and its draws (n)."""
     for site, x in sites.items():
-        places = scalar_names("", tuple(x.shape[1:]))
-        for place, column in zip(places, x.reshape(len(x), -1).unbind(1), strict=True):
-            yield site + place.replace(" ", ""), column
+        names = scalar_names(site, tuple(x.shape[1:]))
+        yield from zip(names, x.reshape(len(x), -1).unbind(1), strict=True)
 
 
 def draws_frame(sites: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -32,30 +31,55 @@ def draws_frame(sites: Mapping[str, Tensor]) -> pd.DataFrame:
     return pd.DataFrame({name: x.detach().cpu().numpy() for name, x in scalars(sites)})
 
 
-def summarize(sites: Mapping[str, Tensor]) -> pd.DataFrame:
-    """A row for each scalar of sites (n, \\*event) of independent draws.
+def summarize(sites: Tensor | Mapping[str, Tensor], weights: Tensor | None = None) -> pd.DataFrame:
+    """A row for each scalar of sites (n, \\*event) of independent draws, by ArviZ's names.
 
-    The columns are ``mean``, ``sd``, the quantiles ``5%``, ``50%`` and ``95%``, and the Monte-Carlo
-    standard errors of mean and sd by ArviZ's names, ``mcse_mean`` and ``mcse_sd``.
+    The columns are ``mean``, ``sd``, the ends ``hdi_3%`` and ``hdi_97%`` of the narrowest interval
+    with 94 % of the draws, and the Monte-Carlo standard errors of mean and sd, ``mcse_mean`` and
+    ``mcse_sd``.
+
+    Args:
+        sites: the draws; a tensor is one site, ``z``.
+        weights: of the draws (n), at least 0; default all alike.
     """
+    sites = {"z": sites} if isinstance(sites, Tensor) else sites
     numbers = {site: x.detach().double().cpu() for site, x in sites.items()}
-    rows = {name: [*mean_sd_quantiles(x), *_errors(x)] for name, x in scalars(numbers)}
+    share = None if weights is None else weights.detach().double().cpu()
+    if share is not None:  # a draw without weight may be anything, NaN too
+        used = share > 0
+        share = share[used] / share[used].sum()
+        numbers = {site: x[used] for site, x in numbers.items()}
+    rows = {name: _numbers(x, share) for name, x in scalars(numbers)}
     return summary_frame(rows, ("mcse_mean", "mcse_sd"))
 
 
 def summary_lines(frame: pd.DataFrame, most: int) -> str:
     """A summary for a terminal in short numbers, with the first rows alone if there are many."""
-    text: str = frame.head(most).to_string(float_format=short)
-    more = len(frame) - most
-    return text + (f"\n... and {more} more" if more > 0 else "")
+    from nfvi.mcmc import frame as frames
+
+    return frames.shown(frame, most)
 
 
-def _errors(x: Tensor) -> tuple[float, float]:
-    """Standard errors of the mean and the sd of draws (n): sd/√n and sd √((κ − 1)/4n + 1/2n²)."""
-    n, sd = len(x), float(x.std(correction=0))
-    if n < 2 or sd == 0:
-        return (0.0, 0.0) if n > 1 else (math.nan, math.nan)
-    kurtosis = float(((x - x.mean()) / sd).pow(4).mean())
-    return float(x.std()) / math.sqrt(n), sd * math.sqrt(
-        max(0.0, kurtosis - 1) / (4 * n) + 0.5 / n**2
-    )
+def _numbers(x: Tensor, share: Tensor | None) -> list[float]:
+    """Mean, sd, interval and standard errors of draws (n) whose shares w of the weight sum to 1.
+
+    The variance is Σ w (x − mean)² / (1 − Σ w²), as of a sample: with equal weights of n − 1. The
+    error of the mean is √(Σ w² (x − mean)² / (1 − Σ w²)), sd/√n with equal weights, and that of the
+    sd is by the delta method: sd √(Σ w² (y − 1)² / 4 + (Σ w²)² / 2) with y = (x − mean)² over its
+    mean, sd √((κ − 1)/4n + 1/2n²) with equal weights.
+    """
+    n = len(x)
+    w = x.new_full((n,), 1 / n) if share is None else share
+    mean, doubled = float((w * x).sum()), float(w.square().sum())
+    ends = hdi(x.numpy(), None if share is None else share.numpy())
+    squares = (x - mean).square()
+    variance = float((w * squares).sum())
+    if n < 2 or doubled >= 1:
+        return [mean, math.nan, *ends, math.nan, math.nan]
+    if variance == 0:
+        return [mean, 0.0, *ends, 0.0, 0.0]
+    free = 1 - doubled
+    of_mean = math.sqrt(float((w.square() * squares).sum()) / free)
+    excess = float((w * (squares / variance - 1)).square().sum())
+    of_sd = math.sqrt(variance * (excess / 4 + doubled**2 / 2))
+    return [mean, math.sqrt(variance / free), *ends, of_mean, of_sd]

@@ -12,7 +12,7 @@ from nfvi.fit.restarts import Restart
 from nfvi.fit.restarts_text import restart_lines, spread
 from nfvi.fit.verdict import GOOD, NOT_TRUSTED, Findings, Verdict, judge
 from nfvi.guides import Base, Normal, StudentT
-from nfvi.utils import plus_minus, wrapped
+from nfvi.utils import WIDTH, align, filled, plus_minus, wrapped
 
 __all__ = ["FitReport", "advice", "describe", "number_rows"]
 
@@ -72,7 +72,7 @@ class FitReport:
 
 
 def describe(fit: FitReport) -> str:
-    """The text of a fit, in lines of at most 88 columns, but for the table of a climb."""
+    """The text of a fit, in lines of at most 88 columns."""
     lines = [
         *_header(fit),
         *_path(fit.path),
@@ -88,7 +88,8 @@ def _path(path: ClimbPath | None) -> list[str]:
     """The rungs of NFVI("auto")."""
     if path is None:
         return []
-    return ["", *indent(path.table(), "  ").splitlines(), *wrapped(f"Ended: {path.reason}.")]
+    table = indent(path.table(WIDTH - 2), "  ")
+    return ["", *table.splitlines(), *wrapped(path.describe())]
 
 
 def _header(fit: FitReport) -> list[str]:
@@ -99,7 +100,9 @@ def _header(fit: FitReport) -> list[str]:
         "auto": "the formula was found by the climb below",
     }
     return [
-        f"NFVI {fit.formula!r} on {fit.target}, d = {fit.dim}, base {fit.base}, seed {fit.seed}",
+        *filled(
+            f"NFVI {fit.formula!r} on {fit.target}, d = {fit.dim}, base {fit.base}, seed {fit.seed}"
+        ),
         *wrapped(
             f"{_course(fit)} {fit.gradient_evaluations:,} gradients {_of_what(fit)} in"
             f" {fit.batched_evaluations:,} batches, {fit.wall_time:.1f} s"
@@ -149,9 +152,9 @@ def number_rows(findings: Findings) -> list[tuple[str, str, str]]:
 
 
 def _numbers(findings: Findings) -> list[str]:
-    d, rows = findings.diagnostics, number_rows(findings)
-    width = max(len(value) for _, value, _ in rows)
-    lines = [f"  {name:<13}  {value:<{width}}  {meaning}" for name, value, meaning in rows]
+    d = findings.diagnostics
+    table = align(["", "", ""], number_rows(findings), left=3, width=WIDTH - 2)
+    lines = indent(table, "  ").splitlines()[1:]  # without titles
     if d.not_finite:
         lines += wrapped(
             f"{d.not_finite:,} of {d.draws:,} draws had no finite density: they are left out of the"

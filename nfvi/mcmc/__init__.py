@@ -1,6 +1,6 @@
 """HMC and NUTS on the same targets, and the statistics of their chains."""
 
-from nfvi.mcmc.chain_stats import ess, mean_sd_quantiles, rhat
+from nfvi.mcmc.chain_stats import ess, rhat
 from nfvi.mcmc.parallel_hmc import DENSE_LIMIT, ParallelHMC
 from nfvi.mcmc.run import MCMCRun
 from nfvi.mcmc.samplers import hmc, nuts
@@ -12,7 +12,6 @@ __all__ = [
     "ParallelHMC",
     "ess",
     "hmc",
-    "mean_sd_quantiles",
     "nuts",
     "rhat",
     "summary_frame",

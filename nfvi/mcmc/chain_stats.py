@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfvi.utils import arviz_functions
+from nfvi.utils import arviz_functions, hdi
 
-__all__ = ["ess", "mean_sd_quantiles", "rhat"]
+__all__ = ["ess", "mcse", "mean_sd_hdi", "rhat"]
 
 EssKind = Literal["bulk", "tail", "mean", "sd"]
 
@@ -52,6 +52,22 @@ def ess(x: Tensor, kind: EssKind = "bulk") -> Tensor:
     return _over_components(x, lambda draws: arviz_functions.ess(draws, kind), min_chains=1)
 
 
+def mcse(x: Tensor, kind: Literal["mean", "sd"]) -> Tensor:
+    """Monte-Carlo standard error of the mean or the sd of every component.
+
+    Args:
+        x: draws (chains, draws, \\*event).
+        kind: of which.
+
+    Returns:
+        (\\*event) float64 on the CPU; ``nan`` as for :func:`ess`.
+
+    Reference:
+        As for :func:`rhat`.
+    """
+    return _over_components(x, lambda draws: arviz_functions.mcse(draws, kind), min_chains=1)
+
+
 def _over_components(
     x: Tensor, statistic: Callable[[np.ndarray], np.ndarray], *, min_chains: int
 ) -> Tensor:
@@ -67,10 +83,10 @@ def _over_components(
     return torch.from_numpy(values).reshape(event)
 
 
-def mean_sd_quantiles(x: Tensor) -> list[float]:
-    """Mean, sd, and the 5, 50 and 95 % quantiles of the draws of a scalar (n), float64.
+def mean_sd_hdi(x: Tensor) -> list[float]:
+    """Mean, sd, and both ends of the 94 % interval of highest density of draws (n), float64.
 
     The sd is that of a sample, with n − 1 in the denominator, and nan for a single draw.
     """
     sd = float(x.std()) if len(x) > 1 else math.nan
-    return [float(x.mean()), sd, *x.quantile(x.new_tensor([0.05, 0.5, 0.95])).tolist()]
+    return [float(x.mean()), sd, *hdi(x.numpy())]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nfvi.mcmc.arviz import export_run
-from nfvi.mcmc.chain_stats import ess, rhat
+from nfvi.mcmc.chain_stats import ess, mcse, rhat
 from nfvi.mcmc.summary import (
     RunReport,
     ScalarSummary,
@@ -20,7 +20,7 @@ from nfvi.mcmc.summary import (
     summary_text,
 )
 from nfvi.targets import Target
-from nfvi.utils import check_flag, check_whole
+from nfvi.utils import check_flag, check_whole, scalar_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,16 +132,29 @@ class MCMCRun:
         return scalar_table(self._sites, self.rhat, self.ess_bulk, self.ess_tail)
 
     def summary(self) -> pd.DataFrame:
-        """A row for every scalar that varies, with the columns that ArviZ's summary has.
+        """A row for every scalar that varies, with the columns of ArviZ's summary.
 
-        They are ``mean``, ``sd``, the quantiles ``5%``, ``50%`` and ``95%``, ``ess_bulk``,
-        ``ess_tail`` and ``r_hat``.
+        They are ``mean``, ``sd``, the ends ``hdi_3%`` and ``hdi_97%`` of the narrowest interval
+        with 94 % of the draws, the Monte-Carlo standard errors ``mcse_mean`` and ``mcse_sd``,
+        ``ess_bulk``, ``ess_tail`` and ``r_hat``: with any ArviZ the names that its line 0.x has.
         """
+        errors = {
+            name: pair
+            for site, x in self._sites.items()
+            for name, *pair in zip(
+                scalar_names(site, tuple(x.shape[2:])),
+                *(mcse(x, kind).flatten().tolist() for kind in ("mean", "sd")),
+                strict=True,
+            )
+        }
         rows = {
-            r.name: (r.mean, r.sd, r.q5, r.q50, r.q95, r.ess_bulk, r.ess_tail, r.rhat)
+            r.name: (
+                *(r.mean, r.sd, r.hdi_low, r.hdi_high, *errors[r.name]),
+                *(r.ess_bulk, r.ess_tail, r.rhat),
+            )
             for r in self.table
         }
-        return summary_frame(rows, ("ess_bulk", "ess_tail", "r_hat"))
+        return summary_frame(rows, ("mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"))
 
     def describe(self, *, shell: bool = False) -> str:
         """What ``print(run)`` shows: how the run went, a table per scalar, and advice.

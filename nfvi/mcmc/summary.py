@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nfvi.mcmc.chain_stats import mean_sd_quantiles
+from nfvi.mcmc.chain_stats import mean_sd_hdi
 from nfvi.utils import (
+    HDI,
     align,
     card,
+    filled,
     folded,
     html_table,
     preformatted,
@@ -35,19 +37,29 @@ __all__ = [
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
 ROWS_SHOWN = 30
-HEADER = ["", "mean", "sd", "5%", "50%", "95%", "R-hat", "ESS bulk", "ESS tail"]
+HEADER = ["", "mean", "sd", *HDI, "ess_bulk", "ess_tail", "r_hat"]
 
 
 @dataclass(frozen=True)
 class ScalarSummary:
-    """One scalar of a site over all chains: moments, quantiles, R-hat, effective draws."""
+    """One scalar of a site over all chains.
+
+    Attributes:
+        name: such as ``theta[3]``.
+        mean: of the draws.
+        sd: of the draws.
+        hdi_low: the lower end of the narrowest interval with 94 % of them.
+        hdi_high: its upper end.
+        rhat: R-hat.
+        ess_bulk: effective draws for the bulk.
+        ess_tail: for the tails.
+    """
 
     name: str
     mean: float
     sd: float
-    q5: float
-    q50: float
-    q95: float
+    hdi_low: float
+    hdi_high: float
     rhat: float
     ess_bulk: float
     ess_tail: float
@@ -120,7 +132,7 @@ def scalar_table(
             value = columns[k]
             if len(value) > 1 and bool((value == value[0]).all()):
                 continue
-            rows.append(ScalarSummary(name, *mean_sd_quantiles(value), *checks[k]))
+            rows.append(ScalarSummary(name, *mean_sd_hdi(value), *checks[k]))
     return tuple(rows)
 
 
@@ -135,18 +147,22 @@ def summary_frame(rows: Mapping[str, Sequence[float]], checks: Sequence[str]) ->
     """A table for users, by the names that ArviZ has.
 
     Args:
-        rows: of each scalar mean, sd, 5, 50 and 95 % quantiles, and what ``checks`` names.
+        rows: of each scalar mean, sd, both ends of the interval, and what ``checks`` names.
         checks: the last columns.
     """
     from nfvi.mcmc.frame import SummaryFrame
 
-    columns = ["mean", "sd", "5%", "50%", "95%", *checks]
+    columns = ["mean", "sd", *HDI, *checks]
     return SummaryFrame(list(rows.values()), index=list(rows), columns=columns)
 
 
 def summary_text(run: RunReport) -> str:
     """How the run went, a table per scalar, and advice."""
-    return "\n".join([*_head(run), "", _table(run), "", *_advice(run)])
+    head, advice = (
+        "\n".join(line for text in texts for line in filled(text))
+        for texts in (_head(run), _advice(run))
+    )
+    return "\n\n".join([head, _table(run), advice])
 
 
 def _head(run: RunReport) -> list[str]:
@@ -177,8 +193,9 @@ def _table(run: RunReport) -> str:
 
 def _rows(run: RunReport) -> list[list[str]]:
     return [
-        [r.name, *to_sd((r.mean, r.sd, r.q5, r.q50, r.q95), r.sd), short(r.rhat)]
+        [r.name, *to_sd((r.mean, r.sd, r.hdi_low, r.hdi_high), r.sd)]
         + ["-" if math.isnan(e) else f"{e:.0f}" for e in (r.ess_bulk, r.ess_tail)]
+        + [short(r.rhat)]
         for r in run.table[:ROWS_SHOWN]
     ]
 

@@ -32,6 +32,7 @@ from nfvi.utils.files import (
     write_file,
 )
 from nfvi.utils.html import card, folded, html_table, preformatted, sparkline
+from nfvi.utils.interval import HDI, hdi
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.masks import check_unmasked
 from nfvi.utils.memory import check_memory
@@ -60,13 +61,15 @@ from nfvi.utils.report import (
     words,
     write_report,
 )
-from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
+from nfvi.utils.text import WIDTH, align, filled, plus_minus, short, to_sd, wrapped
 from nfvi.utils.user_code import place_of
 from nfvi.utils.versions import show_versions
 from nfvi.utils.workers import WorkerError, in_processes, jobs_for
 
 __all__ = [
+    "HDI",
     "KHAT_LIMIT",
+    "WIDTH",
     "Amount",
     "Count",
     "Counter",
@@ -100,9 +103,11 @@ __all__ = [
     "dims_for",
     "entry",
     "facts",
+    "filled",
     "folded",
     "frame",
     "fresh_draws",
+    "hdi",
     "held",
     "html_table",
     "in_processes",

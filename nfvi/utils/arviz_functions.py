@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ess", "from_dict", "loo_approximate", "rhat"]
+__all__ = ["ess", "from_dict", "loo_approximate", "mcse", "rhat"]
 
 
 def rhat(draws: np.ndarray) -> np.ndarray:
@@ -34,6 +34,19 @@ def ess(draws: np.ndarray, method: str) -> np.ndarray:
     """
     prob = {"prob": (0.05, 0.95)} if method == "tail" else {}
     return _of_columns("ess", draws, method=method, **prob)
+
+
+def mcse(draws: np.ndarray, method: str) -> np.ndarray:
+    """Monte-Carlo standard error (k) of draws (chains, draws, k).
+
+    Args:
+        draws: finite draws.
+        method: of the "mean" or the "sd".
+
+    Returns:
+        (k), nan where there are fewer than four draws.
+    """
+    return _of_columns("mcse", draws, method=method)
 
 
 def from_dict(

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from nfvi.assess.compare import Comparison, compare
 from nfvi.assess.compare_sides import moments, side_of
+from nfvi.assess.compare_text import with_error
 from nfvi.assess.sliced_wasserstein import sliced_wasserstein
 from nfvi.guides.guide import Guide
 from nfvi.inference.nfvi import NFVI
 from nfvi.mcmc.samplers import nuts
 from nfvi.targets import LogDensity, Target
+from nfvi.utils import hdi
 
 MEAN = (1.0, -2.0)
 SD = (0.5, 3.0)
@@ -204,8 +206,8 @@ def test_the_table_holds_the_sides_own_numbers(run):
     row = result.table[1]
     z = result.left.draws[:, 1].double()
     assert row.left.mean == pytest.approx(float(z.mean()))
-    assert row.left.q5 == pytest.approx(float(z.quantile(0.05)))
-    assert row.right.q95 == pytest.approx(run.table[1].q95)
+    assert (row.left.hdi_low, row.left.hdi_high) == hdi(z.numpy())
+    assert row.right.hdi_high == pytest.approx(run.table[1].hdi_high)
     assert row.mean_difference == pytest.approx((row.left.mean - row.right.mean) / row.right.sd)
     bulk = float(run.ess_bulk["z"][1]) / run.wall_time
     assert row.ess_per_second == (250.0, pytest.approx(bulk))
@@ -265,7 +267,9 @@ def test_sites_of_a_model_are_compared_on_their_own_scale():
     assert result.left.draws.shape == (200, 3)
     torch.testing.assert_close(result.left.sites["b"], result.left.draws[:, 2].exp())
     # the median of a lognormal, to 5 standard errors √(π/2n)
-    assert abs(math.log(result.table[2].left.q50)) < 5 * math.sqrt(math.pi / 400)
+    median = float(result.left.sites["b"].median())
+    assert abs(math.log(median)) < 5 * math.sqrt(math.pi / 400)
+    assert 0 < result.table[2].left.hdi_low < median < result.table[2].left.hdi_high
     assert math.isnan(result.table[0].ess_per_second[0])
 
 
@@ -278,8 +282,8 @@ def test_a_real_fit_against_a_run(run):
     assert str(compare(fit, run, draws=100, seed=0)) == str(result)
     # Only what is a fit has a verdict.
     assert (result.left.verdict, result.right.verdict) == (fit.verdict.word, "")
-    prices = str(result).split("\n\n")[1].splitlines()
-    assert prices[0].endswith(f"; verdict: {fit.verdict.word}") and "verdict" not in prices[1]
+    left, right = " ".join(str(result).split("\n\n")[1].splitlines()).split(" NUTS: ")
+    assert left.endswith(f"; verdict: {fit.verdict.word}") and "verdict" not in right
 
 
 def test_chains_that_disagree_are_no_reference():
@@ -295,7 +299,7 @@ def test_chains_that_disagree_are_no_reference():
 def test_the_text_is_aligned(run):
     text = str(compare(NormalFit(gaussian()), run, seed=0))
     lines = text.splitlines()
-    top = next(i for i, line in enumerate(lines) if "mean gap / sd" in line)
+    top = next(i for i, line in enumerate(lines) if "gap, ratio" in line)
     assert [line[:17].split() for line in lines[top + 1 : top + 7]] == [
         ["z[0]", "scale-loc"],
         ["NUTS"],
@@ -308,7 +312,11 @@ def test_the_text_is_aligned(run):
     end = lines[top].index("mean") + 4
     assert all(line[end - 1].isdigit() for line in lines[top + 1 : top + 7])
     assert all(line[end] == " " for line in lines[top + 1 : top + 7])
-    assert max(map(len, lines[top : top + 7])) < 110
+    assert max(map(len, lines)) <= 88
+    row = compare(NormalFit(gaussian()), run, seed=0).table[0]
+    assert f"gap {with_error(row.mean_difference, row.mean_difference_se)}" in lines[top + 1]
+    assert f"ratio {with_error(row.sd_ratio, row.sd_ratio_se)}" in lines[top + 2]
+    assert "gap: mean of scale-loc less that of NUTS, in sds of the latter; ratio: of their" in text
     assert "±" in text
     assert "halves of NUTS" in text
 

@@ -207,6 +207,15 @@ class TestArviz:
         table = az.summary(data, kind="stats")
         assert list(table.index) == ["z[0]", "z[1]"]
         assert table["mean"].tolist() == pytest.approx(MEAN.tolist(), abs=0.5)
+        # Of the same draws, but for what ArviZ rounds to.
+        theirs = az.summary(fit.to_arviz(10_000, seed=0), round_to=8)
+        ours = fit.summary(10_000)
+        if set(ours) <= set(theirs):  # ArviZ 0.x, after whose columns ours are called
+            same = ["mean", "sd", "hdi_3%", "hdi_97%"]
+            np.testing.assert_allclose(ours[same], theirs[same], rtol=1e-4, atol=1e-6)
+            # It estimates the ESS of independent draws, to some 5 % here.
+            errors = ["mcse_mean", "mcse_sd"]
+            np.testing.assert_allclose(ours[errors], theirs[errors], rtol=0.1)
         az.plot_trace(data)
         # 0.x: density and trace of z; 1.x: a trace of each of its coordinates.
         panels = plt.gcf().axes
@@ -639,7 +648,8 @@ class TestWrongInput:
 class TestSummary:
     def test_of_a_fit(self, fit: Fit) -> None:
         table = fit.summary()
-        assert list(table.columns) == ["mean", "sd", "5%", "50%", "95%", "mcse_mean", "mcse_sd"]
+        names = ["mean", "sd", "hdi_3%", "hdi_97%", "mcse_mean", "mcse_sd"]
+        assert list(table.columns) == names
         assert list(table.index) == ["z[0]", "z[1]"]
         assert table.attrs == {"verdict": fit.verdict.word}
         assert table.loc["z[1]", ["mean", "sd"]].tolist() == pytest.approx([-2.0, 2.0], abs=0.2)
@@ -647,7 +657,22 @@ class TestSummary:
         assert len(lines) == 5 and lines[-1] == f"Verdict: {fit.verdict.word}."
         table.attrs = {"source": "mine"}
         assert "Verdict" not in str(table) + table._repr_html_()
-        assert len(lines[1].split()) == 8 and len(str(table.loc[:, :"sd"]).splitlines()[1]) < 30
+        assert len(lines[1].split()) == 7 and len(str(table.loc[:, :"sd"]).splitlines()[1]) < 30
+
+    def test_weighted_it_is_that_of_the_target(self, fit: Fit) -> None:
+        """N(mean, sd²) seen through a guide that is 1.3 times as wide, to five standard errors."""
+        wide = widened(fit, 1.3)
+        exact, bare = wide.summary(20_000, weighted=True), wide.summary(20_000)
+        for k, (mean, sd) in enumerate(zip(MEAN.tolist(), SD.tolist(), strict=True)):
+            row = exact.iloc[k]
+            assert abs(row["mean"] - mean) < 5 * row["mcse_mean"]
+            assert abs(row["sd"] - sd) < 5 * row["mcse_sd"]
+            ends = [mean - 1.881 * sd, mean + 1.881 * sd]
+            assert row[["hdi_3%", "hdi_97%"]].tolist() == pytest.approx(ends, abs=0.15 * sd)
+            assert bare.iloc[k]["sd"] > 1.15 * sd
+        assert exact.attrs == bare.attrs
+        with pytest.raises(ValueError, match="weighted must be True or False, got 1"):
+            fit.summary(weighted=1)
 
     def test_of_a_model(self, of_model: Path) -> None:
         table = Fit.load(of_model, target=PyroTarget(model, DATA)).summary(100)

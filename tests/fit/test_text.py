@@ -205,7 +205,8 @@ class TestNumbers:
     def test_a_long_reason_of_a_climb_is_wrapped(self) -> None:
         reason = "monotone*2, base studentt(df=20) is as good as can be told: k-hat 0.46, and"
         path = ClimbPath((RUNG,), 0, f"{reason} 0.0018 nats below", 1, 1)
-        assert f"kept Ended: {reason} 0.0018 nats below." in text(path=path)
+        said = f"Kept: {RUNG}, rung 1 of 1. Ended: {reason} 0.0018 nats below."
+        assert said in text(path=path)
 
     def test_without_diagnostics(self) -> None:
         found = text(findings=None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from nfvi.utils.text import align, plus_minus, short, to_sd, wrapped
 
 
@@ -42,5 +44,44 @@ def test_plus_minus_follows_the_error():
 def test_wrapped_is_narrow_and_keeps_words():
     lines = wrapped("far-away " * 30 + "x" * 120)
     assert lines[0].startswith("  far-away") and lines[1].startswith("    far-away")
-    assert all(len(line) <= 88 for line in lines[:-1]) and lines[-1].strip() == "x" * 120
-    assert set(" ".join(lines[:-1]).split()) == {"far-away"}
+    assert all(len(line) <= 88 for line in lines)
+    assert set(" ".join(lines).split()[:30]) == {"far-away"}
+    assert "".join(line.strip() for line in lines).endswith("x" * 120)
+
+
+class TestTablesThatAreTooWide:
+    def test_long_cells_on_the_left_are_cut_behind_signs(self):
+        name = "realnvp(hidden=[64, 64])*8-scale-loc"
+        text = align(["", "a", "b"], [[name, "1", "2"], ["c", "3", "4"]], width=30)
+        assert text.splitlines() == [
+            "                          a  b",
+            "realnvp(hidden=[64, 64])  1  2",
+            "*8-scale-loc",
+            "c                         3  4",
+        ]
+
+    def test_columns_without_a_place_follow_below(self):
+        header = ["", "first", "second", "third"]
+        text = align(header, [["x", "1", "2", "3"], ["y", "4", "5", "6"]], width=17)
+        assert text.splitlines() == [
+            "   first  second",
+            "x      1       2",
+            "y      4       5",
+            "",
+            "   third",
+            "x      3",
+            "y      6",
+        ]
+
+    def test_nothing_is_lost_and_no_line_is_too_wide(self):
+        rng = np.random.default_rng(0)
+        for _ in range(50):
+            wide, left = int(rng.integers(1, 9)), int(rng.integers(1, 3))
+            rows = [
+                ["x" * int(n) for n in rng.integers(0, 120, left)]
+                + ["y" * int(n) for n in rng.integers(1, 100, wide)]
+                for _ in range(3)
+            ]
+            text = align(["a"] * left + ["b"] * wide, rows, left=left)
+            assert max(map(len, text.splitlines())) <= 88
+            assert text.count("y") == sum(cell.count("y") for row in rows for cell in row)
