@@ -28,6 +28,7 @@ import zuko
 from torch import Tensor, nn
 
 from benchmarks.environment import describe_environment
+from benchmarks.progress import say, with_bar
 from nfvi import NFVI
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -114,7 +115,7 @@ def print_circles(seeds: int) -> None:
     """Held-out log-likelihood of every way over seeds, beside what the truth scores."""
     scores: dict[str, list[float]] = {way.name: [] for way in WAYS}
     seconds: dict[str, list[float]] = {way.name: [] for way in WAYS}
-    for seed in range(1, seeds + 1):
+    for seed in with_bar(range(1, seeds + 1), "circles", name="seed {}".format):
         x, fresh = circles.circles(1000, seed), circles.circles(FRESH, 10_000 + seed)
         for way in WAYS:
             start = time.process_time()
@@ -122,7 +123,7 @@ def print_circles(seeds: int) -> None:
             seconds[way.name].append(time.process_time() - start)
             with torch.no_grad():
                 scores[way.name].append(log_prob(fresh).mean().item())
-            print(f"  seed {seed} {way.name}: {scores[way.name][-1]:.3f}", flush=True)
+            say(f"  seed {seed} {way.name}: {scores[way.name][-1]:.3f}")
     print(f"\n| circles, {seeds} seeds | nats a fresh point, mean | lowest | highest | CPU s |")
     print("|---|---|---|---|---|")
     for name, values in scores.items():
@@ -142,13 +143,12 @@ def print_circles(seeds: int) -> None:
 def print_iris(repeats: int) -> None:
     """Accuracies of the example, in-sample for three seeds and cross-validated."""
     x, y, _ = iris.iris()
-    for seed in range(3):
+    for seed in with_bar(range(3), "iris in-sample", name="seed {}".format):
         each = iris.scores_of_each(iris.density_each(x, y, seed, **iris.OVERFIT))(x)
         one = iris.scores_of_one(iris.conditional(x, y, seed, **iris.OVERFIT))(x)
-        print(
+        say(
             f"iris in-sample, seed {seed}: a flow a species {iris.accuracy(each, y):.4f}, one"
-            f" conditional flow {iris.accuracy(one, y):.4f}",
-            flush=True,
+            f" conditional flow {iris.accuracy(one, y):.4f}"
         )
     print(f"iris, {repeats} x 5-fold cross-validation")
     scores = iris.cross_validated(iris.methods({}), x, y, repeats=repeats, folds=5)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.environment import describe_environment
+from benchmarks.progress import say, with_bar
 from models import eight_schools, funnel
 from nfvi import NFVI, MCMCRun, nuts
 from nfvi.mcmc import ess
@@ -45,12 +46,12 @@ def main() -> None:
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     print(describe_environment(), flush=True)
-    for name, target in (("funnel, d = 10", funnel), ("eight schools, centred", eight_schools)):
+    targets = {"funnel, d = 10": funnel, "eight schools, centred": eight_schools}
+    for name, target in with_bar(targets.items(), "exact draws", name=lambda item: item[0]):
         fit = NFVI("realnvp*6", seed=1).fit(target, steps=steps, progress=False)
-        print(
+        say(
             f"{name}: realnvp*6, {steps:,} steps, {fit.gradient_evaluations:,} gradients in"
-            f" batches, {fit.wall_time:.1f} s; ELBO {fit.elbo:.3f}, k-hat {fit.khat:.2f}",
-            flush=True,
+            f" batches, {fit.wall_time:.1f} s; ELBO {fit.elbo:.3f}, k-hat {fit.khat:.2f}"
         )
         report("NUTS through the guide", fit.nuts(**CHAINS))
         report("plain NUTS", nuts(target, **CHAINS))

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.environment import describe_environment
+from benchmarks.progress import say, with_bar
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "examples" / "first"
@@ -76,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"no script is named {', '.join(sorted(unknown))}")
     print(describe_environment())
     print("\n| script | installed | `pip install` | script | its CPU |\n|---|---|---|---|---|")
-    for name in options.names or EXTRAS:
-        print(measure(name, here=options.here), flush=True)
+    for name in with_bar(options.names or EXTRAS, "scripts"):
+        say(measure(name, here=options.here))
 
 
 if __name__ == "__main__":

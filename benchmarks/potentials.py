@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.environment import describe_environment
+from benchmarks.progress import say, with_bar
 from models.gaussian import Gaussian, make_gaussian
 from models.potentials import mass_left, pot1, pot4
 from nfvi import NFVI, Fit
@@ -41,16 +42,15 @@ def exact_kl(fit: Fit) -> tuple[float, float]:
 def potential(target: Any, formula: str, seeds: int, base: str = "normal") -> None:
     """Exact KL, mass left of 0 and wall time of default fits."""
     kls, masses, seconds = [], [], []
-    for seed in range(seeds):
+    for seed in with_bar(range(seeds), f"{target.name} {formula}", name="seed {}".format):
         fit = NFVI(formula, base=base, seed=seed).fit(target, progress=False)
         kl, se = exact_kl(fit)
         kls.append(kl)
         masses.append(float(mass_left(fit.guide.sample(DRAWS))))
         seconds.append(fit.wall_time)
-        print(
+        say(
             f"  {target.name} {formula} seed {seed:2d}: KL {kl:.4f} ± {se:.4f},"
-            f" mass left {masses[-1]:.3f}, {fit.wall_time:.1f} s",
-            flush=True,
+            f" mass left {masses[-1]:.3f}, {fit.wall_time:.1f} s"
         )
     print(
         f"{target.name} {formula}: exact KL median {statistics.median(kls):.4f}"
@@ -80,7 +80,7 @@ def diagonal_gaussian() -> None:
 def correlated_gaussian(seeds: int) -> None:
     """ELBO gap of scale-hh*20-loc on a 20-d Gaussian of condition number 100."""
     gaps = []
-    for seed in range(seeds):
+    for seed in with_bar(range(seeds), "20-d Gaussian scale-hh*20-loc", name="seed {}".format):
         target = make_gaussian(20, condition=100.0, seed=seed)
         fit = NFVI("scale-hh*20-loc", seed=seed).fit(target, progress=False)
         gaps.append(exact_kl(fit)[0])

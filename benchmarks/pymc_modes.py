@@ -9,18 +9,20 @@ compiled in C and by Numba on disk; say so by ``PYTENSOR_FLAGS=base_compiledir=$
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 
 import torch
 
+from benchmarks.progress import say, with_bar
 from nfvi import PyMCTarget, TargetError
 from tests.targets.pymc_models import MODELS
 
 DRAWS = 512
 REPEATS = 5
+MODES = ("JAX", "CVM", "NUMBA")
 
 
 def cpu_seconds() -> float:
@@ -52,16 +54,22 @@ def measured(name: str, mode: str) -> str:
     return f"{name:<18}{mode:<8}{first:>10.1f} s{each:>12.2f} ms"
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    modes = argv[:1] or ["JAX", "CVM", "NUMBA"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mode", nargs="?", help=f"one mode; default {', '.join(MODES)}")
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; default all")
+    options = parser.parse_args(argv)
+    if unknown := set(options.models) - set(MODELS):
+        parser.error(f"no model is named {', '.join(sorted(unknown))}")
     print(f"{'':<26}{'first':>12}{f'{DRAWS} gradients':>15}")
-    for name in argv[1:] or MODELS:
-        for mode in modes:
-            print(measured(name, mode), flush=True)
+    modes = MODES if options.mode is None else [options.mode]
+    jobs = [(name, mode) for name in options.models or MODELS for mode in modes]
+    for job in with_bar(jobs, "models", name=" by ".join):
+        say(measured(*job))
 
 
 if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        main(sys.argv[1:])
+        main()

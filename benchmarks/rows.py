@@ -121,7 +121,7 @@ def main() -> None:
         name="logistic regression",
     )
     cpu, wall = time.process_time(), time.perf_counter()
-    fit = NFVI(chosen.formula, seed=1).fit(target, steps=chosen.steps, progress=False)
+    fit = NFVI(chosen.formula, seed=1).fit(target, steps=chosen.steps)
     spent = time.process_time() - cpu, time.perf_counter() - wall
     print(f"fit: {spent[0]:.0f} s of CPU, {spent[1]:.0f} s in all", flush=True)
     cpu, wall = time.process_time(), time.perf_counter()

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from benchmarks.environment import describe_environment
+from benchmarks.progress import say, with_bar
 from nfvi import NFVI, LogDensity, TrainState
 from nfvi.inference import FitArguments, target_trainer
 from nfvi.training import Ranks
@@ -112,13 +113,13 @@ def main() -> None:
     rounds = None if options.wait else rounds_of(COST)
     first: tuple[float, float] | None = None
     print(f"{'processes':>9} {'draws/s':>9} {'':>6} {'rows/s':>9}")
-    for size in options.processes:
+    for size in with_bar(options.processes, "fits", name="{} processes".format):
         with tempfile.TemporaryDirectory() as folder:
             multiprocessing.spawn(measure, (size, rounds, folder), size)
             draws, rows = map(float, Path(folder, "found").read_text().split())
         first = first or (draws, rows)
         gains = draws / first[0], rows / first[1]
-        print(f"{size:>9} {draws:>9.0f} {gains[0]:>5.2f}x {rows:>9.0f} {gains[1]:>5.2f}x")
+        say(f"{size:>9} {draws:>9.0f} {gains[0]:>5.2f}x {rows:>9.0f} {gains[1]:>5.2f}x")
 
 
 if __name__ == "__main__":

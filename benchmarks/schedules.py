@@ -28,6 +28,7 @@ from benchmarks.environment import describe_environment
 from benchmarks.posteriors.importance_reference import importance_reference
 from benchmarks.posteriors.page import markdown_table
 from benchmarks.posteriors.store import Row, Store
+from benchmarks.progress import say, with_bar
 from models.eight_schools import LOG_EVIDENCE
 from models.potentials import mass_left
 from nfvi import NFVI, Fit, PyroTarget
@@ -244,15 +245,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = Store(options.out, resume=True)
     if not options.table:
         torch.set_num_threads(1)
-        for job in jobs_of(options.only, options.settings, options.seeds):
-            if job.key() not in store:
-                row = job.measure()
-                store.add(row)
-                print(
-                    f"{job.case}, {job.settings}, seed {job.seed}: {row['kl']:.4f} ±"
-                    f" {row['kl_se']:.4f}, {row['steps']} steps, {row['cpu_time']:.1f} CPU s",
-                    flush=True,
-                )
+        asked = jobs_of(options.only, options.settings, options.seeds)
+        jobs = [job for job in asked if job.key() not in store]
+        for job in with_bar(jobs, "schedules", name=lambda job: f"{job.case}, {job.settings}"):
+            row = job.measure()
+            store.add(row)
+            say(
+                f"{job.case}, {job.settings}, seed {job.seed}: {row['kl']:.4f} ±"
+                f" {row['kl_se']:.4f}, {row['steps']} steps, {row['cpu_time']:.1f} CPU s"
+            )
     print(tables(store.rows))
 
 

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.environment import describe_environment
+from benchmarks.progress import say, with_bar
 from models import eight_schools, eight_schools_noncentered, logistic_regression, pot1
 from nfvi import NFVI, Callback, Fit, Stop, TrainState, as_target
 from nfvi.training.step import TracedStep
@@ -206,9 +207,9 @@ def main() -> None:
     else:
         head = f"{'eager':>8}{'traced':>8}{'ratio':>8}{'trace s':>9}  equal evaluation"
         print(f"{'CPU ms a step':<34}{head}")
-    for case in CUDA_CASES if on_cuda else CASES:
-        if given.only in case.formula:
-            print((cuda_row if on_cuda else row)(case, given.inductor), flush=True)
+    cases = [c for c in (CUDA_CASES if on_cuda else CASES) if given.only in c.formula]
+    for case in with_bar(cases, "steps", name=lambda case: f"{case.formula} on {case.name}"):
+        say((cuda_row if on_cuda else row)(case, given.inductor))
 
 
 if __name__ == "__main__":

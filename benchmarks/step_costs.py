@@ -26,6 +26,7 @@ import zuko
 from torch import Tensor
 
 from benchmarks.environment import describe_environment
+from benchmarks.progress import say, with_bar
 from nfvi.guides import Guide
 
 LAYERS, D, N, HIDDEN, BINS = 4, 10, 256, 64, 8
@@ -212,15 +213,15 @@ def main() -> None:
     print("| flow | step | nfvi, ms | peer | peer, ms | ratio |\n|---|---|---|---|---|---|")
     points = torch.randn(N, D, generator=torch.Generator().manual_seed(0))
     wrap = {"zuko": of_zuko, "normflows": of_normflows}
-    for pair in (p for p in pairs() if only in p.formula):
+    chosen = [pair for pair in pairs() if only in pair.formula]
+    for pair in with_bar(chosen, "steps", name=lambda pair: pair.formula):
         mine, theirs = alternate(
             ours(pair.formula, pair.direction, points),
             wrap[pair.library](pair.make, pair.direction, points),
         )
-        print(
+        say(
             f"| `{pair.formula}` | {pair.direction} | {mine:.2f} | {pair.library} {pair.layer} |"
-            f" {theirs:.2f} | {mine / theirs:.2f} |",
-            flush=True,
+            f" {theirs:.2f} | {mine / theirs:.2f} |"
         )
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ast
 import doctest
-import functools
-import logging
 import re
 import runpy
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 
 import nfvi
 import nfvi.plots
-from nfvi.fit import restarts
+from tests.short_runs import cut_short
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -82,54 +80,11 @@ def examples(page: str) -> doctest.DocTest:
     return doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
 
 
-def at_most(function, **most):
-    """A function whose numbers are cut to a maximum, given or by default."""
-
-    @functools.wraps(function)
-    def shorter(*args, **kwargs):
-        for name, value in most.items():
-            given = kwargs.get(name)
-            kwargs[name] = min(given, value) if isinstance(given, int) else value
-        return function(*args, **kwargs)
-
-    return shorter
-
-
-def short_fit():
-    """``NFVI.fit`` with few steps, or with a budget of few where the formula is to be found."""
-    fit, shorter = nfvi.NFVI.fit, at_most(nfvi.NFVI.fit, steps=40, n_mc=8, restarts=2)
-
-    def quick(start, *args, **kwargs):
-        if start.formula == "auto":
-            return fit(start, *args, **{**kwargs, "budget": nfvi.Budget(steps=10)})
-        return shorter(start, *args, **kwargs)
-
-    return functools.wraps(fit)(quick)
-
-
 @pytest.fixture
 def short(monkeypatch, tmp_path):
     """Fits, chains and diagnostics of a few steps and draws, in an empty folder."""
-    monkeypatch.setattr(nfvi.NFVI, "fit", short_fit())
-    monkeypatch.setattr(nfvi.NFVI, "fit_data", at_most(nfvi.NFVI.fit_data, epochs=2))
-    refine = nfvi.Fit.refine
-    monkeypatch.setattr(
-        nfvi.Fit, "refine", lambda fit, steps, **kw: refine(fit, min(steps, 4), **kw)
-    )
-    monkeypatch.setattr("nfvi.fit.measured.DIAGNOSTIC_DRAWS", 400)
-    monkeypatch.setattr(restarts, "DRAWS", 100)
-    for name in ("DRAWS", "DRAWS_FEW_DIMENSIONS", "FEWEST_DRAWS"):
-        monkeypatch.setattr(f"nfvi.search.search.{name}", 1_000)
-    chains = {"draws": 10, "warmup": 10, "chains": 2}
-    monkeypatch.setattr(nfvi, "nuts", at_most(nfvi.nuts, **chains, max_tree_depth=3))
-    fit_nuts = at_most(nfvi.Fit.nuts, **chains, max_tree_depth=3)
-    monkeypatch.setattr(nfvi.Fit, "nuts", fit_nuts)
-    monkeypatch.setattr(nfvi.Fit, "verify", at_most(nfvi.Fit.verify, chains=100))
-    monkeypatch.setattr(nfvi, "calibrate", at_most(nfvi.calibrate, simulations=10))
-    monkeypatch.setattr(nfvi, "hmc", at_most(nfvi.hmc, **chains))
-    monkeypatch.setattr(nfvi, "compare", at_most(nfvi.compare, draws=50))
+    cut_short(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.getLogger("nfvi"), "level", logging.NOTSET)
 
 
 @pytest.mark.pyro_params

@@ -28,6 +28,7 @@ from benchmarks.languages.data import MODELS
 from benchmarks.languages.page import page
 from benchmarks.languages.sites import moments
 from benchmarks.posteriors.store import Row, Store
+from benchmarks.progress import say, with_bar
 from nfvi import NFVI
 
 __all__ = ["main", "row_of"]
@@ -91,18 +92,20 @@ def _run(options: argparse.Namespace, store: Store) -> None:
         except importlib.metadata.PackageNotFoundError:
             print(f"{language}: {' '.join(LANGUAGES[language])} is not installed", flush=True)
             continue
-        for name in options.only:
-            for seed in range(1, options.seeds + 1):
-                if {"method": language, "target": name, "seed": seed} in store:
-                    continue
-                row = row_of(language, name, seed, options.draws)
-                store.add({**row, "environment": environment})
-                print(
-                    f"{name} in {language}, seed {seed}: log evidence {row['log_evidence']:.4f}"
-                    f" ± {row['log_evidence_se']:.4f}, {row['verdict']}, means within"
-                    f" {row['mean_error']:.3f} sd of NUTS, {row['wall_time']:.0f} s",
-                    flush=True,
-                )
+        jobs = [
+            (name, seed)
+            for name in options.only
+            for seed in range(1, options.seeds + 1)
+            if {"method": language, "target": name, "seed": seed} not in store
+        ]
+        for name, seed in with_bar(jobs, language, name=lambda job: job[0]):
+            row = row_of(language, name, seed, options.draws)
+            store.add({**row, "environment": environment})
+            say(
+                f"{name} in {language}, seed {seed}: log evidence {row['log_evidence']:.4f}"
+                f" ± {row['log_evidence_se']:.4f}, {row['verdict']}, means within"
+                f" {row['mean_error']:.3f} sd of NUTS, {row['wall_time']:.0f} s"
+            )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

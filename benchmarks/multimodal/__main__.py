@@ -28,6 +28,7 @@ from benchmarks.multimodal.nested import NESTED
 from benchmarks.multimodal.page import page
 from benchmarks.multimodal.text import line
 from benchmarks.posteriors.store import Store, read_rows
+from benchmarks.progress import say, with_bar
 
 __all__ = ["jobs_of", "main"]
 
@@ -76,9 +77,10 @@ def _run(options: argparse.Namespace, store: Store) -> None:
     keys = [(job, job.key()) for job in jobs_of(options)]
     jobs = [job for job, key in keys if key not in store or key in crashed]
     try:
-        for row in rows_of(jobs, options.jobs):
+        rows = rows_of(jobs, options.jobs)
+        for row in with_bar(rows, "multimodal", name=lambda row: row["target"], total=len(jobs)):
             store.add(row)
-            print(line(row), flush=True)
+            say(line(row))
     except KeyboardInterrupt:
         print("interrupted; what is done is kept, and the same command continues", flush=True)
 

@@ -32,6 +32,7 @@ from benchmarks.posteriors.page import page
 from benchmarks.posteriors.rows import CRASHES, fit_row
 from benchmarks.posteriors.store import Row, Store, read_rows
 from benchmarks.posteriors.text import line
+from benchmarks.progress import say, with_bar
 
 
 def main() -> None:
@@ -79,14 +80,12 @@ def _options() -> argparse.Namespace:
 
 def _measure(options: argparse.Namespace, store: Store, environment: str) -> None:
     """Every row that is asked for and not there yet; a target's rows stand together."""
-    for name in options.only:
-        for key, make in _jobs(options, name):
-            if key in store:
-                continue
-            row = _guarded(key, make)
-            row["environment"] = environment
-            store.add(row)
-            print(line(row), flush=True)
+    jobs = [job for name in options.only for job in _jobs(options, name) if job[0] not in store]
+    for key, make in with_bar(jobs, "posteriors", name=lambda job: job[0]["target"]):
+        row = _guarded(key, make)
+        row["environment"] = environment
+        store.add(row)
+        say(line(row))
 
 
 def _jobs(options: argparse.Namespace, name: str) -> list[tuple[Row, Callable[[], Row]]]:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.environment import describe_environment
 from benchmarks.posteriors.metrics import posteriordb_reference
+from benchmarks.progress import say, with_bar
 from models.posteriordb import (
     POSTERIORS,
     Posterior,
@@ -111,19 +112,18 @@ def main() -> None:
     torch.set_num_threads(1)
     print(describe_environment("posteriordb"), flush=True)
     database = PosteriorDatabase(options.posteriordb)
-    for name in options.only:
+    for name in with_bar(options.only, "posteriors"):
         posterior = database.posterior(name)
         start = time.perf_counter()
         target = posteriordb_target(posterior)
         u = unconstrained_reference(posterior, target)
         score, stein = identities(target, u)
-        print(
+        say(
             f"{name} (d = {target.dim}, {target.batching}): max |z| of the score {score:.2f}, of"
-            f" Stein's identity {stein:.2f}; {time.perf_counter() - start:.1f} s",
-            flush=True,
+            f" Stein's identity {stein:.2f}; {time.perf_counter() - start:.1f} s"
         )
         if options.nuts:
-            print(f"  NUTS: {compare_with_nuts(posterior, target, u, options.seed)}", flush=True)
+            say(f"  NUTS: {compare_with_nuts(posterior, target, u, options.seed)}")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ REACHED = {True: "reached", False: "**not reached**", None: "open"}
 HEAD = """\
 # Posteriors with known answers
 
-Written by `python -m benchmarks.posteriors`; nothing on this page is typed in. Fits are
-`NFVI({formula!r}, seed=s).fit(target)` with nothing else set.
+Written by `python -m benchmarks.posteriors --posteriordb FOLDER`; nothing on this page is
+typed in. Fits are `NFVI({formula!r}, seed=s).fit(target)` with nothing else set.
 
 {environments}
 """

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.environment import describe_environment
 from benchmarks.posteriors.store import Row, Store, read_rows
+from benchmarks.progress import say, with_bar
 from benchmarks.speed.jobs import jobs_of, measured
 from benchmarks.speed.page import page
 
@@ -39,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.only, options.repeats, options.device, options.draws, options.seconds
         )
         try:
-            for job in jobs:
-                if job.key() not in store:
-                    row = measured(job, options.python)
-                    store.add(row)
-                    print(_line(row), flush=True)
+            left = [job for job in jobs if job.key() not in store]
+            for job in with_bar(left, "speed", name=lambda job: f"{job.method} on {job.target}"):
+                row = measured(job, options.python)
+                store.add(row)
+                say(_line(row))
         except KeyboardInterrupt:
             print("interrupted; what is done is kept, and the same command goes on", flush=True)
     Path(options.markdown).write_text(page(store.rows), encoding="utf-8")
