@@ -13,7 +13,7 @@ from nfvi.fit.arviz import Labels, export, loo_of
 from nfvi.fit.diagnostics import Diagnostics, WeightedDraws, diagnose
 from nfvi.fit.expectation import Expectation, expectation_of
 from nfvi.fit.measured import DIAGNOSTIC_DRAWS, MeasuredGuide
-from nfvi.fit.prediction import arguments, draw_seed, points_for
+from nfvi.fit.prediction import draw_seed, new_inputs, points_for
 from nfvi.fit.resampling import resample
 from nfvi.fit.searching import search_guide
 from nfvi.fit.verdict import NOT_TRUSTED, Findings, Verdict, judge
@@ -138,6 +138,8 @@ class Approximation(MeasuredGuide):
         *,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
         weighted: bool = False,
         prior: bool = False,
         seed: int | None = None,
@@ -149,8 +151,9 @@ class Approximation(MeasuredGuide):
             args: positional arguments of the model in place of those it was fitted with, for new
                 data, with ``None`` for what is to be predicted: ``args=(x_new, None)``.
             kwargs: keyword arguments, likewise.
-            weighted: whether to resample the draws by their importance weights first, as
-                :meth:`importance_resample` does.
+            data: new values of the ``pm.Data`` of a PyMC model, by name: ``data={"x": x_new}``.
+            coords: labels along a dimension of a PyMC model, by name, which say how long it is.
+            weighted: whether to resample the draws as :meth:`importance_resample` does.
             prior: whether to take draws from the prior in place of those of the fit.
             seed: for the same draws each time; ``None`` continues in the fit's own stream.
 
@@ -159,15 +162,15 @@ class Approximation(MeasuredGuide):
 
         Raises:
             TargetError: the target is no model that data can be drawn from; the message says why.
-            ValueError: both ``weighted`` and ``prior``.
+            ValueError: both ``weighted`` and ``prior``, or arguments and ``data``.
         """
         check_whole("n", n, 1)
         target, stream = self._known_target(), self._stream(seed)
-        made = draw_seed(stream)
+        new, made = new_inputs(args, kwargs, data, coords), draw_seed(stream)
         z, draws = points_for(self.guide, target, n, stream, weighted=weighted, prior=prior)
         if draws is not None:
             self._judge_by(draws)
-        return target.predict(z, seed=made, args=arguments(args, kwargs), kwargs=kwargs)
+        return new.predict(target, z, made)
 
     def loo(self, n: int = 4_000, *, var_name: str | None = None, seed: int | None = None) -> Any:
         """Leave-one-out cross-validation by PSIS, with the weights of the fit's own draws in it.
@@ -262,8 +265,7 @@ class Approximation(MeasuredGuide):
                 target that takes much work.
             starts: ascents from the best of them, at most 512 by default.
             seed: fixes everything; default that of the fit.
-            progress: whether to show that it runs, after a second; default in a terminal or
-                notebook only.
+            progress: whether to show that it runs; default in a terminal or notebook only.
 
         Raises:
             FitError: the fit was loaded without its target.
@@ -313,9 +315,8 @@ class Approximation(MeasuredGuide):
 
     def _judge_by(self, draws: WeightedDraws) -> None:
         """Warn of a fit by what is known of it: its diagnostics, or else as many draws as those."""
-        known = self._diagnostics
-        if known is None and len(draws.log_p) >= DIAGNOSTIC_DRAWS:
-            known = diagnose(draws)
+        enough = len(draws.log_p) >= DIAGNOSTIC_DRAWS
+        known = diagnose(draws) if self._diagnostics is None and enough else self._diagnostics
         if known is not None:
             found = Findings(known, self.log_normalizer, self._missed, self._verified)
             self.warn_of(judge(found), stacklevel=4)

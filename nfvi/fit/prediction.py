@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.targets import Target
 from nfvi.utils import check_flag
 
-__all__ = ["arguments", "draw_seed", "points_for", "prior_points"]
+__all__ = ["NewInputs", "draw_seed", "new_inputs", "points_for", "prior_points"]
 
 
 def points_for(
@@ -47,24 +48,49 @@ def points_for(
     return sample_in_pieces(guide, n, generator), None
 
 
-def arguments(
-    args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
-) -> tuple[Any, ...] | None:
-    """A model's new positional arguments as a tuple.
+@dataclass(frozen=True)
+class NewInputs:
+    """What a model is to read in place of what it was fitted with; ``None`` for what stays."""
+
+    args: tuple[Any, ...] | None
+    kwargs: Mapping[str, Any] | None
+    data: Mapping[str, Any] | None
+    coords: Mapping[str, Sequence[Any]] | None
+
+    def predict(self, target: Target, z: Tensor, seed: int) -> dict[str, Tensor]:
+        """Data drawn at points z (n, d)."""
+        if self.data is None and self.coords is None:
+            return target.predict(z, seed=seed, args=self.args, kwargs=self.kwargs)
+        return target.predict_new(z, seed=seed, data=self.data, coords=self.coords)
+
+
+def new_inputs(
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    data: Mapping[str, Any] | None,
+    coords: Mapping[str, Sequence[Any]] | None,
+) -> NewInputs:
+    """New arguments of a model, or new data of a PyMC model, checked.
 
     Raises:
-        TypeError: they are no sequence, or the keyword arguments no dict.
+        TypeError: the arguments are no sequence, or the keyword arguments no dict.
+        ValueError: there are both.
     """
     if not (kwargs is None or isinstance(kwargs, Mapping)):
         raise TypeError(
             f"kwargs= takes a dict of the model's keyword arguments; got {type(kwargs).__name__}"
         )
-    if args is None or isinstance(args, tuple | list):
-        return None if args is None else tuple(args)
-    raise TypeError(
-        "args= takes a tuple of the model's positional arguments, as in args=(x_new, None); got"
-        f" {type(args).__name__}"
-    )
+    if not (args is None or isinstance(args, tuple | list)):
+        raise TypeError(
+            "args= takes a tuple of the model's positional arguments, as in args=(x_new, None);"
+            f" got {type(args).__name__}"
+        )
+    if not (data is None and coords is None) and not (args is None and kwargs is None):
+        raise ValueError(
+            "args= and kwargs= are for Pyro and NumPyro models, data= and coords= for PyMC models;"
+            " pass those of the model that was fitted"
+        )
+    return NewInputs(None if args is None else tuple(args), kwargs, data, coords)
 
 
 def draw_seed(generator: torch.Generator) -> int:

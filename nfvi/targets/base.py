@@ -122,6 +122,30 @@ class Target(ABC):
             " it as a Pyro, NumPyro or PyMC model, or draw data yourself from fit.sample(n)"
         )
 
+    def predict_new(
+        self,
+        z: Tensor,
+        *,
+        seed: int,
+        data: Mapping[str, Any] | None,
+        coords: Mapping[str, Sequence[Any]] | None,
+    ) -> dict[str, Tensor]:
+        """New data drawn at points z (n, d), with other values in the containers of a PyMC model.
+
+        Args:
+            z: points, of the posterior or of the prior.
+            seed: of the draws.
+            data: name of a container -> its new values.
+            coords: name of a dimension -> the labels along it.
+
+        Raises:
+            TargetError: the target is no PyMC model.
+        """
+        raise TargetError(
+            f"data= and coords= are for the pm.Data of a PyMC model, which {self.name!r} is not;"
+            " give a Pyro or NumPyro model its new arguments by args= or kwargs="
+        )
+
     @property
     def has_sampler(self) -> bool:
         """Whether :meth:`sample` gives exact draws."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
 from nfvi.targets.known_gradient import known_gradient
+from nfvi.targets.pymc_containers import NewData, holding, new_data, read_containers
 from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, check_mode, has_jax
-from nfvi.targets.pymc_graphs import draw_data, draw_prior, is_pymc_model, read_facts, read_graphs
+from nfvi.targets.pymc_graphs import draw_prior, is_pymc_model, read_facts, read_graphs
+from nfvi.targets.pymc_predictive import FOLLOW, check_followed, draw_data
 
 __all__ = ["PyMCTarget"]
 
@@ -31,8 +33,9 @@ class PyMCTarget(CheckedTarget):
     a fit or a run returns is what ``pm.sample`` would: names, deterministics, dimensions,
     coordinates and data, so that ``pm.sample_posterior_predictive`` continues from there.
 
-    The model is read when the target is made: ``pm.set_data`` later does not change it. Discrete
-    free variables and ``pm.Minibatch`` are refused.
+    The model is read when the target is made: ``pm.set_data`` later does not change it. For new
+    data there is ``fit.predict(data={...})``. Discrete free variables and ``pm.Minibatch`` are
+    refused.
 
     Log-density and gradient come from PyTensor and are float64, or PyTensor's ``floatX``. Torch can
     differentiate them once, so that steps are not traced.
@@ -82,6 +85,7 @@ class PyMCTarget(CheckedTarget):
         self.dims, self.coords = facts.dims, facts.coords
         self.evidence_caveats = facts.caveats
         self._facts = facts
+        self._containers = read_containers(model, [*facts.constant_data])
         self.mode = mode
         self._compiled: dict[str, OnPoints] = {}
         self._loop = ""
@@ -162,14 +166,64 @@ class PyMCTarget(CheckedTarget):
         """
         if args is not None or kwargs is not None:
             raise TargetError(
-                f"{self.name!r} is a PyMC model, which takes no arguments; for new data call"
-                " pm.set_data in the model, and then"
-                " pm.sample_posterior_predictive(fit.to_arviz(), predictions=True)"
+                f"{self.name!r} is a PyMC model, which takes no arguments; pass new values of its"
+                " pm.Data by name, as in fit.predict(data={'x': x_new})"
             )
+        same = NewData(self._containers, frozenset())
+        return self._draw_data(z, seed, same, everything=False)
+
+    def predict_new(
+        self,
+        z: Tensor,
+        *,
+        seed: int,
+        data: Mapping[str, Any] | None,
+        coords: Mapping[str, Sequence[Any]] | None,
+    ) -> dict[str, Tensor]:
+        """Data drawn by PyMC at points z (n, d), with other values in its ``pm.Data`` containers.
+
+        The containers and coordinates of the model are put back afterwards.
+
+        Args:
+            z: points, of the posterior or of the prior.
+            seed: of the draws.
+            data: name of a ``pm.Data`` -> its new values; the others are as in the fit.
+            coords: name of a dimension -> the labels along it, which say how long it is.
+
+        Returns:
+            Observed variable -> (n, \\*shape), and so of the deterministics. A free variable whose
+            prior reads what is new, or whose length changes, is drawn from that prior, as PyMC does
+            for new groups, and is among them.
+
+        Raises:
+            TypeError: ``data`` or ``coords`` is no dict.
+            TargetError: the model has no observed variable, a name or a length is wrong, or PyMC
+                raised; the message lists the containers or says what to do.
+        """
+        held = new_data(self._containers, data, coords, self.name)
+        try:
+            found = self._draw_data(z, seed, held, everything=True)
+        except TargetError:
+            raise
+        except USER_ERRORS as error:
+            said = str(error).partition("\n")[0]
+            raise TargetError(
+                f"{self.name!r} raised {type(error).__name__} with the new data: {said}; {FOLLOW}"
+            ) from error
+        arrays = {name: found[name].numpy(force=True) for name in self._facts.observed_data}
+        check_followed(self.model, self._containers, held, arrays, self._facts.observed_data)
+        return found
+
+    def _draw_data(
+        self, z: Tensor, seed: int, held: NewData, *, everything: bool
+    ) -> dict[str, Tensor]:
         if not self._graphs.likelihood:
             raise TargetError(f"{self.name!r} has no observed variable: pass observed= to one")
         free = {name: x for name, x in self.constrain(z).items() if name in self._graphs.places}
-        drawn = draw_data(self.model, self._facts, _arrays(free), seed)
+        with holding(self.model, held.after):
+            drawn = draw_data(
+                self.model, _arrays(free), seed, self.dims, held, everything=everything
+            )
         return {name: torch.from_numpy(x).to(z.device) for name, x in drawn.items()}
 
     def _site_places(self) -> Mapping[str, slice]:
@@ -182,7 +236,8 @@ class PyMCTarget(CheckedTarget):
             n: how many.
             seed: of the draws.
         """
-        draws = draw_prior(self.model, n, seed)
+        with holding(self.model, self._containers):
+            draws = draw_prior(self.model, n, seed)
         if draws is None:
             return None
         usable = torch.from_numpy(draws[np.isfinite(draws).all(1)])

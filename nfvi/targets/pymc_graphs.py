@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from nfvi.errors import TargetError
-from nfvi.utils import to_inference_data
 
 __all__ = [
     "Facts",
     "Graphs",
-    "draw_data",
     "draw_prior",
     "is_pymc_model",
     "read_facts",
@@ -140,33 +138,6 @@ def draw_prior(model: Any, n: int, seed: int) -> np.ndarray | None:
     except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
         return None  # pm.Flat, and what cannot be drawn or is drawn on an edge
     return np.concatenate([np.reshape(x, (n, -1)) for x in draws], axis=1)
-
-
-def draw_data(
-    model: Any, facts: Facts, free: Mapping[str, np.ndarray], seed: int
-) -> dict[str, np.ndarray]:
-    r"""The observed variables drawn at values (n, \*shape) of the free ones: (n, \*shape)."""
-    import pymc
-
-    # PyMC draws a free variable anew whose coordinates or data it does not find as they were.
-    trace = to_inference_data(
-        {name: x[None] for name, x in free.items()},
-        constant_data=facts.constant_data,
-        dims=facts.dims,
-        coords=facts.coords,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        drawn = pymc.sample_posterior_predictive(
-            trace,
-            model=model,
-            var_names=[rv.name for rv in dict.fromkeys(model.observed_RVs)],
-            random_seed=seed,
-            progressbar=False,
-            return_inferencedata=False,
-            compile_kwargs={"mode": "FAST_COMPILE"},
-        )
-    return {name: np.array(x)[0] for name, x in drawn.items()}
 
 
 def _caveats(model: Any) -> Iterator[str]:

@@ -390,10 +390,6 @@ class TestFit:
             assert noise.mean() == pytest.approx(0.0, abs=5 / 1600**0.5)
             assert noise.std() == pytest.approx(1.0, abs=5 / 3200**0.5)
 
-    def test_new_data_are_for_pymc(self, fit) -> None:
-        with pytest.raises(TargetError, match="set_data in the model"):
-            fit.predict(5, args=(1.0,))
-
     def test_a_file(self, fit, schools, tmp_path) -> None:
         fit.save(tmp_path / "fit.safetensors")
         again = Fit.load(tmp_path / "fit.safetensors", target=schools.model)
