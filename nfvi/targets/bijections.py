@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -35,6 +35,7 @@ __all__ = [
     "bare",
     "beyond_floats",
     "bijection",
+    "joined_transform",
     "log_sech",
     "log_simplex",
     "on_device",
@@ -217,30 +218,48 @@ def beyond_floats(transform: Transform, x: Tensor) -> Tensor | None:
 
 def on_device(transform: Transform, device: torch.device) -> Transform:
     """The same map with its tensors, such as bounds, on a device; itself if they are there."""
-    moved: Transform = _moved(transform, device)
-    return moved
+
+    def moved(held: Sequence[Tensor]) -> Tensor:
+        return held[0] if held[0].device == device else held[0].to(device)
+
+    return joined_transform([transform], moved)
 
 
-def _moved(held: Any, device: torch.device) -> Any:
-    """What a transform holds, copied where a tensor in it is on another device."""
-    if isinstance(held, Tensor):
-        return held if held.device == device else held.to(device)
-    if isinstance(held, list | tuple):
-        parts = [_moved(part, device) for part in held]
-        same = all(new is old for new, old in zip(parts, held, strict=True))
-        return held if same else type(held)(parts)
-    if isinstance(held, _InverseTransform):
-        straight = _moved(held.inv, device)
-        return held if straight is held.inv else straight.inv
-    if not isinstance(held, Transform | constraints.Constraint):
-        return held
+def joined_transform(
+    transforms: Sequence[Transform], join: Callable[[Sequence[Tensor]], Tensor]
+) -> Transform:
+    """One map of several of one kind, with its tensors, such as bounds, made of theirs.
+
+    Args:
+        transforms: the maps.
+        join: makes one tensor of those in the same place of each; the map is the first one where
+            these are all its own.
+    """
+    joined: Transform = _joined(transforms, join)
+    return joined
+
+
+def _joined(held: Sequence[Any], join: Callable[[Sequence[Tensor]], Tensor]) -> Any:
+    """What transforms hold, copied where a tensor in it is another than that of the first."""
+    first = held[0]
+    if isinstance(first, Tensor):
+        return join(held)
+    if isinstance(first, list | tuple):
+        parts = [_joined(part, join) for part in zip(*held, strict=True)]
+        same = all(new is old for new, old in zip(parts, first, strict=True))
+        return first if same else type(first)(parts)
+    if isinstance(first, _InverseTransform):
+        straight = _joined([each.inv for each in held], join)
+        return first if straight is first.inv else straight.inv
+    if not isinstance(first, Transform | constraints.Constraint):
+        return first
     # The inverse of a transform refers back to it, and is made anew.
-    mine = {key: value for key, value in vars(held).items() if key != "_inv"}
-    found = {key: _moved(value, device) for key, value in mine.items()}
+    mine = {key: value for key, value in vars(first).items() if key != "_inv"}
+    found = {key: _joined([vars(each)[key] for each in held], join) for key in mine}
     if all(found[key] is mine[key] for key in mine):
-        return held
-    other = copy.copy(held)
-    vars(other).update({"_inv": None, **found} if isinstance(held, Transform) else found)
+        return first
+    other = copy.copy(first)
+    vars(other).update({"_inv": None, **found} if isinstance(first, Transform) else found)
     return other
 
 

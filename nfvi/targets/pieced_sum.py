@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["DRAWS", "PIECE", "Piece", "pieced_sum", "wide_dtype"]
+from nfvi.utils import kept_at_once
+
+__all__ = ["DRAWS", "PIECE", "Piece", "in_pieces", "pieced_sum", "wide_dtype"]
 
 Piece: TypeAlias = Callable[[Tensor], Tensor]
 """From points z (n, d) to values (n)."""
@@ -35,6 +37,21 @@ def pieced_sum(pieces: Pieces, z: Tensor, at_once: int = DRAWS) -> Tensor:
     if torch.is_grad_enabled() and z.requires_grad:
         return _Summed.apply(z, pieces, at_once)  # type: ignore[no-any-return, no-untyped-call]
     return _sum(pieces, z.detach(), at_once, slopes=False)[0]
+
+
+def in_pieces(evaluate: Piece, numbers: float) -> Piece:
+    """A log-density piece by piece of the points where they are many, and once differentiable.
+
+    Args:
+        evaluate: from points z (n, d) to values (n).
+        numbers: that it writes for one point.
+    """
+
+    def some(z: Tensor) -> Tensor:
+        count = kept_at_once(numbers, len(z), z.device)
+        return evaluate(z) if count >= len(z) else pieced_sum(lambda: [evaluate], z, count).to(z)
+
+    return some
 
 
 def wide_dtype(z: Tensor) -> torch.dtype:

@@ -131,6 +131,6 @@ def _common_scale(scales: Mapping[str, float]) -> float:
         shown = ", ".join(f"{name!r}: {scale:g}" for name, scale in scales.items())
         raise TargetError(
             "sites that depend on an enumerated site must be scaled alike, by one subsampling "
-            f"plate around them all; got {shown}"
+            f"plate around them all, or without subsample_size=; got {shown}"
         )
     return next(iter(scales.values()))

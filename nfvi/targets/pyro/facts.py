@@ -35,7 +35,10 @@ def read_facts(program: Program) -> PyroFacts:
     """Run a model once and write down what it says; no random state changes."""
     with isolated():
         nodes = program.trace(program.feasible).nodes
-    observed = {name: as_array(node["value"]) for name, node in nodes.items() if is_data(node)}
+        data = {name: node["value"] for name, node in nodes.items() if is_data(node)}
+        if program.all_rows is not None:
+            data = program.observed()
+    observed = {name: as_array(value) for name, value in data.items()}
     shown = {
         name: node
         for name, node in nodes.items()

@@ -170,8 +170,9 @@ class Outermost(Messenger):
                 self._latent(msg)
 
     def _pyro_param(self, msg: Message) -> None:
-        value = self.params[msg["name"]]
-        # A plate that subsamples a parameter looks for the one it came from.
+        # A plate that subsamples a parameter looks for the one it came from, and writes its indices
+        # there, which are no use after the run.
+        value = self.params[msg["name"]].detach()
         value._pyro_unconstrained_param = value  # type: ignore[attr-defined]
         msg["value"] = value
 

@@ -15,7 +15,13 @@ from nfvi.targets.log_space import log_space_density
 from nfvi.targets.pyro.handlers import Message, is_discrete, is_latent, is_rounded
 from nfvi.targets.sites import Site
 
-__all__ = ["feasible_value", "latent_sites", "prior_value", "refuse_changed_sites"]
+__all__ = [
+    "feasible_value",
+    "latent_sites",
+    "prior_value",
+    "refuse_changed_sites",
+    "site_transform",
+]
 
 
 def feasible_value(site: Message) -> Tensor | None:
@@ -27,7 +33,7 @@ def feasible_value(site: Message) -> Tensor | None:
     if is_discrete(site):
         return None
     value = _any_value(site)
-    transform = _transform(site)
+    transform = site_transform(site)
     if transform is None:
         return torch.zeros_like(value)
     placed: Tensor = transform(value.new_zeros(transform.inverse_shape(value.shape)))
@@ -100,7 +106,7 @@ def refuse_changed_sites(first: Any, second: Any, sites: Mapping[str, Site]) -> 
 
 
 def _site(name: str, node: Message, start: int) -> Site:
-    transform = _transform(node)
+    transform = site_transform(node)
     value = node["value"]
     if not value.is_floating_point():
         raise TargetError(f"site {name!r} has values of {value.dtype}; a real number was expected")
@@ -131,7 +137,12 @@ def _draw(site: Message) -> Tensor:
     return value.detach()
 
 
-def _transform(site: Message) -> Transform | None:
+def site_transform(site: Message) -> Transform | None:
+    """The map from R^k to the support of a site; ``None`` if that is R^k itself.
+
+    Raises:
+        TargetError: there is no smooth one.
+    """
     support = support_of(site["fn"])
     try:
         return bijection(support)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -35,13 +35,19 @@ class Pointwise(Fixed):
 
     Args:
         summation: how discrete sites are summed out; ``None`` without any.
+        all_rows: the plates all of whose rows come, run by run.
     """
 
     def __init__(
-        self, values: Values, params: Values, subsamples: Values, summation: Summation | None
+        self,
+        values: Values,
+        params: Values,
+        subsamples: Values,
+        summation: Summation | None,
+        all_rows: Collection[str] = (),
     ) -> None:
         choices = None if summation is None else summation.choices
-        super().__init__(values, params, subsamples, choices)
+        super().__init__(values, params, subsamples, choices, frozenset(all_rows))
         self._summation = summation or Summation()
         self._found: dict[str, Tensor] = {}
         self._terms: dict[str, Tensor] = {}
@@ -51,7 +57,7 @@ class Pointwise(Fixed):
             return
         name, data = msg["name"], is_data(msg)
         if data:
-            _refuse_scaled(msg)
+            _refuse_scaled(msg, self.unscaled)
         log_prob = msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"])
         log_prob = scale_and_mask(log_prob, mask=msg["mask"])
         if data:
@@ -115,8 +121,8 @@ def _named(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "all other data"
 
 
-def _refuse_scaled(msg: Message) -> None:
-    refuse_taken_rows(msg)
+def _refuse_scaled(msg: Message, all_rows: Collection[str]) -> None:
+    refuse_taken_rows(msg, all_rows)
     scale = msg["scale"]
     scale = scale.double().cpu() if isinstance(scale, Tensor) else ONE * float(scale)
     if not torch.allclose(scale, ONE):
@@ -126,13 +132,19 @@ def _refuse_scaled(msg: Message) -> None:
         )
 
 
-def refuse_taken_rows(msg: Message) -> None:
+def refuse_taken_rows(msg: Message, all_rows: Collection[str]) -> None:
     """Refuse data in a plate that takes fewer rows than there are.
 
+    Args:
+        msg: the site.
+        all_rows: plates all of whose rows come, run by run.
+
     Raises:
-        TargetError: it is in one.
+        TargetError: it is in another such plate.
     """
     for frame in shrinking_plates(msg):
+        if frame.name in all_rows:
+            continue
         raise TargetError(
             f"site {msg['name']!r} is in plate {frame.name!r}, which takes {frame.size} of"
             f" {frame.full_size} rows in each run; leave subsample_size= out, as for a second"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
 from nfvi.errors import TargetError
@@ -33,22 +35,32 @@ class Predict(Outermost):
         values: of the continuous latent sites.
         params: the value of each ``pyro.param``.
         subsamples: the indices of each plate that draws its own.
+        all_rows: the plates all of whose rows come, run by run, and how many rows each has.
         everything: whether deterministic sites are written down too.
     """
 
     def __init__(
-        self, values: Values, params: Values, subsamples: Values, *, everything: bool
+        self,
+        values: Values,
+        params: Values,
+        subsamples: Values,
+        all_rows: Mapping[str, int],
+        *,
+        everything: bool,
     ) -> None:
-        super().__init__(params, subsamples)
+        super().__init__(params, subsamples, frozenset(all_rows))
         self.values = values
+        self._all_rows = all_rows
         self.found: dict[str, Tensor] = {}
         self._everything = everything
         self._plates: dict[str, frozenset[str]] = {}
         self._discrete: dict[str, frozenset[str]] = {}
 
     def _pyro_sample(self, msg: Message) -> None:
+        if msg["name"] in self._all_rows and isinstance(msg["fn"], _Subsample):
+            self._check_rows(msg)
         if is_data(msg):
-            refuse_taken_rows(msg)
+            refuse_taken_rows(msg, self._all_rows)
             self._check_shared(msg)
             msg["value"] = redrawn(msg)
         super()._pyro_sample(msg)
@@ -69,6 +81,14 @@ class Predict(Outermost):
             kept = in_density(msg) and name not in self.values and (drawn or is_data(msg))
         if kept:
             self.found[name] = msg["value"]
+
+    def _check_rows(self, msg: Message) -> None:
+        size, rows = msg["fn"].size, self._all_rows[msg["name"]]
+        if size != rows:
+            raise TargetError(
+                f"plate {msg['name']!r} has {size} rows with these arguments; it holds latent"
+                f" sites, which are known for the {rows} rows that they were fitted to"
+            )
 
     def _check_shared(self, msg: Message) -> None:
         for name, plates in self._discrete.items():

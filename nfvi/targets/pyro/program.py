@@ -11,8 +11,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from nfvi.targets.pyro.all_rows import AllRows
 from nfvi.targets.pyro.enum import Summation, SummedJoint
-from nfvi.targets.pyro.handlers import Collect, Fixed, Joint, Values
+from nfvi.targets.pyro.handlers import Collect, Fixed, Joint, Values, is_data
 from nfvi.targets.pyro.likelihood import Pointwise
 from nfvi.targets.pyro.places import device_of, made_on
 from nfvi.targets.pyro.prediction import Predict
@@ -35,8 +36,11 @@ class Program:
         subsamples: the indices of each plate that would draw its own.
         sizes: the full size of each such plate.
         random_plates: those of them whose indices the density depends on.
-        unscaled: for each plate that holds latent sites and takes fewer rows than there are, how
+        unscaled: for each plate that holds latent sites and is given fewer rows than there are, how
             many of how many. It does not scale the density: a prior must not be raised to a power.
+        all_rows: where plates that draw their own hold latent sites, the runs over all rows. Values
+            are then those of all of them, as are results.
+        one_run: whether results are those of ``subsamples`` alone all the same.
         batch_dims: the most batch dimensions that any site has.
         feasible: values of the continuous latent sites that the model takes.
         from_prior: whether it does not take what the maps make of 0. The origin of z and the trial
@@ -44,6 +48,8 @@ class Program:
         summation: how discrete sites are summed out; ``None`` without any.
         order: names of latent and deterministic sites as the model comes to them.
         deterministic: names of those ``pyro.deterministic`` sites that have one value a point.
+        mixed: names of those whose value depends on which rows a run takes.
+        not_mapped: why runs over all rows are not made in one call; empty where they are.
     """
 
     model: Callable[..., Any]
@@ -54,12 +60,16 @@ class Program:
     sizes: Mapping[str, int] = field(default_factory=dict)
     random_plates: tuple[str, ...] = ()
     unscaled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    all_rows: AllRows | None = None
+    one_run: bool = False
     batch_dims: int = 0
     feasible: Values = field(default_factory=dict)
     from_prior: bool = False
     summation: Summation | None = None
     order: tuple[str, ...] = ()
     deterministic: tuple[str, ...] = ()
+    mixed: frozenset[str] = frozenset()
+    not_mapped: str = ""
     _moved: dict[torch.device, Program] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -73,6 +83,16 @@ class Program:
         """That of the arguments and parameters; ``None`` where they hold no tensor."""
         return device_of(self.args, self.kwargs, self.params)
 
+    @property
+    def kept(self) -> dict[str, Tensor]:
+        """The indices of the plates that do not go through all of their rows."""
+        gone = self._summed_over
+        return {plate: rows for plate, rows in self.subsamples.items() if plate not in gone}
+
+    def at(self, rows: Values) -> Program:
+        """The model with given rows of some plates, and the results of one run."""
+        return replace(self, subsamples={**self.subsamples, **rows}, one_run=True)
+
     def log_joint(self, values: Values, parts: Values | None = None) -> Tensor:
         """Log-density () of one point.
 
@@ -80,63 +100,132 @@ class Program:
             values: of every continuous latent site.
             parts: the unconstrained numbers of the sites whose prior is computed from them.
         """
-        here = self._beside(values)
-        fixed, unscaled = (here.params, here.subsamples), self._unscaled
-        joint: Joint
-        if here.summation is None:
-            joint = Joint(values, *fixed, None, unscaled, parts=parts, strict=self.from_prior)
-        else:
-            joint = SummedJoint(
-                values, *fixed, here.summation, unscaled, parts=parts, strict=self.from_prior
-            )
-        return self._run(joint).result()
+        return self._total(Program._joint, values, parts or {})
 
     def log_joint_rows(self, values: Values, parts: Values | None = None) -> Tensor:
-        """Log-densities (n,) of n points at once, for a model whose operations broadcast.
+        r"""Log-densities (n,) of n points at once, for a model whose operations broadcast.
 
         Args:
-            values: (n, 1, ..., 1, \\*shape), with axes of length 1 that bring the batch
+            values: (n, 1, ..., 1, \*shape), with axes of length 1 that bring the batch
                 dimensions of each site to ``batch_dims``.
             parts: likewise.
         """
-        n, here = len(next(iter(values.values()))), self._beside(values)
+        return self._total(Program._joint_rows, values, parts or {})
+
+    def deterministics(self, values: Values) -> dict[str, Tensor]:
+        """The values of the deterministic sites at one point."""
+        return self._joined(Program._deterministics, values, events=True)
+
+    def pointwise(self, values: Values) -> dict[str, Tensor]:
+        """The log-likelihood of each observation at one point: site -> its batch shape."""
+        return self._joined(Program._pointwise, values, events=False)
+
+    def predict(self, values: Values, *, everything: bool) -> dict[str, Tensor]:
+        """Data drawn anew at one point, from torch's global generator: see :class:`Predict`."""
+        drawn = Program._predicted_all if everything else Program._predicted
+        return self._joined(drawn, values, events=True, mapped=False)
+
+    def observed(self) -> dict[str, Tensor]:
+        """The data by site."""
+        return self._joined(Program._observed, self.feasible, events=True, mapped=False)
+
+    def taken(self, values: Values, like: Values | None = None) -> Values:
+        """The values of all rows, cut down to those of one run.
+
+        Args:
+            values: by site.
+            like: the values, where ``values`` are the unconstrained numbers behind them.
+        """
+        if self.all_rows is None:
+            return values
+        return self.all_rows.taken(values, self.subsamples, like)
+
+    def trace(self, values: Values) -> Any:
+        """A Pyro trace of one run of the model at one point."""
+        here = self._beside(values)
+        taken = here.taken(values)
+        handler = Fixed(taken, here.params, here.subsamples, here._choices, here._unscaled)
+        with process_wide(), made_on(device_of(values)), handler:
+            return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
+
+    def _joint(self, values: Values, parts: Values) -> Tensor:
+        fixed, unscaled = (self.params, self.subsamples), self._unscaled
+        joint: Joint
+        if self.summation is None:
+            joint = Joint(values, *fixed, None, unscaled, parts=parts, strict=self.from_prior)
+        else:
+            joint = SummedJoint(
+                values, *fixed, self.summation, unscaled, parts=parts, strict=self.from_prior
+            )
+        return self._run(joint).result()
+
+    def _joint_rows(self, values: Values, parts: Values) -> Tensor:
         joint = Joint(
             values,
-            here.params,
-            here.subsamples,
+            self.params,
+            self.subsamples,
             None,
             self._unscaled,
             parts=parts,
             strict=self.from_prior,
             batch_dims=self.batch_dims,
         )
-        return self._run(joint).result().expand(n)
+        return self._run(joint).result().expand(len(next(iter(values.values()))))
 
-    def deterministics(self, values: Values) -> dict[str, Tensor]:
-        """The values of the deterministic sites at one point."""
-        here = self._beside(values)
-        collect = Collect(values, here.params, here.subsamples, here._choices, self._unscaled)
+    def _deterministics(self, values: Values) -> dict[str, Tensor]:
+        collect = Collect(values, self.params, self.subsamples, self._choices, self._unscaled)
         found = self._run(collect).found
         return {name: found[name] for name in self.deterministic}
 
-    def pointwise(self, values: Values) -> dict[str, Tensor]:
-        """The log-likelihood of each observation at one point: site -> its batch shape."""
-        here = self._beside(values)
-        handler = Pointwise(values, here.params, here.subsamples, here.summation)
+    def _pointwise(self, values: Values) -> dict[str, Tensor]:
+        handler = Pointwise(values, self.params, self.subsamples, self.summation, self._summed_over)
         return self._run(handler).result()
 
-    def predict(self, values: Values, *, everything: bool) -> dict[str, Tensor]:
-        """Data drawn anew at one point, from torch's global generator: see :class:`Predict`."""
-        here = self._beside(values)
-        handler = Predict(values, here.params, here.subsamples, everything=everything)
+    def _predicted(self, values: Values, *, everything: bool = False) -> dict[str, Tensor]:
+        handler = Predict(
+            values, self.params, self.subsamples, self._summed_over, everything=everything
+        )
         return self._run(handler).found
 
-    def trace(self, values: Values) -> Any:
-        """A Pyro trace of the model at one point."""
+    def _observed(self, values: Values) -> dict[str, Tensor]:
+        nodes = replace(self, all_rows=None).trace(values).nodes
+        return {name: torch.as_tensor(n["value"]) for name, n in nodes.items() if is_data(n)}
+
+    def _predicted_all(self, values: Values) -> dict[str, Tensor]:
+        return self._predicted(values, everything=True)
+
+    def _total(
+        self, joint: Callable[[Program, Values, Values], Tensor], values: Values, parts: Values
+    ) -> Tensor:
+        """The log-density of all rows, or of those of one run."""
         here = self._beside(values)
-        handler = Fixed(values, here.params, here.subsamples, here._choices, self._unscaled)
-        with process_wide(), made_on(device_of(values)), handler:
-            return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
+
+        def run(rows: Values) -> Tensor:
+            there = here.at(rows) if rows else here
+            return joint(there, there.taken(values), there.taken(parts, like=values))
+
+        if here.all_rows is None or here.one_run:
+            return run({})
+        return here.all_rows.total(run)
+
+    def _joined(
+        self,
+        collect: Callable[[Program, Values], dict[str, Tensor]],
+        values: Values,
+        *,
+        events: bool,
+        mapped: bool | None = None,
+    ) -> dict[str, Tensor]:
+        """What runs give by site, for all rows or for those of one run."""
+        here = self._beside(values)
+
+        def run(rows: Values) -> dict[str, Tensor]:
+            there = here.at(rows) if rows else here
+            return collect(there, there.taken(values))
+
+        if here.all_rows is None or here.one_run:
+            return run({})
+        return here.all_rows.joined(run, events=events, mapped=mapped)
 
     @property
     def _choices(self) -> Values | None:
@@ -145,6 +234,11 @@ class Program:
     @property
     def _unscaled(self) -> frozenset[str]:
         return frozenset(self.unscaled)
+
+    @property
+    def _summed_over(self) -> Mapping[str, int]:
+        """The plates whose rows all come, run by run, and N of each."""
+        return {} if self.all_rows is None else self.all_rows.sizes
 
     def _run(self, handler: Handler) -> Handler:
         # Argument checks branch on values, which vmap cannot follow.
@@ -157,7 +251,9 @@ class Program:
         """The same with what is held fixed on the device of the values."""
         device = device_of(values)
         choices = self._choices or {}
-        held = (*self.params.values(), *self.subsamples.values(), *choices.values())
+        held = [*self.params.values(), *self.subsamples.values(), *choices.values()]
+        if self.all_rows is not None:
+            held.append(self.all_rows.weights)
         if device is None or all(tensor.device == device for tensor in held):
             return self
         if device not in self._moved:
@@ -169,6 +265,7 @@ class Program:
                 params=_to(self.params, device),
                 subsamples=_to(self.subsamples, device),
                 summation=summation,
+                all_rows=None if self.all_rows is None else self.all_rows.to(device),
             )
         return self._moved[device]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +14,15 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, fixed_randomness, isolated, probe_points
+from nfvi.targets.minibatch import random_rows
+from nfvi.targets.pyro.all_rows import Drawn
+from nfvi.targets.pyro.all_rows_check import check_rows
+from nfvi.targets.pyro.all_rows_reader import (
+    full_sites,
+    latent_plates,
+    read_all_rows,
+    through_vmap,
+)
 from nfvi.targets.pyro.enum import Summation, read_summation
 from nfvi.targets.pyro.handlers import (
     Message,
@@ -34,7 +43,7 @@ from nfvi.targets.pyro.prototype import Prototype
 from nfvi.targets.sites import Site
 from nfvi.utils import check_unmasked, place_of
 
-__all__ = ["read_program", "trial_points", "warn_of_constants"]
+__all__ = ["read_program", "trial_points"]
 
 # What a model raises where a parameter of a distribution in it is out of its range.
 INVALID = (ArithmeticError, ValueError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
@@ -99,72 +108,45 @@ def _check_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
             raise TargetError(f"{name!r}: {error}") from error
 
 
-def warn_of_constants(name: str, program: Program, fresh: str | None) -> None:
-    """Warn of parameters that are not learned, and of plates that keep one random subsample.
-
-    Args:
-        name: what messages call the model.
-        program: the model.
-        fresh: a plate that draws anew in each step.
-    """
-    if program.params:
-        shown = ", ".join(list(program.params)[:5]) + (", ..." if len(program.params) > 5 else "")
-        warnings.warn(
-            f"{name!r} has parameters (pyro.param: {shown}); they keep their present values and "
-            "are not learned: give them a prior with pyro.sample if they should be",
-            stacklevel=3,
-        )
-    for plate, (taken, size) in program.unscaled.items():
-        warnings.warn(
-            f"{name!r}: plate {plate!r} takes {taken} of {size} rows and holds latent sites; its "
-            f"density is not scaled up, which would raise their prior to the power {size}/{taken}. "
-            "The posterior is that given these rows alone: leave subsample_size= out for that of "
-            "all the data",
-            stacklevel=3,
-        )
-    for plate in program.random_plates:
-        if plate in program.unscaled or plate == fresh:
-            continue
-        warnings.warn(
-            f"{name!r}: plate {plate!r} draws its own subsample; the target keeps one, of "
-            f"{len(program.subsamples[plate])} indices, with its log-likelihood scaled up, so that "
-            "log_prob is the same at each call. The posterior is that of this subsample: leave "
-            "subsample_size= out for that of all the data",
-            stacklevel=3,
-        )
-
-
 def _read(program: Program) -> tuple[Program, dict[str, Site]]:
     prototype, first, from_prior = _first_run(program)
+    nodes = {name: node for name, node in first.nodes.items() if node["type"] == "sample"}
     sites = latent_sites(first)
-    if from_prior:
-        sites = _around_the_prior(program, sites)
-    nodes = [node for node in first.nodes.values() if node["type"] == "sample"]
+    fitted = latent_plates(nodes.values(), sites, prototype.subsamples)
     program = replace(
         program,
         params=prototype.params,
         subsamples=prototype.subsamples,
         sizes=prototype.sizes,
-        batch_dims=max(len(getattr(node["fn"], "batch_shape", ())) for node in nodes),
-        unscaled=_unscaled_plates(nodes, sites),
+        batch_dims=max(len(getattr(node["fn"], "batch_shape", ())) for node in nodes.values()),
+        unscaled=_unscaled_plates(nodes.values(), sites, fitted),
         from_prior=from_prior,
     )
+    if fitted:
+        taken = {name: nodes[name]["value"] for name in sites}
+        plates = [p for p in prototype.subsamples if p in fitted or _moves(program, p, taken)]
+        program = replace(program, all_rows=read_all_rows(program, nodes, plates))
+        sites = full_sites(program, sites, nodes)
+    if from_prior:
+        sites = _around_the_prior(program, sites)
     other = _other_values(program, sites, first)
     refuse_changed_sites(first, program.trace(other), sites)
-    if any(map(is_enumerated, nodes)):
+    if any(map(is_enumerated, nodes.values())):
         program = replace(program, summation=_summation(program, other))
-    summed = program.trace(other)
+    program = through_vmap(program, other)
+    summed, mixed = program.trace(other), check_rows(program, other)
     kept = tuple(
         name
         for name, node in first.nodes.items()
         # A site that depends on an enumerated one has a value for each choice.
-        if is_deterministic(node) and _shape(summed, name) == _shape(first, name)
+        if is_deterministic(node)
+        and _shape(summed, name) == _shape(first, name)
+        and name not in mixed
     )
     order = tuple(name for name in first.nodes if name in sites or name in kept)
-    plates = _plates_that_matter(program, other)
-    program = replace(
-        program, order=order, deterministic=kept, random_plates=plates, feasible=other
-    )
+    program = replace(program, order=order, deterministic=kept, mixed=mixed, feasible=other)
+    if not fitted:
+        program = replace(program, random_plates=_plates_that_matter(program, other))
     return program, sites
 
 
@@ -185,17 +167,24 @@ def _first_run(program: Program) -> tuple[Prototype, Any, bool]:
         raise error
 
 
-def _run(program: Program, place: Callable[[Message], Tensor | None]) -> tuple[Prototype, Any]:
+def _run(
+    program: Program,
+    place: Callable[[Message], Tensor | None],
+    rows: Values | None = None,
+) -> tuple[Prototype, Any]:
+    def indices(site: Message) -> Tensor:
+        return (rows or {}).get(site["name"], _indices(site))
+
     device = device_of(program.args, program.kwargs)
-    with made_on(device), Prototype(place, _indices) as prototype:
+    with made_on(device), Prototype(place, indices) as prototype:
         trace = poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
     return prototype, trace
 
 
 def _unscaled_plates(
-    nodes: Iterable[Message], sites: Mapping[str, Site]
+    nodes: Iterable[Message], sites: Mapping[str, Site], fitted: Collection[str]
 ) -> dict[str, tuple[int, int]]:
-    """Subsampling plates with a continuous latent site in them: rows taken, rows in all.
+    """Plates given fewer rows, with a continuous latent site: rows taken, rows in all.
 
     Where a discrete site is summed out, what is scaled is the log of the sum, as it should be.
     """
@@ -204,19 +193,19 @@ def _unscaled_plates(
         for node in nodes
         if node["name"] in sites
         for frame in shrinking_plates(node)
+        if frame.name not in fitted
     }
 
 
 def _plates_that_matter(program: Program, values: Values) -> tuple[str, ...]:
     """Plates whose own indices the density depends on: not those that only scale a minibatch."""
+    return tuple(plate for plate in program.subsamples if _moves(program, plate, values))
 
-    def matters(plate: str) -> bool:
-        indices = program.subsamples[plate]
-        moved = program.subsamples | {plate: program.sizes[plate] - 1 - indices}
-        other = replace(program, subsamples=moved).log_joint(values)
-        return not torch.equal(other, program.log_joint(values))
 
-    return tuple(filter(matters, program.subsamples))
+def _moves(program: Program, plate: str, values: Values) -> bool:
+    """Whether other rows of a plate change the density."""
+    other = program.at({plate: program.sizes[plate] - 1 - program.subsamples[plate]})
+    return not torch.equal(other.log_joint(values), program.log_joint(values))
 
 
 def _summation(program: Program, values: Values) -> Summation:
@@ -247,9 +236,8 @@ def _prior_draws(
     found: list[list[Tensor]] = []
     for seed in range(first_seed, first_seed + TRIES * n):
         with fixed_randomness(seed), suppress(TargetError, *INVALID):
-            _, trace = _run(program, prior_value)
-            nodes = {name: trace.nodes[name]["value"] for name in sites}
-            found.append([site.unconstrain(nodes[name][None]) for name, site in sites.items()])
+            values = _prior_draw(program, sites)
+            found.append([site.unconstrain(values[name][None]) for name, site in sites.items()])
         if len(found) == n:
             return found
     raise TargetError(
@@ -259,12 +247,26 @@ def _prior_draws(
     )
 
 
+def _prior_draw(program: Program, names: Iterable[str]) -> dict[str, Tensor]:
+    """The latent sites drawn from the prior, of all rows of plates where they are fitted."""
+    if program.all_rows is None:
+        _, trace = _run(program, prior_value)
+        return {name: trace.nodes[name]["value"] for name in names}
+    drawn = Drawn(program.all_rows)
+
+    def run(rows: Values) -> dict[str, Tensor]:
+        _, trace = _run(program, partial(drawn.value, draw=prior_value), rows)
+        return {name: trace.nodes[name]["value"] for name in names}
+
+    return drawn.over(run)
+
+
 def _indices(site: Message) -> Tensor:
     """Indices drawn without replacement, the same ones for the same plate."""
     fn = site["fn"]
     generator = torch.Generator(device="cpu").manual_seed(fn.size)
-    drawn = torch.randperm(fn.size, generator=generator, device="cpu")[: fn.subsample_size]
-    return drawn.to(fn.device)
+    drawn = random_rows(fn.size, fn.subsample_size, generator)
+    return torch.from_numpy(drawn).to(fn.device)
 
 
 def _other_values(program: Program, sites: Mapping[str, Site], first: Any) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, check_values, fixed_randomness
 from nfvi.targets.minibatch import MinibatchTarget, random_rows
+from nfvi.targets.pieced_sum import in_pieces
 from nfvi.targets.pyro.batching import PyroBatching, map_rows
 from nfvi.targets.pyro.evaluator import checked_evaluator
 from nfvi.targets.pyro.facts import read_facts
@@ -25,9 +26,10 @@ from nfvi.targets.pyro.minibatch import (
     minibatch_plate,
     numbers_of_draw,
 )
+from nfvi.targets.pyro.notices import warn_of_constants
 from nfvi.targets.pyro.predictive import by_observation, draw_data, with_arguments
 from nfvi.targets.pyro.prior import draw_prior
-from nfvi.targets.pyro.reader import read_program, trial_points, warn_of_constants
+from nfvi.targets.pyro.reader import read_program, trial_points
 from nfvi.targets.sites import constrain_sites, sites_on_edge, unconstrain_sites
 
 __all__ = ["PyroTarget"]
@@ -45,12 +47,14 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
     - **Masks** of handlers act on data. A latent site has its prior where one masks it, as the
       part of ``obs_mask=`` has for which there are data: the density would have no finite
       integral. A distribution's own ``.mask(False)`` is a flat prior, as written.
-    - **Subsampling plates** scale their log-likelihood by N/B; one with latent sites in it does
-      not, with a warning that the posterior is that given the rows taken. Where one plate draws
-      its own B of N indices and holds data alone, ``log_prob`` is that of all N rows, and a step of
-      a fit draws B of them anew, see docs/large-data. Of other plates that draw their own, as of
-      several, the indices are kept that are drawn, by a fixed seed, when the target is made, with a
-      warning that the posterior is then that of the subsample.
+    - **Subsampling plates** scale their log-likelihood by N/B. Where one plate draws its own B of N
+      indices and holds data alone, ``log_prob`` is that of all N rows, and a step of a fit draws B
+      of them anew, see docs/large-data. Where a plate that draws its own holds latent sites, these
+      have all N rows, and every step sees all rows of all such plates; a density that is no sum
+      over them, or that memory does not hold, is refused. Of several plates without latent sites,
+      the indices are kept that are drawn, by a fixed seed, when the target is made, with a warning
+      that the posterior is then that of the subsample. One that is given rows by ``subsample=``,
+      and holds latent sites, is not scaled, with a warning that these rows alone are fitted.
     - **pyro.param** statements keep the value that the parameter store holds when the target is
       made, or their initial one, with a warning that they are not learned.
     - **Draws** are evaluated as a batch, by ``torch.func.vmap`` or else by broadcasting along an
@@ -118,7 +122,7 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         self.deterministic = self.program.deterministic
         self._facts = read_facts(self.program)
         self.dims = self._facts.dims
-        self.subsamples = dict(self.program.subsamples)
+        self.subsamples = self.program.kept
         self.fresh_plate = minibatch_plate(self.program)
         self._of_rows: OfRows | None = None
         self._numbers = 0.0
@@ -285,6 +289,7 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
     def _number_of_probes(self) -> int:
         """A number that is no dimension of a site, lest axes be mixed up."""
         taken = {size for site in self.sites.values() for size in site.shape}
+        taken |= {len(rows) for rows in self.program.subsamples.values()}
         return next(n for n in range(3, 1000) if n not in taken)
 
     def _choose(self, points: Tensor) -> tuple[Evaluate, str, str]:
@@ -294,6 +299,8 @@ class PyroTarget(CheckedTarget, MinibatchTarget):
         if self.fresh_plate is not None:
             evaluate = self._of_all(points, batching)
             flat = check_values(evaluate, points, self.name).flat
+        elif self.program.all_rows is not None:
+            evaluate = in_pieces(evaluate, self.program.all_rows.numbers)
         self._flat = flat  # a warning for later, as a check is silent
         why = (
             f"a batch of points does not go through it ({reason}); avoid .item(), writing into"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import pyro.distributions as dist
@@ -26,10 +27,14 @@ def unnormalised_terms(target: PyroTarget, *, of_all_rows: bool = False) -> dict
 
     Args:
         target: of the model.
-        of_all_rows: whether to look at the density of all rows, in which a plate that draws fresh
-            rows in each step scales nothing.
+        of_all_rows: whether to look at the density of all rows, in which plates that draw their own
+            rows scale nothing.
     """
-    fresh = target.fresh_plate if of_all_rows else None
+    fresh: set[str] = set()
+    if of_all_rows:
+        program = target.program
+        fresh |= set() if program.all_rows is None else set(program.all_rows.sizes)
+        fresh |= set() if target.fresh_plate is None else {target.fresh_plate}
     return {
         name: reason
         for name, node in _trace(target).nodes.items()
@@ -51,12 +56,12 @@ def _trace(target: PyroTarget) -> Any:
         return target.program.trace(target.program.feasible)
 
 
-def _reason(node: Message, fresh: str | None) -> str:
+def _reason(node: Message, fresh: Collection[str]) -> str:
     if isinstance(_bare(node["fn"]), dist.ImproperUniform):
         return "an improper prior"
     if isinstance(_bare(node["fn"]), dist.Unit):
         return "a pyro.factor term"
-    frames = [frame for frame in node["cond_indep_stack"] if frame.name == fresh]
+    frames = [frame for frame in node["cond_indep_stack"] if frame.name in fresh]
     factor = math.prod(frame.full_size / frame.size for frame in frames)
     if not torch.allclose(torch.as_tensor(node["scale"] / factor).double(), ONE):
         return "a scaled log-density, as in a plate with subsample_size= or poutine.scale"

@@ -569,19 +569,17 @@ def test_random_subsamples_of_several_plates_are_kept_and_told():
     torch.testing.assert_close(target.log_prob(mu)[0], expected)
 
 
-def by_row(subsample=None, scale=None):
+def by_row(scale=None):
     """One latent value a row, t ~ N(0, 1) and y ~ N(t, 1): its posterior has variance 1/2."""
-    size = {"subsample": subsample} if subsample is not None else {"subsample_size": 2}
-    with pyro.plate("data", 50, **size):
+    with pyro.plate("data", 50, subsample=torch.tensor([3, 8])):
         with poutine.scale(scale=1.0 if scale is None else scale):
             t = pyro.sample("t", dist.Normal(torch.zeros(2), 1.0))
         pyro.sample("y", dist.Normal(t, 1.0), obs=torch.tensor([1.0, 2.0]))
 
 
-@pytest.mark.parametrize("subsample", [None, torch.tensor([3, 8])], ids=["random", "given"])
-def test_the_prior_of_a_latent_site_in_a_subsampling_plate_is_not_scaled(subsample):
-    with pytest.warns(UserWarning, match="takes 2 of 50 rows and holds latent sites.*power 50/2"):
-        target = PyroTarget(by_row, subsample)
+def test_the_prior_of_a_latent_site_in_a_plate_that_is_given_rows_is_not_scaled():
+    with pytest.warns(UserWarning, match="given 2 of 50 rows and holds latent sites.*power 50/2"):
+        target = PyroTarget(by_row)
     z = torch.tensor([[0.2, -0.4]])
     expected = dist.Normal(0.0, 1.0).log_prob(z).sum(1)
     expected += dist.Normal(z, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
@@ -592,7 +590,7 @@ def test_the_prior_of_a_latent_site_in_a_subsampling_plate_is_not_scaled(subsamp
 
 def test_a_scale_by_hand_on_a_latent_site_stays():
     with pytest.warns(UserWarning, match="holds latent sites"):
-        target = PyroTarget(by_row, None, scale=0.25)
+        target = PyroTarget(by_row, scale=0.25)
     z = torch.tensor([[0.2, -0.4]])
     expected = 0.25 * dist.Normal(0.0, 1.0).log_prob(z).sum(1)
     expected += dist.Normal(z, 1.0).log_prob(torch.tensor([1.0, 2.0])).sum(1)
@@ -608,7 +606,7 @@ def test_plates_without_latent_sites_scale_inside_those_with_them():
             with pyro.plate("data", 12, subsample=torch.arange(3), dim=-1):
                 pyro.sample("y", dist.Normal(t, 1.0), obs=torch.zeros(3, 3))
 
-    with pytest.warns(UserWarning, match="plate 'rows' takes 3 of 7"):
+    with pytest.warns(UserWarning, match="plate 'rows' is given 3 of 7"):
         target = PyroTarget(model)
     z = torch.tensor([[0.2, -0.4, 1.0]])
     expected = dist.Normal(0.0, 1.0).log_prob(z).sum(1)
@@ -699,7 +697,7 @@ def test_parameters_are_constants_and_the_store_is_left_alone():
             b = pyro.param("b", lambda: torch.arange(6.0), event_dim=0)
             pyro.sample("x", dist.Normal(b, a))
 
-    told = pytest.warns(UserWarning, match="plate 'rows' takes 3 of 6 rows and holds latent sites")
+    told = pytest.warns(UserWarning, match="plate 'rows' is given 3 of 6 rows and holds")
     with told, pytest.warns(UserWarning, match=r"pyro.param: a, b.*not learned"):
         fresh = PyroTarget(model)
     assert not list(pyro.get_param_store().keys())
