@@ -200,6 +200,8 @@ class TestArviz:
         assert kept == json.loads(json.dumps(kept)) == fit.diagnostics.as_dict()
         assert json.dumps(dict(attrs))
 
+    # ArviZ 0.23 calls functions of pandas in ways that newer ones deprecate.
+    @pytest.mark.filterwarnings("ignore:The inplace keyword")
     def test_arviz_works_on_it(self, fit: Fit, az: Any) -> None:
         import matplotlib.pyplot as plt
 
