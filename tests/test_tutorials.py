@@ -165,6 +165,9 @@ def test_bars_and_places_are_left_out(build: dict[str, Any]) -> None:
     assert kept(bar) is None
     place = "/tmp/ipykernel_7/12.py:1: FitWarning: look\n  fit.summary()\n"
     assert kept(output("stream", name="stderr", text=place)).text == "FitWarning: look\n"
+    said = "m: one evaluation at 256 points takes 3.1 s.\n    Flows take time of their own.\n\n3\n"
+    line = output("stream", name="stdout", text=said)
+    assert kept(line).text == "3\n"
     plain = output("stream", name="stdout", text="3\n")
     assert kept(plain) is plain
 

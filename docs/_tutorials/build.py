@@ -31,6 +31,11 @@ BLOCK = re.compile(r"^```python(?: (\w+))?\n(.*?)^```$", re.M | re.S)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
 BAR = re.compile(r"^[^\n]*\r[^\n]*\n?", re.M)
+# The line above the bar of "auto" forecasts seconds, which are those of the machine of the build.
+FORECAST = re.compile(
+    r"^\S[^\n]*: one evaluation at \d+ points takes .+?(?:of\s+their\s+own|ends\s+it)\.\n+",
+    re.M | re.S,
+)
 # A warning names the file of its cell, which has another name in each run.
 PLACE = re.compile(r"^\S*ipykernel_\d+\S*:\d+: ", re.M)
 SOURCE = re.compile(r"^  \S.*\n?", re.M)
@@ -99,6 +104,9 @@ def run(notebook: NotebookNode, folder: Path, first: str = "") -> None:
 
 def _kept(output: NotebookNode) -> NotebookNode | None:
     """An output without bars, and without places of this machine; ``None`` if nothing is left."""
+    if output.get("name") == "stdout":
+        output.text = FORECAST.sub("", output.text)
+        return output if output.text.strip() else None
     if WIDGET in output.get("data", {}):
         return None
     if PNG in output.get("data", {}):
