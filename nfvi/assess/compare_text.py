@@ -88,16 +88,17 @@ def _filled(*texts: str) -> str:
 def price(side: SideFacts) -> str:
     """What the draws of a side are, what they cost, and the verdict on a fit."""
     kind = "independent draws" if side.independent else f"draws in {side.chains} chains"
-    text = f"{side.label}: {side.draws} {kind}"
+    text = f"{side.label}: {side.draws:,} {kind}"
     if not math.isnan(side.seconds):
         text += f"; {_effective(side)} in {side.seconds:.1f} s"
     return f"{text}; verdict: {side.verdict}" if side.verdict else text
 
 
 def _effective(side: SideFacts) -> str:
+    ess = "-" if math.isnan(side.ess) else f"{side.ess:,.0f}"
     if side.independent:
-        return f"an importance-sampling ESS of {short(side.ess)}"
-    return f"a bulk ESS of {short(side.ess)} or more"
+        return f"an importance-sampling ESS of {ess}"
+    return f"a bulk ESS of {ess} or more"
 
 
 def _table(comparison: ComparisonFacts) -> str:

@@ -284,4 +284,6 @@ def _explain(
     if count > 1:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         place = "best" if len(chosen) == 1 else "upper right"
-        axes[0, -1].legend(handles, labels, loc=place, fontsize=9)
+        legend = axes[0, -1].legend(handles, labels, loc=place, fontsize=9)
+        # A long name reaches into the empty panels beside it, and does not widen the last column.
+        legend.set_in_layout(len(chosen) < 3)

@@ -130,9 +130,14 @@ def frame(table: Any, most: int = 200) -> str:
 
 
 def facts(values: Mapping[str, Any]) -> str:
-    """Names and values in two columns."""
-    rows = [(name, "none" if value is None else str(value)) for name, value in values.items()]
-    return scrolled([], rows, left=2)
+    """Names and values in two columns; a sequence is listed, and ``none`` says that it is empty."""
+    return scrolled([], [(name, _shown(value)) for name, value in values.items()], left=2)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def words(text: str) -> str:

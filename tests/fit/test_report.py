@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -154,17 +155,41 @@ def test_draws_without_weights_have_words_in_place_of_a_picture(tmp_path: Path) 
     assert "0 draws have a weight" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def pages(whole: Path, fit: Fit, run: MCMCRun) -> dict[str, tuple[Path, int]]:
+    """The reports of all kinds, with the number of their pictures."""
+    folder = whole.parent
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    names = [f"column {i} with a long name" for i in range(5)]
+    for width in (2, 5):
+        table = pd.DataFrame(x[:, :width], columns=names[:width])
+        found = NFVI("scale-loc", seed=1).fit_data(table, epochs=3, progress=False)
+        found.report(folder / f"{width}.html", table)
+    compare(fit, run, draws=100, seed=1).report(folder / "comparison.html")
+    return {
+        "Fit": (whole, 8),
+        "DensityFit": (folder / "2.html", 2),
+        "DensityFit, d = 5": (folder / "5.html", 2),
+        "Comparison": (folder / "comparison.html", 1),
+    }
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
 @pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["Fit", "DensityFit", "DensityFit, d = 5", "Comparison"])
 def test_in_a_browser_all_is_seen_and_nothing_is_wider_than_the_window(
-    whole: Path, tmp_path: Path, width: int
+    pages: dict[str, tuple[Path, int]], tmp_path: Path, name: str, width: int
 ) -> None:
-    """In a frame of that width, as a window has a least one of its own."""
+    """In a frame of that width, as a window has a least one of its own; names take one line."""
     probe = """<script>addEventListener("load", () => parent.document.title = [
     innerWidth, document.documentElement.scrollWidth, document.images.length,
     [...document.images].filter(i => i.naturalWidth > 100 && i.clientWidth <= innerWidth).length,
+    Math.max(...[...document.querySelectorAll("section > div td:first-child")].map(cell => {
+        const text = document.createRange(); text.selectNodeContents(cell);
+        return text.getClientRects().length; })),
     ].join(" "))</script>"""
-    shown = html.escape(whole.read_text(encoding="utf-8") + probe)
+    path, count = pages[name]
+    shown = html.escape(path.read_text(encoding="utf-8") + probe)
     page = tmp_path / "frame.html"
     page.write_text(
         f'<meta charset="utf-8"><title></title><iframe width="{width}" height="3000"'
@@ -176,9 +201,10 @@ def test_in_a_browser_all_is_seen_and_nothing_is_wider_than_the_window(
         "--dump-dom", page.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    inner, wide, pictures, seen = re.search(r"<title>(.*?)</title>", done.stdout)[1].split()
+    found = map(int, re.search(r"<title>(.*?)</title>", done.stdout)[1].split())
+    inner, wide, pictures, seen, lines = found
     # A bar for scrolling takes some of the width.
-    assert inner == str(width) and int(wide) <= width and pictures == seen == "8"
+    assert inner == width and wide <= width and pictures == seen == count and lines == 1
 
 
 def test_a_fit_to_data_has_its_own(tmp_path: Path) -> None:
