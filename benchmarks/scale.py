@@ -33,7 +33,7 @@ WARMUP = 5
 NUMBERS = 10_000
 
 
-class Dear:
+class Expensive:
     """A normal in two dimensions that takes its time: so many rounds for each draw."""
 
     def __init__(self, rounds: int) -> None:
@@ -49,7 +49,7 @@ class Dear:
 
 def rounds_of(cost: float) -> int:
     """How many rounds of a draw take so many seconds, with the gradient."""
-    target, z = Dear(20), torch.zeros(DRAWS, 2, requires_grad=True)
+    target, z = Expensive(20), torch.zeros(DRAWS, 2, requires_grad=True)
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
@@ -88,7 +88,7 @@ def measure(rank: int, size: int, rounds: int | None, folder: str) -> None:
     store = distributed.FileStore(f"{folder}/store", size)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)
     draws, rows = Clock(), Clock()
-    target = LogDensity(Waited() if rounds is None else Dear(rounds), 2)
+    target = LogDensity(Waited() if rounds is None else Expensive(rounds), 2)
     how = FitArguments(restarts=1, n_mc=DRAWS, steps=25, compile=False)
     trainer = target_trainer(NFVI("planar*2", seed=0).spec, target, how)
     trainer.ranks = Ranks(None)
