@@ -121,7 +121,7 @@ class AllRows:
             math.prod(map(self._parts_of_plate, other))
             for other in self.groups[: self.groups.index(group) if group else 0]
         )
-        found = stacked[start : start + math.prod(lengths)].unflatten(0, lengths or [1])
+        found: Tensor = stacked[start : start + math.prod(lengths)].unflatten(0, lengths or [1])
         for place in reversed(range(len(lengths))):
             plate = group[place]
             if plate not in axes:
@@ -233,7 +233,7 @@ def runs_over(
         first = torch.zeros(len(pairs), dtype=torch.long)
         for plate in sizes:
             chosen[plate].append(own.get(plate, first))
-        of_runs.append(math.prod(weight[plate][own[plate]] for plate in group))  # type: ignore[arg-type]
+        of_runs.append(torch.stack([weight[plate][own[plate]] for plate in group]).prod(0))
     if len(groups) > 1:
         of_runs.append(torch.tensor([1.0 - len(groups)], dtype=torch.float64))
         for each in chosen.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -59,16 +58,22 @@ def latent_plates(
 
 
 def read_all_rows(
-    program: Program, nodes: Mapping[str, Message], plates: Collection[str]
+    program: Program, nodes: Mapping[str, Message], values: Values, plates: Collection[str]
 ) -> AllRows:
     """The runs over all rows of some plates, as a trace of one run shows the sites in them.
+
+    Args:
+        program: the model.
+        nodes: the trace.
+        values: of its latent sites in that run.
+        plates: their names.
 
     Raises:
         TargetError: there are more rows than memory holds.
     """
     sizes = {plate: program.sizes[plate] for plate in plates}
     counts = {plate: len(program.subsamples[plate]) for plate in plates}
-    numbers = _checked_numbers(program, nodes, sizes, counts)
+    numbers = _checked_numbers(program, values, sizes, counts)
     dims: dict[str, dict[str, int]] = {}
     events: dict[str, int] = {}
     for name, node in nodes.items():
@@ -90,16 +95,14 @@ def _events(node: Message) -> int:
 
 
 def _checked_numbers(
-    program: Program,
-    nodes: Mapping[str, Message],
-    sizes: Mapping[str, int],
-    counts: Mapping[str, int],
+    program: Program, values: Values, sizes: Mapping[str, int], counts: Mapping[str, int]
 ) -> float:
     """Numbers that the log-density of all rows writes for one point, if memory holds them."""
-    values = {name: node["value"] for name, node in nodes.items() if node["type"] == "sample"}
     with Counter() as counter, torch.no_grad():
-        replace(program, all_rows=None).trace(values)
-    numbers = counter.numbers * math.prod(size / counts[p] for p, size in sizes.items())
+        program.log_joint(values)
+    numbers = float(counter.numbers)
+    for plate, size in sizes.items():
+        numbers *= size / counts[plate]
     itemsize = max(value.element_size() for value in values.values())
     device = program.subsamples[next(iter(sizes))].device
     shown = ", ".join(f"{size:,} rows of plate {plate!r}" for plate, size in sizes.items())

@@ -125,7 +125,7 @@ def _read(program: Program) -> tuple[Program, dict[str, Site]]:
     if fitted:
         taken = {name: nodes[name]["value"] for name in sites}
         plates = [p for p in prototype.subsamples if p in fitted or _moves(program, p, taken)]
-        program = replace(program, all_rows=read_all_rows(program, nodes, plates))
+        program = replace(program, all_rows=read_all_rows(program, nodes, taken, plates))
         sites = full_sites(program, sites, nodes)
     if from_prior:
         sites = _around_the_prior(program, sites)
