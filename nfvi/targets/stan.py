@@ -24,8 +24,8 @@ __all__ = ["StanTarget"]
 # With fewer points for each, threads cost more than they save.
 POINTS_A_THREAD = 8
 CONSTANTS = (
-    "PyStan leaves out the constants of statements with ~, so that Z is relative to them: write"
-    " target += normal_lpdf(y | mu, sigma) and the like, or use BridgeStan"
+    "PyStan leaves out the constants of statements with ~, so that Z is relative to them: give the"
+    " path of the .stan file to StanTarget, which builds it with them"
 )
 
 
@@ -39,9 +39,10 @@ class StanTarget(CheckedTarget):
       model was built for them (``STAN_THREADS``). It builds ``.stan`` files where Stan's sources
       are, in ``$BRIDGESTAN`` or ``~/.bridgestan``; nothing is downloaded.
     - **PyStan** (httpstan), for ``.stan`` files where the former cannot: builds a model in about a
-      minute, once, as it keeps what it built. It leaves out the constants of statements with
-      ``~``, so that the log evidence is relative to them; write ``target += normal_lpdf(...)`` for
-      an evidence, for which a warning asks.
+      minute, once, as it keeps what it built, for PyStan too. Functions of our own are built with
+      it, by which it has the constants and the threads of BridgeStan. What ``stan.build`` returned
+      lacks these: it is slower, and leaves out the constants of statements with ``~``, so that the
+      log evidence is relative to them, as a warning says.
 
     A point at which the model raises, as Stan's samplers reject it, has log p = −∞.
 

@@ -13,14 +13,10 @@ import numpy as np
 import torch
 
 from nfvi.errors import TargetError
-from nfvi.targets.stan_models import (
-    NO_STAN,
-    REJECTED,
-    BridgeModel,
-    HttpstanModel,
-    StanModel,
-    short,
-)
+from nfvi.targets.stan_builds import is_built_with_functions
+from nfvi.targets.stan_held import HeldModel
+from nfvi.targets.stan_httpstan import HttpstanModel
+from nfvi.targets.stan_models import NO_STAN, REJECTED, BridgeModel, StanModel, short
 
 __all__ = ["open_stan"]
 
@@ -45,7 +41,7 @@ def open_stan(model: Any, data: Any, name: str | None) -> StanModel:
         return BridgeModel(model)
     if kind == "stan.model.Model":
         _refuse_data(data, kind)
-        return HttpstanModel(model.program_code, dict(model.data), name or "Stan model")
+        return _of_pystan(model, name or "Stan model")
     if not isinstance(model, str | os.PathLike):
         raise TargetError(
             "StanTarget takes the path of a .stan file or of a compiled BridgeStan model, a"
@@ -62,7 +58,14 @@ def open_stan(model: Any, data: Any, name: str | None) -> StanModel:
         return _bridge(path, given)
     if not _is_installed("httpstan"):
         raise ImportError(NO_STAN)
-    return HttpstanModel(path.read_text(encoding="utf-8"), given, name or path.stem)
+    return HeldModel(path.read_text(encoding="utf-8"), given, name or path.stem)
+
+
+def _of_pystan(model: Any, name: str) -> HeldModel | HttpstanModel:
+    """What ``stan.build`` returned, by our functions where nfvi had built the same program."""
+    program, data = model.program_code, dict(model.data)
+    kind = HeldModel if is_built_with_functions(program) else HttpstanModel
+    return kind(program, data, name)
 
 
 def _plain_data(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import types
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import torch
 import torch.distributions as td
 
 from nfvi import NFVI, StanTarget, TargetError
-from nfvi.targets import stan_files, stan_models
+from nfvi.targets import stan_builds, stan_files, stan_httpstan
+from nfvi.targets.stan_httpstan import HttpstanModel
 
 NORMALS = """
 data {
@@ -32,10 +34,10 @@ transformed parameters {
   vector[2] ends = [mu - sigma, mu + sigma]';
 }
 model {
-  // no "~", which leaves constants out
+  // "~" leaves constants out by PyStan's own functions
   target += normal_lpdf(mu | 0, 5) + exponential_lpdf(sigma | 1);
   target += dirichlet_lpdf(share | [1, 2, 3]') + normal_lpdf(to_vector(w) | 0, 1);
-  target += normal_lpdf(y | mu, sigma);
+  y ~ normal(mu, sigma);
 }
 generated quantities {
   real y_new = normal_rng(mu, sigma);
@@ -207,15 +209,19 @@ class TestBuilding:
     """By a stand-in for httpstan, which builds at once."""
 
     @pytest.fixture
-    def httpstan(self, monkeypatch):
+    def httpstan(self, monkeypatch, tmp_path):
         self.kept, self.built = {}, []
+        self.file = tmp_path / f"module{EXTENSION_SUFFIXES[0]}"
 
-        async def build(program):
+        async def build(program, options):
+            assert options[-2:] == ["-include", str(stan_builds.FUNCTIONS)]
+            assert stan_builds.FUNCTIONS.is_file()
             self.built.append(program)
+            self.file.write_bytes(b"... nfvi_open ...")
             return "said by the compiler"
 
         def module_of(key):
-            if not self.built:
+            if not self.file.exists():
                 raise KeyError(key)
             return "module"
 
@@ -224,33 +230,48 @@ class TestBuilding:
                 raise subprocess.TimeoutExpired("stanc", 1)
             return "C++", f"said of {name}"
 
-        package = types.ModuleType("httpstan")
-        package.models = types.SimpleNamespace(
+        models = types.SimpleNamespace(
             calculate_model_name=lambda program: "models/abc",
             import_services_extension_module=module_of,
             build_services_extension_module=build,
         )
-        package.compile = types.SimpleNamespace(compile=compile)
-        package.cache = types.SimpleNamespace(
+        cache = types.SimpleNamespace(
+            model_directory=lambda key: str(tmp_path),
             dump_stanc_warnings=lambda text, key: self.kept.update({("stanc", key): text}),
             dump_services_extension_module_compiler_output=lambda text, key: self.kept.update(
                 {("compiler", key): text}
             ),
         )
-        monkeypatch.setitem(sys.modules, "httpstan", package)
+        package = types.SimpleNamespace(
+            models=models, cache=cache, compile=types.SimpleNamespace(compile=compile)
+        )
+        monkeypatch.setattr(stan_builds, "_httpstan", lambda: package)
 
     def test_all_is_kept_that_pystan_reads_of_a_built_model(self, httpstan):
-        assert stan_models._built("program", "name") == "module"
+        assert stan_builds.built("program", "name") == "module"
         assert self.kept == {
             ("stanc", "models/abc"): "said of model_abc",
             ("compiler", "models/abc"): "said by the compiler",
         }
-        stan_models._built("program", "name")
+        stan_builds.built("program", "name")
         assert self.built == ["program"]
+
+    def test_what_pystan_built_alone_is_built_again_for_a_file(self, httpstan):
+        self.file.write_bytes(b"by PyStan")
+        assert stan_builds.built("program", "name") == "module"
+        assert not stan_builds.is_built_with_functions("program")
+        assert not self.built
+        for _ in range(2):
+            path = stan_builds.built_library("program", "name")
+            # PyStan's may be loaded, and a name that is loaded is not opened again.
+            assert path != str(self.file)
+            assert self.file.samefile(path)
+        assert self.built == ["program"]
+        assert stan_builds.is_built_with_functions("program")
 
     def test_a_compiler_that_runs_out_of_time(self, httpstan):
         with pytest.raises(TargetError, match=r"could not compile 'name': .*timed out"):
-            stan_models._built("wrong", "name")
+            stan_builds.built("wrong", "name")
 
 
 @pytest.mark.slow
@@ -266,7 +287,7 @@ class TestHttpstan:
         return StanTarget(path, {"N": 4, "y": Y})
 
     def test_density_gradient_and_sites(self, target):
-        assert (target.name, target.dim, target.batching) == ("normals", 10, "loop")
+        assert (target.name, target.dim, target.batching) == ("normals", 10, "batch")
         assert target.sites == {"mu": (), "sigma": (), "share": (3,), "w": (2, 3), "ends": (2,)}
         z = torch.randn(5, 10, dtype=torch.float64, requires_grad=True)
         values = {key: x.detach() for key, x in target.constrain(z).items()}
@@ -296,20 +317,49 @@ class TestHttpstan:
         assert isinstance(cache.load_stanc_warnings(key), str)
         assert isinstance(cache.load_services_extension_module_compiler_output(key), str)
 
-    def test_copies_and_what_stan_build_returns(self, target):
+    def test_copies(self, target):
         z = torch.randn(3, 10, dtype=torch.float64)
         for other in (copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
             assert torch.equal(other.log_prob(z), target.log_prob(z))
 
+    def test_threads_and_points_that_the_model_rejects(self, target, monkeypatch):
+        """Each thread has a tape of its own; a scale of 0 is rejected."""
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        z = torch.randn(64, 10, dtype=torch.float64, requires_grad=True)
+        bad = torch.zeros(64, 10, dtype=torch.float64)
+        bad[7, 1] = -1e3
+        value = target.log_prob(z + bad)
+        assert value[7] == -torch.inf
+        kept = torch.arange(64) != 7
+        (gradient,) = torch.autograd.grad(value[kept].sum(), z)
+        alone = torch.stack([target.log_prob(x[None])[0] for x in z])
+        assert torch.equal(value[kept], alone[kept])
+        assert torch.equal(gradient[kept], torch.autograd.grad(alone[kept].sum(), z)[0][kept])
+        assert not gradient[7].any()
+
+    def test_pystans_own_functions_lack_the_constants_of_tilde(self, target):
+        """They are what a model of ``stan.build`` has that nfvi did not build."""
+        held = target._model
+        other = HttpstanModel(held._program, held._data, "normals")
+        assert (other.dim, other.names) == (held.dim, held.names)
+        assert (other.lacks_constants, held.lacks_constants) == (True, False)
+        constants = -2 * np.log(2 * np.pi)  # of four normals
+        for point in np.random.default_rng(0).normal(size=(3, 10)):
+            value, gradient = held.with_gradient(point)
+            assert held.density(point) == pytest.approx(value, rel=1e-12)
+            assert other.density(point) + constants == pytest.approx(value, rel=1e-12)
+            np.testing.assert_allclose(gradient, other.with_gradient(point)[1], rtol=1e-10)
+            np.testing.assert_allclose(held.constrained(point), other.constrained(point))
+
     def test_the_word_on_constants(self, tmp_path, target, monkeypatch):
-        path = tmp_path / "tilde.stan"
-        path.write_text(
-            NORMALS.replace("target += normal_lpdf(y | mu, sigma)", "y ~ normal(mu, sigma)")
-        )
-        monkeypatch.setattr(stan_models, "_built", lambda program, name: target._model._module)
+        path, module = tmp_path / "tilde.stan", stan_builds.built(NORMALS, "normals")
+        monkeypatch.setattr(stan_files, "HeldModel", HttpstanModel)
+        monkeypatch.setattr(stan_httpstan, "built", lambda program, name: module)
+        path.write_text(NORMALS)
         with pytest.warns(UserWarning, match="leaves out the constants of statements with ~"):
-            found = StanTarget(path, {"N": 4, "y": Y})
-        assert len(found.evidence_caveats) == 1
+            assert len(StanTarget(path, {"N": 4, "y": Y}).evidence_caveats) == 1
+        path.write_text(NORMALS.replace("y ~ normal(", "target += normal_lpdf(y | "))
+        assert not StanTarget(path, {"N": 4, "y": Y}).evidence_caveats
         assert not target.evidence_caveats
 
     def test_wrong_data_and_a_wrong_program(self, tmp_path, target):
