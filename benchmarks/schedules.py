@@ -98,18 +98,21 @@ class Settings:
         steps: optimiser steps, or ``"auto"``.
         lr: the learning rate without a network in the formula, and with one.
         draws: ``"iid"`` or ``"qmc"``.
+        hold: fraction of the steps at the full rate.
         prune: whether restarts that fall behind are given up.
     """
 
     steps: Any
     lr: tuple[float, float] = (0.02, 0.005)
     draws: str = "iid"
+    hold: float | None = 0.0
     prune: bool = False
 
     def arguments(self, case: Case) -> dict[str, Any]:
         """What ``NFVI.fit`` is given."""
         lr = self.lr[case.network]
-        return {"steps": self.steps, "lr": lr, "draws": self.draws, "prune": self.prune}
+        values = {"steps": self.steps, "lr": lr, "draws": self.draws, "prune": self.prune}
+        return values if self.hold is None else {**values, "hold": self.hold}
 
 
 RAISED, DOUBLE = (0.05, 0.0125), (0.04, 0.01)
@@ -124,8 +127,10 @@ SETTINGS: dict[str, Settings | None] = {
     "2 000, 0.05, qmc": Settings(2_000, RAISED, "qmc"),
     "2 000, 0.05, qmc, pruned": Settings(2_000, RAISED, "qmc", prune=True),
     "1 500, 0.05, qmc": Settings(1_500, RAISED, "qmc"),
-    "auto, 0.05, qmc": Settings("auto", RAISED, "qmc"),
-    "auto, 0.02, iid": Settings("auto"),
+    "2 500, 0.02, held, qmc": Settings(2_500, draws="qmc", hold=0.7),
+    "2 500, 0.03, held, qmc": Settings(2_500, (0.03, 0.0075), "qmc", hold=0.7),
+    "auto, 0.05, qmc": Settings("auto", RAISED, "qmc", hold=None),
+    "auto, 0.02, iid": Settings("auto", hold=None),
     "the defaults": None,
 }
 """By a name of steps, learning rate without a network (with one it is a quarter) and draws."""

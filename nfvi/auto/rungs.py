@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from nfvi.guides import Guide, Placement
-from nfvi.training import Plan, default_gradient
+from nfvi.training import Plan, default_draws, default_gradient
 
 __all__ = [
     "TAILS",
@@ -31,8 +31,6 @@ FEW_DIMENSIONS = 48
 ROTATED_DIMENSIONS = 64
 # Where ridges and waves can be seen along a coordinate, and even draws are worth many more.
 VERY_FEW = 4
-# Not measured: torch's Sobol sets go to 21 201 dimensions, and are even in few of them only.
-SOBOL_LIMIT = 1_000
 # Lowered from 30 as the climb was tried on its targets: heavier mends more of k-hat, and lighter
 # is nearer to the normal base that the layers were learned on.
 TAILS = "studentt(df=20)"
@@ -137,8 +135,7 @@ def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
         seed: of everything random.
     """
     tempered = rung.tempered if len(rung.tempered) == restarts else (0.0,) * restarts
-    trial = Guide(rung.formula, dim, generator=torch.Generator().manual_seed(0))
-    even = dim <= SOBOL_LIMIT and rung.base in ("normal", "laplace")
+    trial = Guide(rung.formula, dim, base=rung.base, generator=torch.Generator().manual_seed(0))
     return Plan(
         steps=rung.steps,
         n_mc=rung.n_mc,
@@ -146,7 +143,7 @@ def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
         gradient=default_gradient(trial),
         lr=rung.lr,
         seed=seed,
-        draws="qmc" if even else "iid",
+        draws=default_draws(trial),
         combine="mixture" if restarts > len(rung.tempered) else "best",
     )
 

@@ -73,7 +73,11 @@ def fit(
     ] = None,
     steps: Annotated[
         str | None,
-        fitting_option(metavar="INT|auto", help=f"Optimiser steps. Default: {STEPS}."),
+        fitting_option(
+            metavar="INT|auto",
+            help=f"Optimiser steps. Default: {STEPS[0]}, or {STEPS[1]} with coupling flows, maf or "
+            "iaf.",
+        ),
     ] = None,
     n_mc: Annotated[
         str | None,

@@ -50,6 +50,11 @@ class Base(ABC):
         """
         raise NotImplementedError(f"base {self} does not say its sd; give its class a property sd")
 
+    @property
+    def has_quantiles(self) -> bool:
+        """Whether :meth:`from_uniform` is given, so that draws can be quasi-Monte Carlo."""
+        return type(self).from_uniform is not Base.from_uniform
+
     def from_uniform(self, u: Tensor) -> Tensor:
         """The quantile function at u within (0, 1), entry by entry.
 

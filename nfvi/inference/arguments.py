@@ -27,6 +27,7 @@ class FitArguments:
     prune: bool | None = None
     anneal: Anneal = None
     lr: float | Literal["auto"] | None = None
+    hold: float | None = None
     draws: Literal["iid", "qmc"] | None = None
     gradient: Literal["path", "total"] | None = None
     optimizer: OptimizerSpec = None

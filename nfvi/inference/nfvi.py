@@ -152,6 +152,7 @@ class NFVI:
         draws: Literal["iid", "qmc"] | None = None,
         optimizer: OptimizerSpec = None,
         lr: float | Literal["auto"] | None = None,
+        hold: float | None = None,
         budget: Budget | float | None = None,
         compile: Compile = "trace",
         distribute: Distribute = None,
@@ -184,10 +185,11 @@ class NFVI:
                 dict of a model's sites, around which flows start with unit scale; a :class:`Fit`,
                 whose parameters are copied if formula and base are the same (each component of a
                 mixture becomes a restart), or else its mean and covariance are placed.
-            steps: optimiser steps; default 5 000. ``"auto"`` continues at the full learning rate
-                until as many steps again would gain less than 0.01 nats, and then lets it decay
-                over half as many, at most 20 000 in all, see
-                :class:`~nfvi.training.controls.Plateau`; ``fit.stopped`` is then ``"converged"``.
+            steps: optimiser steps; default 2 500, but 5 000 with ``realnvp``, ``nsf``, ``maf`` or
+                ``iaf``. ``"auto"`` continues at the full learning rate until as many steps again
+                would gain less than 0.01 nats, and then lets it decay over half as many, at most
+                20 000 in all, see :class:`~nfvi.training.controls.Plateau`; ``fit.stopped`` is then
+                ``"converged"``.
             n_mc: draws a step for each restart; default 256 for up to 10 dimensions, 64 for more.
                 ``"auto"`` starts with 64 and doubles them, up to 1 024, when the gradient is mostly
                 noise, see :class:`~nfvi.training.controls.Growth`; ``fit.history.n_mc`` has them.
@@ -203,7 +205,7 @@ class NFVI:
                 :class:`~nfvi.MixtureGuide`, with weights by importance sampling, see
                 :func:`~nfvi.fit.mixture_weights.mixture_weights`; not with ``prune=True``.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
-                restarts, or one for each; ``True`` is 0.6 and ``False`` is 0. Default 0.6 for
+                restarts, or one for each; ``True`` is 0.4 and ``False`` is 0. Default 0.4 for
                 three restarts in four and 0 for the second of each four: tempering finds modes
                 and keeps their shares right, but costs accuracy on some targets, and the ELBO
                 decides. With ``steps="auto"``, of 2 500 steps. ``"adaptive"``, for all or in the
@@ -212,17 +214,20 @@ class NFVI:
             gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`;
                 default ``"path"``, but ``"total"`` for a formula with splines, whose bins make
                 the path gradient noisy.
-            draws: ``"iid"``, independent draws, the default, or ``"qmc"``, randomised
-                quasi-Monte Carlo, see :class:`~nfvi.training.noise.SobolNoise`: less noise in
-                few dimensions; for the bases normal and laplace.
+            draws: ``"iid"``, independent draws, or ``"qmc"``, randomised quasi-Monte Carlo, see
+                :class:`~nfvi.training.noise.SobolNoise`: less noise in few dimensions; for the
+                bases normal and laplace. Default ``"qmc"`` for these in up to 1 000 dimensions,
+                but ``"iid"`` with ``steps="auto"``, ``n_mc="auto"`` or ``anneal="adaptive"``.
             optimizer: a ``torch.optim`` class, or a function from a list of parameters to an
                 optimiser; default Adam.
-            lr: learning rate at the top of the schedule (warm-up over 50 steps, cosine decay to
-                0); default for Adam 0.02, but 0.005 with ``realnvp``, ``nsf``, ``maf`` or
-                ``iaf``; the class's own for another optimiser. ``"auto"`` finds it first by short
-                fits at 0.1 to 2 times that, see
+            lr: learning rate at the top of the schedule, a warm-up over 50 steps, a plateau and a
+                cosine decay to 0; default for Adam 0.02, but 0.005 with ``realnvp``, ``nsf``,
+                ``maf`` or ``iaf``; the class's own for another optimiser. ``"auto"`` finds it first
+                by short fits at 0.1 to 2 times that, see
                 :func:`~nfvi.training.rate_ladder.find_learning_rate`; it is kept as
                 ``fit.settings["lr"]``.
+            hold: fraction of the steps before the decay of the learning rate begins; default 0.6.
+                Not with ``steps="auto"``, which finds it.
             budget: for ``"auto"``: seconds, or a :class:`~nfvi.Budget` of seconds, steps or
                 evaluations; default none.
             compile: ``"trace"`` runs the steps of a fit of 300 or more as a graph that is traced
@@ -268,6 +273,7 @@ class NFVI:
             prune=prune,
             anneal=anneal,
             lr=lr,
+            hold=hold,
             draws=draws,
             gradient=gradient,
             optimizer=optimizer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -18,16 +19,18 @@ from nfvi.targets import MinibatchTarget, Target, graphs, takes_rows
 from nfvi.training import (
     CAP,
     FIRST,
+    HOLD,
     NOMINAL_STEPS,
-    STEPS,
     OptimizerSpec,
     Plan,
     Trainer,
     build_trainer,
+    default_draws,
     default_gradient,
     default_learning_rate,
     default_n_mc,
     default_restarts,
+    default_steps,
     find_learning_rate,
     is_adaptive,
     tempering_lengths,
@@ -48,10 +51,11 @@ def target_trainer(spec: GuideSpec, target: Target, arguments: FitArguments) -> 
         TargetError, ValueError: an argument is wrong; nothing has been run then.
         FitError: no start of the kind in ``init`` was found.
     """
-    steps = _number("steps", arguments.steps, "an integer of at least 1", STEPS, auto=CAP)
+    trial = spec.guide(target.dim, spec.target_dtype(target), torch.Generator().manual_seed(0))
+    usual = default_steps(trial)
+    steps = _number("steps", arguments.steps, "an integer of at least 1", usual, auto=CAP)
     check_whole("steps", steps, 1)
     beginning = read_init(spec, target, arguments.init)
-    trial = spec.guide(target.dim, spec.target_dtype(target), torch.Generator().manual_seed(0))
     default = default_restarts(trial, target, arguments.optimizer)
     restarts = _restarts(arguments.restarts, beginning, default)
     plan = _plan(arguments, trial, beginning, steps, restarts, spec.fresh_seed(), target)
@@ -133,6 +137,10 @@ def _plan(
     rate = default_learning_rate(trial) if arguments.optimizer is None else None
     lr = _number("lr", arguments.lr, "a positive number", rate, auto=rate)
     least = "an integer of at least 2"
+    adaptive, growing = is_adaptive(arguments.anneal), isinstance(arguments.n_mc, str)
+    # These three measure the noise of a step, which the spread of even draws does not tell.
+    measured = ends_itself or adaptive or growing
+    draws = "iid" if measured else default_draws(trial)
     n_mc = _number("n_mc", arguments.n_mc, least, default_n_mc(trial.dim, target), auto=FIRST)
     return Plan(
         steps=steps,
@@ -141,14 +149,33 @@ def _plan(
         gradient=default_gradient(trial) if arguments.gradient is None else arguments.gradient,
         lr=lr,
         seed=seed,
-        draws="iid" if arguments.draws is None else arguments.draws,
+        draws=draws if arguments.draws is None else arguments.draws,
+        held=_held(arguments.hold, steps, ends_itself),
         open_ended=ends_itself,
-        growing=isinstance(arguments.n_mc, str),
-        adaptive=is_adaptive(arguments.anneal),
+        growing=growing,
+        adaptive=adaptive,
         prune=False if arguments.prune is None else arguments.prune,
         combine="best" if arguments.combine is None else arguments.combine,
         compile=arguments.compile,
     )
+
+
+def _held(given: float | None, steps: int, ends_itself: bool) -> int:
+    """The steps before the learning rate decays.
+
+    Raises:
+        ValueError: it is no fraction, or the fit is to find it.
+    """
+    if given is not None and ends_itself:
+        raise ValueError(
+            f'hold={given!r} is for a number of steps; with steps="auto" the fit finds when the'
+            " learning rate is to fall"
+        )
+    fraction = HOLD if given is None else given
+    number = isinstance(fraction, Real) and not isinstance(fraction, bool)
+    if not number or not 0 <= float(fraction) < 1:
+        raise ValueError(f"hold must be a fraction of the steps from 0 to below 1, got {given!r}")
+    return int(fraction * steps)
 
 
 def _restarts(given: int | None, beginning: Beginning, default: int) -> int:

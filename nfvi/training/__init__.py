@@ -30,16 +30,19 @@ from nfvi.training.rate_ladder import find_learning_rate
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.settings import check_settings
 from nfvi.training.setup import (
+    HOLD,
     N_MC,
     NOMINAL_STEPS,
     RESTARTS,
     STEPS,
     Plan,
     build_trainer,
+    default_draws,
     default_gradient,
     default_learning_rate,
     default_n_mc,
     default_restarts,
+    default_steps,
     trainer_of_guide,
 )
 from nfvi.training.snapshot import restore
@@ -51,6 +54,7 @@ __all__ = [
     "ANNEAL",
     "CAP",
     "FIRST",
+    "HOLD",
     "NOMINAL_STEPS",
     "N_MC",
     "REPLICATES",
@@ -86,10 +90,12 @@ __all__ = [
     "catch_interrupt",
     "check_compile",
     "check_settings",
+    "default_draws",
     "default_gradient",
     "default_learning_rate",
     "default_n_mc",
     "default_restarts",
+    "default_steps",
     "find_learning_rate",
     "has_bar",
     "is_adaptive",

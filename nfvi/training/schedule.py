@@ -37,9 +37,9 @@ class LearningRate:
     hold: int = 0
 
     @classmethod
-    def over(cls, steps: int) -> LearningRate:
-        """One cycle of so many steps."""
-        return cls(((steps, 1.0),))
+    def over(cls, steps: int, hold: int = 0) -> LearningRate:
+        """One cycle of so many steps, of which some stay at the peak before the decay."""
+        return cls(((steps, 1.0),), hold)
 
     @property
     def steps(self) -> int:

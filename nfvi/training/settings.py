@@ -28,6 +28,7 @@ LATER_TARGET = {
     "init": str,
     "placement": Literal["diagonal", "full"] | None,
     "draws": Literal["iid", "qmc"],
+    "held": Count,
     "combine": Literal["best", "mixture"],
     "open_ended": bool,
     "growing": bool,

@@ -22,7 +22,7 @@ from nfvi.training.loop_state import Control
 from nfvi.training.minibatch import MinibatchKL, reverse_kl
 from nfvi.training.noise import SobolNoise
 from nfvi.training.objectives import ReverseKL
-from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
+from nfvi.training.optimizers import LEARNING_RATE, OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
 from nfvi.training.step import Compile, TracedStep, check_compile
 from nfvi.training.tempering import AdaptiveTempering
@@ -31,18 +31,24 @@ from nfvi.utils import check_flag, check_positive, check_whole
 __all__ = [
     "Plan",
     "build_trainer",
+    "default_draws",
     "default_gradient",
     "default_learning_rate",
     "default_n_mc",
     "default_restarts",
+    "default_steps",
     "trainer_of_guide",
 ]
 
-# `planar*8` on pot1 gains till then: KL 0.024 (docs/diagnostics.md), and 0.05 in 2 000 steps of
-# 128 draws (docs/training.md). Easy targets need a tenth: `steps="auto"` ends by itself.
-# Half of them with even draws and a higher rate do as well on pot1, and not on pot3 or a Gaussian
-# in 20 dimensions (docs/benchmarks.md).
-STEPS = 5_000
+# Without networks in the formula, and with them. With even draws, and the rate held for HOLD of
+# them, 2 500 do what 5 000 of independent draws under a cosine from the start did
+# (docs/benchmarks.md); with a network, at a quarter of the rate, `nsf*2` on the banana ends at 0.14
+# to 0.19 nats after 2 500. Gaussians need a thousand: `steps="auto"` ends by itself.
+STEPS = (2_500, 5_000)
+# Of the steps, at the full rate. A decay from the start leaves pot3 0.1 nats behind.
+HOLD = 0.6
+# Not measured: torch's Sobol sets go to 21 201 dimensions, and are even in few of them only.
+SOBOL_LIMIT = 1_000
 FEW_DIMENSIONS = 10
 # For up to 10 dimensions, where draws cost little and modes are lost most easily, and for more.
 N_MC = (256, 64)
@@ -53,7 +59,8 @@ CHEAP_PARAMETERS = 5_000
 # What ``anneal`` is a fraction of in a fit that ends by itself.
 NOMINAL_STEPS = 2_500
 # A fit that continues from a guide alone changes nothing while it runs.
-FIXED: dict[str, Any] = {"open_ended": False, "growing": False, "prune": False, "adaptive": False}
+FLAGS = ("open_ended", "growing", "prune", "adaptive")
+FIXED: dict[str, Any] = {**dict.fromkeys(FLAGS, False), "held": 0}
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Plan:
         lr: learning rate at the top of the schedule, or ``None`` for the optimiser's own.
         seed: of everything random.
         draws: ``"iid"`` or ``"qmc"``.
+        held: steps, the warm-up included, before the learning rate decays.
         open_ended: whether the fit may end before ``steps``, by a
             :class:`~nfvi.training.controls.Plateau`.
         growing: whether ``n_mc`` is where a :class:`~nfvi.training.controls.Growth` starts.
@@ -87,6 +95,7 @@ class Plan:
     lr: float | None
     seed: int
     draws: Literal["iid", "qmc"] = "iid"
+    held: int = 0
     open_ended: bool = False
     growing: bool = False
     prune: bool = False
@@ -97,6 +106,7 @@ class Plan:
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1)
         check_whole("n_mc", self.n_mc, 2)
+        check_whole("held", self.held, 0, self.steps - 1)
         if self.lr is not None:
             check_positive("lr", self.lr)
         check_flag("prune", self.prune)
@@ -124,9 +134,20 @@ class Plan:
         return cls(**{**chosen, "lengths": tuple(chosen["lengths"])})
 
 
+def default_steps(guide: Guide) -> int:
+    """2 500, or 5 000 with a network, whose learning rate is lower."""
+    return STEPS[default_learning_rate(guide) < LEARNING_RATE]
+
+
 def default_n_mc(dim: int, target: Target | None = None) -> int:
     """Draws a step for each restart: 256 for up to 10 dimensions, 64 for more or for many rows."""
     return N_MC[dim > FEW_DIMENSIONS or (target is not None and takes_rows(target))]
+
+
+def default_draws(guide: Guide) -> Literal["iid", "qmc"]:
+    """``"qmc"`` for a base that has quantiles, normal or laplace, in up to 1 000 dimensions."""
+    even = guide.dim <= SOBOL_LIMIT and guide.base.has_quantiles
+    return "qmc" if even else "iid"
 
 
 def default_gradient(guide: Guide) -> Literal["path", "total"]:
@@ -187,7 +208,7 @@ def build_trainer(
         ensemble,
         objective,
         made,
-        open_ended(plan.steps) if plan.open_ended else LearningRate.over(plan.steps),
+        open_ended(plan.steps) if plan.open_ended else LearningRate.over(plan.steps, plan.held),
         AdaptiveTempering(plan.lengths) if plan.adaptive else Tempering(plan.lengths),
         noise,
         {**settings, **plan.as_dict(), "optimizer": type(made).__name__},

@@ -46,6 +46,7 @@ def test_a_network_has_the_lower_rate() -> None:
         "steps": 10,
         "lr": 0.01,
         "draws": "qmc",
+        "hold": 0.0,
         "prune": True,
     }
     assert settings.arguments(NORMAL)["lr"] == 0.04

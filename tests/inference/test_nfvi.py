@@ -311,23 +311,69 @@ class TestDefaults:
             return Stop("seen")
 
         found = NFVI("scale-loc", seed=0).fit(normal, dim=2, callbacks=[stop], progress=False)
-        assert steps == [5_000]
+        assert steps == [2_500]
         assert found.gradient_evaluations == 8 * 256
         assert [r.tempered for r in found.restarts] == [True, False, True, True] * 2
         assert found.history.beta[0].tolist() == pytest.approx([0.01, 1.0, 0.01, 0.01] * 2)
+        assert (found.settings["draws"], found.settings["held"]) == ("qmc", 1_500)
         found = NFVI("scale-loc", seed=0).fit(normal, dim=11, callbacks=[stop], progress=False)
         assert (found.gradient_evaluations, len(found.restarts)) == (4 * 64, 4)
+        NFVI("realnvp-loc", seed=0).fit(normal, dim=2, callbacks=[stop], progress=False)
+        assert steps == [2_500, 2_500, 5_000]
+
+    @pytest.mark.parametrize(
+        ("base", "arguments", "draws"),
+        [
+            ("normal", {}, "qmc"),
+            ("laplace", {}, "qmc"),
+            ("studentt(df=5)", {}, "iid"),
+            ("normal", {"draws": "iid"}, "iid"),
+            ("normal", {"n_mc": "auto"}, "iid"),
+            ("normal", {"anneal": "adaptive"}, "iid"),
+        ],
+    )
+    def test_draws(self, base: str, arguments: dict[str, Any], draws: str) -> None:
+        found = NFVI("scale-loc", base=base, seed=0).fit(
+            normal, dim=2, steps=5, progress=False, **arguments
+        )
+        assert found.settings["draws"] == draws
+
+    def test_draws_of_many_dimensions(self) -> None:
+        for dim, draws in ((1_000, "qmc"), (1_001, "iid")):
+            found = NFVI("scale-loc", seed=0).fit(normal, dim=dim, steps=2, progress=False)
+            assert found.settings["draws"] == draws
+
+    @pytest.mark.parametrize(("hold", "held"), [(None, 12), (0, 0), (0.5, 10), (0.9, 18)])
+    def test_hold(self, hold: float | None, held: int) -> None:
+        """Of 20 steps: the rate is at its top from the second on, to the step after those held."""
+        found = fit(hold=hold, lr=0.1)
+        assert found.settings["held"] == held
+        lr = found.history.lr
+        assert int((lr == lr.max()).sum()) == max(held, 1) and float(lr[-1]) < 0.06
+
+    @pytest.mark.parametrize("hold", [-0.1, 1, True, "long"])
+    def test_a_hold_that_is_no_fraction(self, hold: Any) -> None:
+        with pytest.raises(
+            ValueError, match="hold must be a fraction of the steps from 0 to below"
+        ):
+            fit(hold=hold)
+
+    def test_hold_without_a_number_of_steps(self) -> None:
+        with pytest.raises(
+            ValueError, match=r'hold=0.5 is for a number of steps; with steps="auto"'
+        ):
+            fit(hold=0.5, steps="auto")
 
     @pytest.mark.parametrize(
         ("anneal", "tempered", "steps"),
         [
             (False, [False, False], [0, 0]),
-            (True, [True, True], [12, 12]),
+            (True, [True, True], [8, 8]),
             (0.5, [True, True], [10, 10]),
             (0, [False, False], [0, 0]),
             ([0.1, 0.9], [True, True], [2, 18]),
             ((0, 1), [False, True], [0, 20]),
-            (None, [True, False], [12, 0]),
+            (None, [True, False], [8, 0]),
         ],
     )
     def test_anneal(self, anneal: Any, tempered: list[bool], steps: list[int]) -> None:

@@ -15,7 +15,7 @@ __all__ = ["LOOKS", "Pruning"]
 
 logger = logging.getLogger(__name__)
 
-# The first is for restarts that are not tempered, the third for those that are (0.6): earlier
+# The first is for restarts that are not tempered, the second for those that are (0.4): earlier
 # looks save more and compare guides whose order may still change.
 LOOKS = (0.3, 0.5, 0.65, 0.8)
 # Paired differences of these have errors of a few hundredths of a nat where guides are alike.
