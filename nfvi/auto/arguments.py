@@ -10,7 +10,7 @@ import torch
 
 from nfvi.auto.budget import Budget
 from nfvi.targets import Target
-from nfvi.training import CallbackLike, Compile
+from nfvi.training import CallbackLike, Compile, Crew
 
 __all__ = ["ClimbArguments"]
 
@@ -29,6 +29,7 @@ class ClimbArguments:
         settings: what a fit keeps of its target and dtype.
         compile: as for :meth:`nfvi.NFVI.fit`.
         bar: whether to show one of the whole climb.
+        crew: the processes that share the climb, led by this one; default this one alone.
     """
 
     target: Target
@@ -40,3 +41,4 @@ class ClimbArguments:
     settings: dict[str, Any] = field(default_factory=dict)
     compile: Compile = "trace"
     bar: bool = False
+    crew: Crew | None = None

@@ -34,7 +34,7 @@ from nfvi.guides import AnyGuide, Guide, Placement, parts
 from nfvi.search import MissedMass
 from nfvi.starts import FULL_RANK_LIMIT
 from nfvi.targets import graphs
-from nfvi.training import Stop, Trainer, TrainState, build_trainer
+from nfvi.training import Crew, Ranks, Stop, Trainer, TrainState
 
 __all__ = ["AUTO", "Climb", "climb"]
 
@@ -86,6 +86,7 @@ class Climb:
         self.callbacks, self.settings = arguments.callbacks, settings
         self.compile = arguments.compile
         self.generator = torch.Generator(arguments.device or "cpu").manual_seed(seed)
+        self.crew = arguments.crew or Crew(Ranks(), target, self.generator.device)
         self.bar = ClimbBar(arguments.bar)
         self.record = Record(target, seed, arguments.budget, settings, self.bar)
 
@@ -237,12 +238,12 @@ class Climb:
         settings = {**self.settings, **described(made[0])}
         plan = plan_of(rung, len(starts), self.target.dim, self.seed)
         plan = replace(plan, compile=self.compile)
-        trainer = build_trainer(_one_by_one(made), self.target, plan, None, settings)
         self.record.stage(rung.formula)
-        try:
-            stopped = trainer.run([*self.callbacks, self._watch(trainer)])
-        finally:
-            self.record.count(trainer.step, trainer.gradient_evaluations, trainer.step)
+        with self.crew.training(made, plan, settings) as trainer:
+            try:
+                stopped = trainer.run([*self.callbacks, self._watch(trainer)])
+            finally:
+                self.record.count(trainer.step, trainer.gradient_evaluations, trainer.step)
         guide = self.record.add_run(trainer)
         if stopped != "steps":
             raise ClimbOver(stopped, cut=True)
@@ -318,8 +319,3 @@ def _why_dropped(rung: Rung, kept: Rung) -> str:
     if behind > CLOSE:
         return f"dropped, as its ELBO is {behind:.4f} nats lower"
     return f"dropped, as its k-hat is {rung.khat:.2f} and not {kept.khat:.2f}"
-
-
-def _one_by_one(guides: list[Guide]) -> Callable[[torch.Generator], Guide]:
-    rest = iter(guides)
-    return lambda _: next(rest)

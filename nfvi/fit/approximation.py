@@ -249,32 +249,31 @@ class Approximation(MeasuredGuide):
         starts: int | None = None,
         seed: int | None = None,
         progress: bool | None = None,
+        distribute: bool = False,
     ) -> MissedMass:
         """Look for mass of the target that the guide misses.
 
         Values at draws far wider than the guide find where to start ascents, and the mass at their
-        ends that the guide does not cover is estimated. ``print(fit.search())`` says what was
-        searched and found. What is found is no proof that there is not more: needles of 1/20 of the
-        width in ten dimensions are met by no number of draws.
-
-        ``print(fit)`` and :attr:`verdict` search by themselves, and ``NFVI("auto")`` takes what it
-        finds into a mixture.
+        ends that the guide does not cover is estimated. What is found is no proof that there is not
+        more: needles of 1/20 of the width in ten dimensions are met by no number of draws.
+        ``print(fit)`` and :attr:`verdict` search by themselves. ``NFVI("auto")`` covers its finds.
 
         Args:
-            draws: how many; default 131 072, or 2 097 152 in up to 5 dimensions, but fewer of a
-                target that takes much work.
+            draws: default 131 072, or 2 097 152 in up to 5 dimensions; fewer where each is work.
             starts: ascents from the best of them, at most 512 by default.
             seed: fixes everything; default that of the fit.
             progress: whether to show that it runs; default in a terminal or notebook only.
+            distribute: whether the processes of a group share it; all of them must call this.
 
         Raises:
-            FitError: the fit was loaded without its target.
+            FitError, ValueError: the fit has no target; an argument is wrong; there is no group.
         """
         target, traced = self._known_target(), bool(self.settings.get("compile", True))
         # Another stream than those of the guides, the diagnostics, the mixture and the start.
         stream = (self.seed if seed is None else seed) + 4
-        how: dict[str, Any] = {"draws": draws, "starts": starts, "progress": progress}
-        self._missed = search_guide(self.guide, target, self.log_evidence, stream, traced, **how)
+        how: dict[str, Any] = {"starts": starts, "progress": progress, "distribute": distribute}
+        known = self.guide, target, self.log_evidence
+        self._missed = search_guide(*known, stream, traced, draws=draws, **how)
         return self._missed
 
     @property

@@ -12,7 +12,7 @@ from nfvi.errors import FitError
 from nfvi.fit.neutra import BaseSpace
 from nfvi.guides import AnyGuide, Guide, MixtureGuide
 from nfvi.mcmc import DENSE_LIMIT, ParallelHMC
-from nfvi.targets import Target, log_prob_anywhere
+from nfvi.targets import Target, log_prob_anywhere, log_prob_of
 
 __all__ = ["GuideChains", "start_chains"]
 
@@ -32,7 +32,7 @@ class _Share(Target):
 
     def log_prob(self, z: Tensor) -> Tensor:
         share = self.mixture.log_parts(z).log_softmax(0)[self.k]
-        return self.target.log_prob(z) + share
+        return log_prob_of(self.target, z) + share
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         return self.target.constrain(z)

@@ -29,6 +29,7 @@ from nfvi.search import MissedMass
 from nfvi.targets import Target, affordable, graphs
 from nfvi.training import (
     CallbackLike,
+    Crew,
     GradientTracker,
     History,
     Ranks,
@@ -37,7 +38,7 @@ from nfvi.training import (
     trainer_of_guide,
     with_progress,
 )
-from nfvi.utils import check_positive, check_whole, counted, write_report
+from nfvi.utils import check_flag, check_positive, check_whole, counted, write_report
 
 __all__ = ["Fit"]
 
@@ -261,6 +262,7 @@ class Fit(Approximation):
         seed: int | None = None,
         budget: float | None = None,
         progress: bool | None = None,
+        distribute: bool = False,
     ) -> Verification:
         """Lower bounds on the error of every mean, sd and tail, by short HMC chains.
 
@@ -277,11 +279,12 @@ class Fit(Approximation):
             budget: seconds after which no further iteration of the chains begins; the bounds
                 hold, but the chains may not have settled. Default none.
             progress: whether to show a progress bar; default in a terminal or notebook only.
+            distribute: as for :meth:`search`.
 
         Raises:
             FitError: the fit was loaded without its target, or few of its draws have a finite
                 log-density.
-            ValueError: ``chains`` are fewer than that.
+            ValueError: ``chains`` are fewer than that; or as for :meth:`search`.
 
         Reference:
             Wang, Kasprzak and Huggins, A targeted accuracy diagnostic for variational
@@ -295,20 +298,17 @@ class Fit(Approximation):
         if budget is not None:
             check_positive("budget", budget)
         end = math.inf if budget is None else time.perf_counter() + budget
+        check_flag("distribute", distribute)
         target, khat = self._known_target(), self.khat
-        with (
-            graphs(bool(self.settings.get("compile", True)), budget),
-            counted(progress, MOST_ITERATIONS, "verify") as each,
-        ):
-            found = verify_guide(
-                self.guide,
-                target,
-                chains,
-                generator,
-                khat,
-                lambda: time.perf_counter() > end,
-                each,
-            )
+        traced, guide = bool(self.settings.get("compile", True)), self.guide
+
+        def work() -> Verification:
+            late = lambda: time.perf_counter() > end  # noqa: E731
+            with graphs(traced, budget), counted(progress, MOST_ITERATIONS, "verify") as each:
+                return verify_guide(guide, target, chains, generator, khat, late, each)
+
+        ranks = Ranks("draws" if distribute else False)
+        found = Crew(ranks, target, guide.device, traced, budget).share(work)
         self._verified, self.verification = found.passed, found
         return found
 

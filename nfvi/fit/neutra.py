@@ -11,7 +11,7 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.guides import AnyGuide, Guide, MixtureGuide
 from nfvi.mcmc import MCMCRun, nuts
-from nfvi.targets import Target
+from nfvi.targets import Target, log_prob_of
 
 __all__ = ["BaseSpace", "nuts_in_base_space", "single_flow"]
 
@@ -39,7 +39,7 @@ class BaseSpace(Target):
 
     def log_prob(self, z: Tensor) -> Tensor:
         x, ladj = self.guide.transform(z)
-        return self.target.log_prob(x) + ladj
+        return log_prob_of(self.target, x) + ladj
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         return self.target.constrain(self.guide.transform(z)[0])

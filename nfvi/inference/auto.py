@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from nfvi.auto import AUTO, Budget, ClimbArguments, climb
+import torch
+
+from nfvi.auto import AUTO, Budget, ClimbArguments, Tried, climb, learned_rungs
 from nfvi.errors import FormulaError
-from nfvi.fit import Fit
+from nfvi.fit import ClimbPath, Fit
 from nfvi.inference.arguments import FitArguments
 from nfvi.inference.guide_spec import GuideSpec
 from nfvi.targets import Target, takes_rows
-from nfvi.training import CallbackLike, Checkpoint, Ranks, has_bar
+from nfvi.training import CallbackLike, Checkpoint, Crew, Ranks, has_bar
 from nfvi.utils import progress_wanted
 
-__all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_group", "refuse_guide_options"]
+__all__ = ["AUTO", "auto_fit", "is_auto", "refuse_data", "refuse_guide_options"]
 
 # Two minutes for a logistic regression on one core.
 MOST_ROWS = 50_000
@@ -35,19 +38,6 @@ def refuse_data(spec: GuideSpec) -> None:
         raise FormulaError(
             'NFVI("auto") climbs towards a target, not towards data; name a formula for data, such'
             ' as NFVI("nsf*3").fit_data(x)'
-        )
-
-
-def refuse_group(ranks: Ranks) -> None:
-    """Refuse to climb with several processes, which a budget in seconds would part.
-
-    Raises:
-        ValueError: there are several.
-    """
-    if ranks.size > 1:
-        raise ValueError(
-            'NFVI("auto") climbs in one process: name a formula, such as that of a climb,'
-            " str(fit.formula), or pass distribute=False, and each process climbs by itself"
         )
 
 
@@ -76,6 +66,7 @@ def auto_fit(
     callbacks: Sequence[CallbackLike],
     progress: bool | None,
     started: float,
+    ranks: Ranks | None = None,
 ) -> Fit:
     """The fit of the best rung of a climb.
 
@@ -87,31 +78,45 @@ def auto_fit(
         callbacks: for every rung.
         progress: whether to show a bar of the whole climb; not where a bar is among the callbacks.
         started: when the fit began, by ``time.perf_counter``.
+        ranks: the processes that share it, of which the first one decides; default this one alone.
 
     Raises:
-        ValueError: an argument was given that "auto" chooses by itself, or a Checkpoint.
+        ValueError: an argument was given that "auto" chooses by itself, or a Checkpoint; or there
+            are more processes than the draws of a step.
         FitError: no guide with a finite ELBO was found.
     """
+    ranks = Ranks() if ranks is None else ranks
     limits = Budget.of(budget)
     _refuse(arguments, callbacks)
     if budget is None:
         _refuse_rows(target)
-    found, path, stopped = climb(
-        ClimbArguments(
-            target,
-            seed=spec.fresh_seed(),
-            dtype=spec.target_dtype(target),
-            device=spec.device,
-            budget=limits,
-            callbacks=callbacks,
-            settings=spec.target_settings(target, AUTO),
-            compile=arguments.compile,
-            bar=progress_wanted(progress) and not has_bar(callbacks),
-        )
+    crew = Crew(ranks, target, spec.device, bool(arguments.compile), limits.seconds)
+    climbed = ClimbArguments(
+        target,
+        seed=spec.fresh_seed(),
+        dtype=spec.target_dtype(target),
+        device=spec.device,
+        budget=limits,
+        callbacks=callbacks,
+        settings=spec.target_settings(target, AUTO),
+        compile=arguments.compile,
+        bar=progress_wanted(progress) and not has_bar(callbacks),
+        crew=crew,
     )
-    if found.trainer is not None:
-        found.trainer.gradient_evaluations = path.gradient_evaluations
-        found.trainer.batched_evaluations = path.batched_evaluations
+    _agree(climbed, ranks)
+
+    def work() -> tuple[Tried, ClimbPath, str, int | None, float]:
+        found, path, stopped = climb(climbed)
+        run = next((i for i, one in enumerate(crew.trainers) if one is found.trainer), None)
+        elapsed = time.perf_counter() - started
+        return replace(found, trainer=None), path, stopped, run, elapsed
+
+    found, path, stopped, run, elapsed = crew.share(work, callbacks)
+    trainer = None if run is None else crew.trainers[run]
+    if trainer is not None:
+        trainer.ranks = ranks
+        trainer.gradient_evaluations = path.gradient_evaluations
+        trainer.batched_evaluations = path.batched_evaluations
     return Fit(
         found.guide,
         target,
@@ -119,14 +124,37 @@ def auto_fit(
         restarts=found.restarts,
         settings=found.settings,
         stopped=stopped,
-        wall_time=time.perf_counter() - started,
+        wall_time=elapsed,
         gradient_evaluations=path.gradient_evaluations,
         batched_evaluations=path.batched_evaluations,
         diagnostics=found.diagnostics,
-        trainer=found.trainer,
+        trainer=trainer,
         path=path,
         missed=found.missed,
     )
+
+
+def _agree(climbed: ClimbArguments, ranks: Ranks) -> None:
+    """Check that all processes are about to climb alike, and that each has draws in every step.
+
+    Raises:
+        FitError: they differ in an argument.
+        ValueError: there are too many; or restarts were to be shared.
+    """
+    if ranks.distribute == "restarts":
+        raise ValueError(
+            'distribute="restarts": NFVI("auto") has one restart in most runs; leave distribute='
+            " out, and the processes share draws"
+        )
+    least = min(rung.n_mc for rung in learned_rungs(climbed.target.dim))
+    if ranks.size > least:
+        raise ValueError(
+            f'{ranks.size} processes share NFVI("auto"), whose smallest steps have {least} draws'
+            f" for a target of dimension {climbed.target.dim}: start as many processes at most"
+        )
+    same = {**climbed.settings, "seed": climbed.seed, "budget": climbed.budget}
+    device = torch.device(climbed.device or "cpu")
+    ranks.begin({**same, "compile": climbed.compile}, 0, [torch.zeros(1, device=device)])
 
 
 def _refuse_rows(target: Target) -> None:

@@ -20,7 +20,6 @@ from nfvi.inference.auto import (
     auto_fit,
     is_auto,
     refuse_data,
-    refuse_group,
     refuse_guide_options,
 )
 from nfvi.inference.data import data_fit, resumed_data_fit
@@ -166,8 +165,8 @@ class NFVI:
         started from the last. It ends when k-hat and the distance from ELBO to log evidence are
         small, when a rung gains nothing, at the last rung, or with the ``budget``; ``fit.path``
         shows every rung, and ``fit.formula`` is the formula that was kept. It takes no argument
-        below but ``dim``, ``parameters``, ``budget``, ``compile``, ``callbacks`` and
-        ``progress``.
+        below but ``dim``, ``parameters``, ``budget``, ``compile``, ``distribute``, ``callbacks``
+        and ``progress``.
 
         Args:
             target: a :class:`~nfvi.Target`, a log-density as a function of z (n, d) with
@@ -236,9 +235,10 @@ class NFVI:
                 ``"inductor"`` compiles the graph, for long fits: that takes half a minute to
                 minutes, and numbers are equal to rounding. Where none of these can be, and with
                 ``False``, steps run as written; ``fit.settings["evaluation"]`` says which, and why.
-            distribute: what the processes of an initialised group of ``torch.distributed`` split:
-                ``"draws"``, the default there, the draws of each step, or ``"restarts"``; all of
-                them call ``fit`` and get the same fit. ``False`` keeps to this process.
+            distribute: what the processes of a group of ``torch.distributed`` split: ``"draws"``,
+                the default there, the draws of each step, or ``"restarts"``; all of them call
+                ``fit`` and get the same fit. A group of the processes that torchrun started is
+                initialised by gloo where there is none yet. ``False`` keeps to this process.
             callbacks: called after every step with a
                 :class:`~nfvi.training.state.TrainState`; one that returns :class:`~nfvi.Stop`
                 ends the fit.
@@ -258,10 +258,11 @@ class NFVI:
         """
         started = time.perf_counter()
         target = as_target(target, *args, dim=dim, parameters=parameters)
-        ranks, saved = Ranks(distribute), self._saved
+        ranks, saved = Ranks.launched(distribute), self._saved
         spec = self.spec.shared(ranks)
-        check_size(spec, target)
-        target.check(spec.target_dtype(target), spec.device)
+        with ranks.together(spec.device):
+            check_size(spec, target)
+            target.check(spec.target_dtype(target), spec.device)
         check_callbacks(callbacks)
         check_compile(compile)
         arguments = FitArguments(
@@ -280,13 +281,12 @@ class NFVI:
             compile=compile,
         )
         if spec.formula == AUTO:
-            refuse_group(ranks)
-            return auto_fit(spec, target, arguments, budget, callbacks, progress, started)
+            return auto_fit(spec, target, arguments, budget, callbacks, progress, started, ranks)
         if budget is not None:
             raise ValueError(f'budget={budget!r} is for NFVI("auto"); use steps= with a formula')
         callbacks = with_progress(callbacks, progress)
         if saved is None:
-            trainer = target_trainer(spec, target, arguments)
+            trainer = target_trainer(spec, target, arguments, ranks)
         else:
             trainer = resumed_target_trainer(spec, target, arguments, saved)
         trainer.ranks = ranks
@@ -345,7 +345,7 @@ class NFVI:
         started = time.perf_counter()
         if distribute == "restarts":
             raise ValueError('distribute="restarts": a fit to data has one; use "draws", for rows')
-        ranks, saved = Ranks(distribute), self._saved
+        ranks, saved = Ranks.launched(distribute), self._saved
         spec = self.spec.shared(ranks)
         refuse_data(spec)
         check_callbacks(callbacks)

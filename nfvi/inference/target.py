@@ -21,8 +21,10 @@ from nfvi.training import (
     FIRST,
     HOLD,
     NOMINAL_STEPS,
+    Crew,
     OptimizerSpec,
     Plan,
+    Ranks,
     Trainer,
     build_trainer,
     default_draws,
@@ -44,13 +46,22 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def target_trainer(spec: GuideSpec, target: Target, arguments: FitArguments) -> Trainer:
+def target_trainer(
+    spec: GuideSpec, target: Target, arguments: FitArguments, ranks: Ranks | None = None
+) -> Trainer:
     """The trainer of a new fit to a target.
+
+    Args:
+        spec: of the guide.
+        target: log p.
+        arguments: of the fit.
+        ranks: the processes that share the fit, and the search for its start; default this one.
 
     Raises:
         TargetError, ValueError: an argument is wrong; nothing has been run then.
-        FitError: no start of the kind in ``init`` was found.
+        FitError: no start of the kind in ``init`` was found, or processes differ in an argument.
     """
+    ranks = Ranks() if ranks is None else ranks
     trial = spec.guide(target.dim, spec.target_dtype(target), torch.Generator().manual_seed(0))
     usual = default_steps(trial)
     steps = _number("steps", arguments.steps, "an integer of at least 1", usual, auto=CAP)
@@ -63,13 +74,28 @@ def target_trainer(spec: GuideSpec, target: Target, arguments: FitArguments) -> 
     if beginning.search is not None or searching:
         # What is wrong is said before all work.
         _trainer(spec, target, plan, arguments.optimizer, beginning)
-    with graphs(bool(plan.compile)):
-        beginning = beginning.found(spec, target, plan.seed)
+    device = torch.device(spec.device)
+    ranks.begin({**plan.as_dict(), "init": beginning.label}, 0, [torch.zeros(1, device=device)])
+    if beginning.search is not None:
+        beginning = _started(beginning, spec, target, plan, ranks)
     make = _with_ladder if searching else _trainer
     trainer = make(spec, target, plan, arguments.optimizer, beginning)
     trainer.gradient_evaluations += beginning.gradient_evaluations
     trainer.batched_evaluations += beginning.batched_evaluations
+    trainer.ranks = ranks
     return trainer
+
+
+def _started(
+    beginning: Beginning, spec: GuideSpec, target: Target, plan: Plan, ranks: Ranks
+) -> Beginning:
+    """With the start that is to be found, by all processes."""
+
+    def work() -> Beginning:
+        with graphs(bool(plan.compile)):
+            return beginning.found(spec, target, plan.seed)
+
+    return Crew(ranks, target, torch.device(spec.device), bool(plan.compile)).share(work)
 
 
 def resumed_target_trainer(

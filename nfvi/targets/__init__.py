@@ -4,6 +4,7 @@ from nfvi.targets.anywhere import evaluate_anywhere, log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
+from nfvi.targets.evaluated_by import alone, evaluated_by, log_prob_of
 from nfvi.targets.graph_scope import graphs
 from nfvi.targets.jax import JaxLogDensity
 from nfvi.targets.known_gradient import known_gradient
@@ -40,12 +41,14 @@ __all__ = [
     "StanTarget",
     "Target",
     "affordable",
+    "alone",
     "as_target",
     "batches_of_laplace",
     "check_simulable",
     "checked_call",
     "declared_parameters",
     "evaluate_anywhere",
+    "evaluated_by",
     "given_data",
     "graphs",
     "known_gradient",
@@ -55,6 +58,7 @@ __all__ = [
     "log_density",
     "log_prob_and_score",
     "log_prob_anywhere",
+    "log_prob_of",
     "numbers_per_point",
     "observed_sites",
     "simulate",

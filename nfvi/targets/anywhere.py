@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nfvi.targets.base import Target
 from nfvi.targets.checks import Evaluate, checked_call
+from nfvi.targets.evaluated_by import from_others
 from nfvi.targets.factorization import NanWhereSingular
 from nfvi.targets.graph_scope import from_graph
 
@@ -23,11 +24,15 @@ def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
     Far from its mass a target may be asked for the Cholesky factor of what is no covariance any
     more, which torch answers with an error for the whole batch. The batch is then run again with
     factors that are NaN where there are none. Where an error comes all the same, the batch is
-    halved until only the points at fault are left.
+    halved until only the points at fault are left. Where several processes evaluate the target,
+    each has its share of the points, and the values are differentiable once.
 
     Raises:
         TargetError: the values are not (n), or the target wrote into z.
     """
+    shared = from_others(target, z)
+    if shared is not None:
+        return shared
     if not (torch.is_grad_enabled() and z.requires_grad):
         found = from_graph("value", target, z, partial(_valued, target))
         if found is not None:

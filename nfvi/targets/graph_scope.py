@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
+from nfvi.targets.evaluated_by import is_shared
 from nfvi.tracing import Traced, TraceError, same, traced
 from nfvi.utils import process_wide
 
@@ -161,6 +162,9 @@ def graphs(on: bool = True, seconds: float | None = None) -> Iterator[Graphs]:
 
 
 def from_graph(kind: Kind, target: Target, z: Tensor, plain: Plain) -> tuple[Tensor, ...] | None:
-    """What ``plain`` gives at points z (n, d); ``None`` where it has to be called."""
+    """What ``plain`` gives at points z (n, d); ``None`` where it has to be called.
+
+    That is so where processes share the target: what one of them evaluates itself may be a graph.
+    """
     scope = _SCOPE.get()
-    return None if scope is None else scope.find(kind, target, z, plain)
+    return None if scope is None or is_shared() else scope.find(kind, target, z, plain)

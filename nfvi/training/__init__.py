@@ -15,6 +15,7 @@ from nfvi.training.callbacks import (
 from nfvi.training.captured import stepper
 from nfvi.training.checkpoint_file import read_checkpoint
 from nfvi.training.controls import CAP, FIRST
+from nfvi.training.crew import Crew
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.failure import late_errors
 from nfvi.training.history import History
@@ -69,6 +70,7 @@ __all__ = [
     "Checkpoint",
     "Compile",
     "Control",
+    "Crew",
     "Distribute",
     "Ensemble",
     "GradientTracker",

@@ -21,7 +21,7 @@ from nfvi.training.loop_state import LoopState
 from nfvi.training.objectives import Objective
 from nfvi.training.optimizers import keep_rows
 from nfvi.training.pieces import accumulated
-from nfvi.training.ranks import Found
+from nfvi.training.ranks import STOPS, Found
 from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import CallbackLike, Stop, TrainState
 from nfvi.training.step import EAGER
@@ -76,10 +76,7 @@ class Trainer(LoopState):
                 with late_errors(self):
                     self._advance(callbacks)
                 self.wall_time = time.perf_counter() - started
-                for callback in callbacks:
-                    answer = callback(state)
-                    if isinstance(answer, Stop) and self.stopped is None:
-                        self.stopped = answer.reason
+                self._called_back(callbacks, state)
                 if interruption.requested and self.stopped is None:
                     self.stopped = "interrupted"
                 self.stopped = self.ranks.agreed(self.stopped, self.ensemble.flat.device)
@@ -91,6 +88,16 @@ class Trainer(LoopState):
             self.settings.get("evaluation", "as written"),
         )
         return self.stopped
+
+    def _called_back(self, callbacks: Sequence[CallbackLike], state: TrainState) -> None:
+        try:
+            for callback in callbacks:
+                answer = callback(state)
+                if isinstance(answer, Stop) and self.stopped is None:
+                    self.stopped = answer.reason
+        except STOPS as error:
+            self.ranks.raised(error, self.ensemble.flat.device)
+            raise
 
     def _starts(self) -> list[Tensor]:
         """What a run starts from, on the device of the guides."""

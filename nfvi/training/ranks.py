@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -13,15 +14,23 @@ from torch import Tensor, distributed
 
 from nfvi.errors import FitError
 from nfvi.training.ensemble import Ensemble
+from nfvi.training.launch import join_launched
 from nfvi.training.objectives import Objective
 
-__all__ = ["Distribute", "Found", "Ranks"]
+__all__ = ["STOPS", "Distribute", "Found", "ProcessError", "Ranks"]
 
 Distribute: TypeAlias = Literal["draws", "restarts", False] | None
 
 WHAT = {"draws": "draws or rows of a step", "restarts": "restarts"}
 LONGEST = 1_024
-"""Bytes of a reason to stop that other processes are told."""
+"""Bytes of a reason to stop, or of an error, that other processes are told."""
+STOPS = (Exception, KeyboardInterrupt)
+RAISED = "\0"
+"""Before a reason to stop that is an error."""
+
+
+class ProcessError(RuntimeError):
+    """Another process of a group raised, and this one cannot go on without it."""
 
 
 class Found(NamedTuple):
@@ -69,6 +78,17 @@ class Ranks:
                 " starts; or leave distribute= out"
             )
         self.distribute = distribute
+
+    @classmethod
+    def launched(cls, distribute: Distribute = None) -> Ranks:
+        """The same for a fit that a user asks for, which may join what torchrun has started.
+
+        Raises:
+            ValueError: as for :class:`Ranks`.
+        """
+        if distribute is not False:
+            join_launched()
+        return cls(distribute)
 
     @property
     def size(self) -> int:
@@ -163,7 +183,11 @@ class Ranks:
         return whole.to(z.dtype)
 
     def agreed(self, reason: str | None, device: torch.device) -> str | None:
-        """The reason to stop of the first process that has one; all stop at the same step."""
+        """The reason to stop of the first process that has one; all stop at the same step.
+
+        Raises:
+            FitError: another process called :meth:`raised` here.
+        """
         if self.size == 1:
             return reason
         mine = 0 if reason is None else self.size - self.rank
@@ -171,10 +195,31 @@ class Ranks:
         distributed.all_reduce(most, distributed.ReduceOp.MAX)
         if not int(most):
             return None
-        text = (reason or "").encode()[:LONGEST].ljust(LONGEST)
-        told = torch.tensor(list(text), dtype=torch.uint8, device=device)
-        distributed.broadcast(told, self.size - int(most))
-        return bytes(told.tolist()).decode(errors="ignore").strip()
+        first = self.size - int(most)
+        found = _told_by(first, reason or "", device)
+        if found.startswith(RAISED) and first != self.rank:
+            raise _raised(f"process {first} raised {found.removeprefix(RAISED)}")
+        return found
+
+    def raised(self, error: BaseException, device: torch.device) -> None:
+        """Tell the others, who are at :meth:`agreed`, that this process leaves with an error."""
+        if self.size > 1:
+            with suppress(FitError):  # of another one that raised too
+                self.agreed(f"{RAISED}{type(error).__name__}: {error}", device)
+
+    @contextmanager
+    def together(self, device: torch.device) -> Iterator[None]:
+        """For checks that may fail in one process alone: all go on, or none.
+
+        Raises:
+            FitError: the block raised in another process.
+        """
+        try:
+            yield
+        except STOPS as error:
+            self.raised(error, device)
+            raise
+        self.agreed(None, device)
 
     def _share(self, restarts: int, n: int) -> tuple[slice, slice]:
         what = self.distribute or "draws"
@@ -191,7 +236,7 @@ class Ranks:
         told = torch.cat([failed.to(values), values])
         distributed.all_reduce(told)
         if float(told[0]) > 0 and not float(failed):
-            raise FitError("another process of this fit raised in this step: see what it says")
+            raise _raised("see what it says")
         return told[1:]
 
     def _groups(
@@ -204,6 +249,20 @@ class Ranks:
         whole[:, rows] = by_group * part
         distributed.all_reduce(whole)
         return whole
+
+
+def _told_by(process: int, text: str, device: torch.device) -> str:
+    """What one process says to all, which is its ``text``."""
+    sent = text.encode()[:LONGEST].ljust(LONGEST)
+    told = torch.tensor(list(sent), dtype=torch.uint8, device=device)
+    distributed.broadcast(told, process)
+    return bytes(told.tolist()).decode(errors="ignore").strip()
+
+
+def _raised(what: str) -> FitError:
+    error = FitError(f"another process of this fit raised: {what}")
+    error.__cause__ = ProcessError(what)
+    return error
 
 
 class _Share(Objective):

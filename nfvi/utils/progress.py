@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import distributed
+
 __all__ = ["counted", "progress_bar", "progress_wanted", "stage_bar", "ticking"]
 
 CLOCK = "{desc} {elapsed}{postfix}"
@@ -15,6 +17,8 @@ CLOCK = "{desc} {elapsed}{postfix}"
 def progress_wanted(progress: bool | None) -> bool:
     """Whether to show a bar: as told, or, for ``None``, in a terminal or a notebook only.
 
+    Of the processes of a group, the first one shows it.
+
     Raises:
         ValueError: ``progress`` is neither.
     """
@@ -22,7 +26,13 @@ def progress_wanted(progress: bool | None) -> bool:
         if not isinstance(progress, bool):
             raise ValueError(f"progress must be True, False or None, got {progress!r}")
         return progress
-    return _in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
+    return _first() and (_in_notebook() or (sys.stderr is not None and sys.stderr.isatty()))
+
+
+def _first() -> bool:
+    """Whether this process is the first of its group, or has none."""
+    there = distributed.is_available() and distributed.is_initialized()
+    return not there or distributed.get_rank() == 0
 
 
 def _in_notebook() -> bool:

@@ -474,7 +474,7 @@ def test_the_summary_is_that_of_arviz(run):
     assert list(theirs.columns) == names and list(theirs.index) == list(table.index)
     exact = ["mean", "sd", "hdi_3%", "hdi_97%", "mcse_mean", "ess_bulk", "ess_tail", "r_hat"]
     np.testing.assert_allclose(table[exact], theirs[exact].astype(float), rtol=1e-5)
-    # Ours is that of ArviZ 1.x; 0.x has the formula of a normal, with another ESS (11 % apart here).
+    # Ours is that of ArviZ 1.x; 0.x has a normal's formula with another ESS (11 % apart here).
     np.testing.assert_allclose(table["mcse_sd"], theirs["mcse_sd"].astype(float), rtol=0.2)
 
 

@@ -30,6 +30,9 @@ FITS = {
     "traced": lambda seed, **how: NFVI("planar", seed=seed).fit(
         TARGET, **{**SHORT, "steps": 300}, **how
     ),
+    "start": lambda seed, **how: NFVI("planar", seed=seed).fit(
+        TARGET, init="gaussian", **SHORT, **how
+    ),
     "rows": lambda seed, **how: NFVI("maf", seed=seed).fit_data(
         ROWS, batch_size=33, epochs=3, progress=False, **how
     ),

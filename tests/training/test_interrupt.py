@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from nfvi import NFVI, Callback, Checkpoint, Tracker
+from nfvi.training import interrupt
 from nfvi.training.interrupt import catch_interrupt
 
 pytestmark = pytest.mark.process_wide
@@ -141,3 +142,30 @@ def test_a_signal_from_outside():
                 child.send_signal(signal.SIGINT)
     assert child.returncode == 0
     assert word == "stopped" and values[0] == "interrupted" and 20 <= int(values[1]) < 10_000
+
+
+def test_what_torchrun_sends_after_ctrl_c_is_no_second_press(monkeypatch):
+    """In its terminal a process gets SIGINT, and another one from torchrun at once."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setattr(interrupt._Last, "pressed", -float("inf"))
+    half = fit(callbacks=[press_at(40), press_at(40)])
+    assert half.stopped == "interrupted" and half.steps == 40
+    with interrupt.interrupt_once():  # what follows of the fit is not broken off
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(interrupt, "ECHO", 0.0)
+    with pytest.raises(KeyboardInterrupt), interrupt.interrupt_once():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_is_held_until_a_message_is_through():
+    done = []
+
+    def talk():
+        with interrupt.hold_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        talk()
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
