@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from nfvi.mcmc import summary_frame
+from nfvi.mcmc import frame_text, summary_frame
 from nfvi.utils import hdi, scalar_names
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def summarize(sites: Tensor | Mapping[str, Tensor], weights: Tensor | None = Non
 
 def summary_lines(frame: pd.DataFrame, most: int) -> str:
     """A summary for a terminal in short numbers, with the first rows alone if there are many."""
-    from nfvi.mcmc import frame as frames
-
-    return frames.shown(frame, most)
+    return frame_text(frame, most)
 
 
 def _numbers(x: Tensor, share: Tensor | None) -> list[float]:

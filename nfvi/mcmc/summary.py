@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    *("RunReport", "ScalarSummary", "run_html", "scalar_table", "summary_frame"),
+    *("RunReport", "ScalarSummary", "frame_text", "run_html", "scalar_table", "summary_frame"),
     "summary_text",
 ]
 
@@ -154,6 +154,13 @@ def summary_frame(rows: Mapping[str, Sequence[float]], checks: Sequence[str]) ->
 
     columns = ["mean", "sd", *HDI, *checks]
     return SummaryFrame(list(rows.values()), index=list(rows), columns=columns)
+
+
+def frame_text(table: pd.DataFrame, most: int) -> str:
+    """The first rows of such a table for a terminal, in lines of at most 88 columns."""
+    from nfvi.mcmc.frame import shown
+
+    return shown(table, most)
 
 
 def summary_text(run: RunReport) -> str:
