@@ -66,6 +66,7 @@ class OnBatches:
         fn: the function; its values may be any tree of arrays.
         most: points at once.
         transform: such as ``jax.value_and_grad``, of the function of one point.
+        shared: how many arrays the function takes behind the point, the same for all points.
     """
 
     def __init__(
@@ -73,31 +74,34 @@ class OnBatches:
         fn: Callable[[Any], Any],
         most: int,
         transform: Callable[[Any], Any] = lambda fn: fn,
+        shared: int = 0,
     ) -> None:
         import jax
 
-        def one(point: Any) -> Any:  # a new one, as JAX keeps what it knows of a function
-            return fn(point)
+        def one(*point: Any) -> Any:  # a new one, as JAX keeps what it knows of a function
+            return fn(*point)
 
-        self._compiled, self._most = jax.jit(jax.vmap(transform(one))), most
+        axes = (0, *(None,) * shared)
+        self._compiled, self._most = jax.jit(jax.vmap(transform(one), in_axes=axes)), most
 
-    def __call__(self, z: Tensor) -> Any:
+    def __call__(self, z: Tensor, *shared: Any) -> Any:
         """The same tree of tensors (n, \\*shape), apart from autograd."""
         import jax
 
         z = z.detach()
         pieces = z.split([*sizes(len(z), self._most)]) if len(z) else (z,)
-        found = [self._piece(piece) for piece in pieces]
+        found = [self._piece(piece, shared) for piece in pieces]
         if len(found) == 1:
             return found[0]
         return jax.tree.map(lambda *parts: torch.cat(parts), *found)
 
-    def _piece(self, z: Tensor) -> Any:
+    def _piece(self, z: Tensor, shared: tuple[Any, ...]) -> Any:
         import jax
 
         with precision(z.dtype):
+            points = _to_jax(_filled(z, _rung(len(z))))
             # Not left to run on, as z may be written into as soon as this returns.
-            values = jax.block_until_ready(self._compiled(_to_jax(_filled(z, _rung(len(z))))))
+            values = jax.block_until_ready(self._compiled(points, *shared))
             return jax.tree.map(lambda x: _to_torch(x, z.device)[: len(z)], values)
 
 
@@ -109,9 +113,14 @@ def work_of(fn: Callable[[Any], Any], dim: int, dtype: torch.dtype) -> float:
         return _written(jax.make_jaxpr(lambda point: fn(point))(jax.numpy.zeros(dim)).jaxpr)
 
 
-def points_at_once(work: float) -> int:
-    """How many points at once go through a function that writes so many numbers for each."""
-    return max(int(AT_ONCE / max(work, 1.0)), FEWEST)
+def points_at_once(work: float, *, of_rows: bool = False) -> int:
+    """How many points at once go through a function that writes so many numbers for each.
+
+    Args:
+        work: the numbers.
+        of_rows: whether these are for so many rows of data that one point may be enough.
+    """
+    return max(int(AT_ONCE / max(work, 1.0)), 1 if of_rows else FEWEST)
 
 
 def _written(program: Any) -> float:

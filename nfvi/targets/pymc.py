@@ -11,11 +11,13 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
-from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
+from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, probe_points
 from nfvi.targets.known_gradient import known_gradient
+from nfvi.targets.minibatch import MinibatchTarget, random_rows
 from nfvi.targets.pymc_containers import NewData, holding, new_data, read_containers
 from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, check_mode, has_jax
 from nfvi.targets.pymc_graphs import draw_prior, is_pymc_model, read_facts, read_graphs
+from nfvi.targets.pymc_minibatch import all_rows_model
 from nfvi.targets.pymc_predictive import FOLLOW, check_followed, draw_data
 
 __all__ = ["PyMCTarget"]
@@ -25,7 +27,7 @@ NO_PYMC = "PyMCTarget needs PyMC, the extra `pymc`: pip install 'nfvi[pymc]'"
 JITTER = 0.6
 
 
-class PyMCTarget(CheckedTarget):
+class PyMCTarget(CheckedTarget, MinibatchTarget):
     """The posterior of a PyMC model's free variables, with PyMC's own transforms and Jacobians.
 
     The free variables x, in the model's order, are put end to end in one vector z (d,), on the
@@ -34,8 +36,12 @@ class PyMCTarget(CheckedTarget):
     coordinates and data, so that ``pm.sample_posterior_predictive`` continues from there.
 
     The model is read when the target is made: ``pm.set_data`` later does not change it. For new
-    data there is ``fit.predict(data={...})``. Discrete free variables and ``pm.Minibatch`` are
-    refused.
+    data there is ``fit.predict(data={...})``. Discrete free variables are refused.
+
+    Where observed variables take their data from ``pm.Minibatch(X, y, batch_size=B)``, with
+    ``total_size=N``, a step of a fit draws B of the N rows anew, from the seed of the fit and not
+    from PyMC's generator; see docs/large-data. ``log_prob`` is that of all rows, as is all else:
+    deterministics, log-likelihoods, data and predictions.
 
     Log-density and gradient come from PyTensor and are float64, or PyTensor's ``floatX``. Torch can
     differentiate them once, so that steps are not traced.
@@ -51,6 +57,8 @@ class PyMCTarget(CheckedTarget):
         mode: the one in use, or ``None`` for PyTensor's default.
         dims: variable -> names of its dimensions, as in the model.
         coords: name of a dimension -> the labels along it, as in the model.
+        rows: N, where steps draw B of N rows of ``pm.Minibatch`` anew; else 0.
+        batch_size: B.
 
     Raises:
         ImportError: PyMC is not installed.
@@ -79,7 +87,7 @@ class PyMCTarget(CheckedTarget):
         super().__init__()
         self.model = model
         self.name = name or model.name or "PyMC model"
-        self._graphs, facts = read_graphs(model, self.name), read_facts(model)
+        self._graphs, facts = read_graphs(model, self.name), read_facts(model, self.name)
         self.dim = len(self._graphs.start)
         self.dtype = getattr(torch, self._graphs.z.dtype)
         self.dims, self.coords = facts.dims, facts.coords
@@ -87,6 +95,9 @@ class PyMCTarget(CheckedTarget):
         self._facts = facts
         self._containers = read_containers(model, [*facts.constant_data])
         self.mode = mode
+        if self._graphs.of_rows is not None:
+            self.rows = self._graphs.of_rows.rows
+            self.batch_size = self._graphs.of_rows.batch_size
         self._compiled: dict[str, OnPoints] = {}
         self._loop = ""
 
@@ -221,10 +232,25 @@ class PyMCTarget(CheckedTarget):
             raise TargetError(f"{self.name!r} has no observed variable: pass observed= to one")
         free = {name: x for name, x in self.constrain(z).items() if name in self._graphs.places}
         with holding(self.model, held.after):
-            drawn = draw_data(
-                self.model, _arrays(free), seed, self.dims, held, everything=everything
-            )
+            model = all_rows_model(self.model, self.name) if self.rows else self.model
+            drawn = draw_data(model, _arrays(free), seed, self.dims, held, everything=everything)
         return {name: torch.from_numpy(x).to(z.device) for name, x in drawn.items()}
+
+    def draw_rows(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The numbers of B rows of ``pm.Minibatch``, at random and none twice."""
+        return (torch.from_numpy(random_rows(self.rows, self.batch_size, generator)),)
+
+    def log_prob_of(self, z: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
+        """The estimate of log p (n) from some rows, at points z (n, d)."""
+        return self._evaluate(z, "_of_rows", rows[0].cpu().numpy())
+
+    def numbers_per_draw(self) -> float:
+        """How many numbers the operations of a step write for one draw, as PyTensor knows them."""
+        return self._graphs.of_rows.work if self._graphs.of_rows is not None else 0.0
+
+    def steps_of_a_look(self, n_mc: int) -> float:
+        """N / (n_mc B): a look has as few calls as its memory allows."""
+        return self.rows / (n_mc * self.batch_size)
 
     def _site_places(self) -> Mapping[str, slice]:
         return self._graphs.places
@@ -260,32 +286,63 @@ class PyMCTarget(CheckedTarget):
                 f"{self.name!r} raised {type(error).__name__} near PyMC's initial point: {error}"
             ) from error
         self._flat = check_values(self._evaluate, points, self.name).flat
+        if self.rows:
+            self._check_rows(points[:1])
         why = (
             f"PyTensor cannot vectorise it ({self._loop}); install JAX, pip install"
             " 'nfvi[jax]', or write the model without such operations"
         )
         return self._evaluate, "loop" if self._loop else "batch", why
 
-    def _evaluate(self, z: Tensor) -> Tensor:
+    def _check_rows(self, point: Tensor) -> None:
+        """Check that log p is a sum over the rows, by rows that change places, and batches."""
+        rows = torch.randperm(self.rows).numpy()
+        count, half = self.batch_size, self.batch_size // 2
+        first, second = rows[:count], rows[-count:]
+        batches = [first, second, first[::-1].copy()]
+        for one, other in ((first, second), (second, first)):
+            batches.append(np.concatenate([one[:half], other[half:]]))
+        value = [self._evaluate(point, "_of_rows", batch) for batch in batches]
+        if agree(value[0], value[2]) and agree(value[0] + value[1], value[3] + value[4]):
+            return
+        raise TargetError(
+            f"{self.name!r} takes its data from pm.Minibatch, and its log-density is no sum over"
+            " rows: that of a batch depends on their order, or on which are in it together. Give it"
+            " all rows, without pm.Minibatch and total_size="
+        )
+
+    def _evaluate(self, z: Tensor, kind: str = "", *rows: np.ndarray) -> Tensor:
         """log p (n) of points (n, d); its gradient is computed with it, where one is asked for."""
         if not (z.requires_grad and torch.is_grad_enabled()):
-            return self._function("value")(z)[0].to(z.dtype)
-        value, gradient = self._function("gradient")(z)
+            return self._function(f"value{kind}")(z, *rows)[0].to(z.dtype)
+        value, gradient = self._function(f"gradient{kind}")(z, *rows)
         return known_gradient(z, value.to(z.dtype), gradient.to(z.dtype))
 
     def _function(self, kind: str) -> OnPoints:
-        """``"value"``, ``"gradient"`` (log p with it), ``"sites"`` or ``"likelihood"``, once."""
+        """``"value"``, ``"gradient"`` (log p with it), ``"sites"`` or ``"likelihood"``, once.
+
+        The first two with ``"_of_rows"`` behind them take numbers of rows as well.
+        """
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(kind)
         return self._compiled[kind]
 
     def _compile(self, kind: str) -> OnPoints:
-        graphs, gradient = self._graphs, kind == "gradient"
+        graphs, name = self._graphs, kind.removesuffix("_of_rows")
+        of_rows = graphs.of_rows if name != kind else None
         more = {"sites": graphs.shown, "likelihood": graphs.likelihood}
-        outputs = [*more[kind].values()] if kind in more else [graphs.log_p]
+        log_p, own_work = graphs.log_p, graphs.work
+        if of_rows is not None:
+            log_p, own_work = of_rows.log_p, of_rows.work
+        outputs = [*more[kind].values()] if kind in more else [log_p]
+        given: dict[str, Any] = {
+            "gradient": name == "gradient",
+            "rows": None if of_rows is None else of_rows.index,
+            "many": self.rows > 0,
+        }
         if self.mode == "JAX" or (self.mode is None and has_jax()):
             try:
-                run, work = by_jax(graphs.z, outputs, gradient=gradient)
+                run, work = by_jax(graphs.z, outputs, **given)
             except (*USER_ERRORS, ImportError) as error:
                 if self.mode == "JAX":
                     raise TargetError(
@@ -293,9 +350,10 @@ class PyMCTarget(CheckedTarget):
                         " Leave out mode=, or choose one of PyTensor's, as mode='NUMBA'"
                     ) from error
             else:
-                self.work = work if kind == "value" else self.work or work
+                if of_rows is None:
+                    self.work = work if kind == "value" else self.work or work
                 return run
-        run, loop = by_pytensor(graphs.z, outputs, self.mode, graphs.work, gradient=gradient)
+        run, loop = by_pytensor(graphs.z, outputs, self.mode, own_work, **given)
         self.work = graphs.work
         if kind not in more:
             self._loop = loop

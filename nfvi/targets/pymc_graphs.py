@@ -11,6 +11,15 @@ from typing import Any
 import numpy as np
 
 from nfvi.errors import TargetError
+from nfvi.targets.checks import USER_ERRORS
+from nfvi.targets.pymc_minibatch import (
+    Minibatch,
+    all_rows_model,
+    at_rows,
+    find_minibatch,
+    scaled_caveats,
+    unscaled,
+)
 
 __all__ = [
     "Facts",
@@ -34,6 +43,7 @@ class Graphs:
         start: PyMC's own initial point (d,).
         places: name of a free variable -> where it is in z.
         work: numbers that log p writes for one point, as far as PyTensor knows their shapes.
+        of_rows: log p with the data of some rows alone; ``None`` without ``pm.Minibatch``.
     """
 
     z: Any
@@ -43,6 +53,29 @@ class Graphs:
     start: np.ndarray
     places: Mapping[str, slice]
     work: float
+    of_rows: OfRows | None
+
+
+@dataclass(frozen=True)
+class OfRows:
+    """The estimate of log p that a model with ``pm.Minibatch`` makes of some rows.
+
+    Attributes:
+        log_p: the graph, of ``Graphs.z`` and ``index``.
+        index: the numbers of the rows (B,), which PyMC would draw.
+        rows: N, of which there are so many in all.
+        work: numbers that it writes for one point.
+    """
+
+    log_p: Any
+    index: Any
+    rows: int
+    work: float
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return int(self.index.type.shape[0])
 
 
 @dataclass(frozen=True)
@@ -70,6 +103,8 @@ def is_pymc_model(value: Any) -> bool:
 def read_graphs(model: Any, name: str) -> Graphs:
     """The graphs of a model, with its data, lengths and coordinates as they are now.
 
+    Where it takes its data from ``pm.Minibatch``, they are of all rows.
+
     Args:
         model: a ``pm.Model``.
         name: what messages call it.
@@ -81,19 +116,22 @@ def read_graphs(model: Any, name: str) -> Graphs:
     from pymc.util import is_transformed_name
 
     _check_free(model, name)
-    start = model.initial_point(random_seed=0)
-    values = [start[value.name] for value in model.value_vars]
-    shown = [v for v in model.unobserved_value_vars if not is_transformed_name(v.name)]
-    # By name each once: pm.sample_posterior_predictive leaves a model with a variable twice.
-    log_p = model.logp([*dict.fromkeys([*model.basic_RVs, *model.potentials])])
+    start, minibatch = model.initial_point(random_seed=0), find_minibatch(model, name)
+    whole = model if minibatch is None else all_rows_model(model, name)
+    free = [*model.free_RVs]
+    values = [start[model.rvs_to_values[rv].name] for rv in free]
+    shown = [v for v in whole.unobserved_value_vars if not is_transformed_name(v.name)]
+    log_p = _joint(whole) if minibatch is None else _joint_of_all(whole, name)
     _check_random(log_p, name)
     shown = [v for v in shown if not _is_random(v)]
-    observed = [*dict.fromkeys(model.observed_RVs)]
-    terms = model.logp(observed, sum=False) if observed else []
-    graphs, joined = join_nonshared_inputs(start, [log_p, *terms, *shown], model.value_vars)
+    observed = [*dict.fromkeys(whole.observed_RVs)]
+    terms = whole.logp(observed, sum=False) if observed else []
+    terms = [unscaled(rv, term) for rv, term in zip(observed, terms, strict=True)]
+    inputs = [whole.rvs_to_values[whole[rv.name]] for rv in free]
+    graphs, joined = join_nonshared_inputs(start, [log_p, *terms, *shown], inputs)
     flat = np.concatenate([np.ravel(value) for value in values])
     frozen, z = _frozen(graphs, joined, len(flat))
-    log_p, *terms = (_with_bounds(g, z, model.check_bounds) for g in frozen[: len(terms) + 1])
+    log_p, *terms = (_with_bounds(g, [z], model.check_bounds) for g in frozen[: len(terms) + 1])
     ends = np.cumsum([np.size(value) for value in values]).tolist()
     return Graphs(
         z=z,
@@ -103,15 +141,48 @@ def read_graphs(model: Any, name: str) -> Graphs:
         start=flat.astype(z.dtype),
         places={
             rv.name: slice(end - np.size(value), end)
-            for rv, value, end in zip(model.free_RVs, values, ends, strict=True)
+            for rv, value, end in zip(free, values, ends, strict=True)
         },
-        work=_work(z, log_p),
+        work=_work([z], log_p),
+        of_rows=None if minibatch is None else _of_rows(model, minibatch, start, z),
     )
 
 
-def read_facts(model: Any) -> Facts:
-    """Dimensions, coordinates and data, as ``pm.sample`` hands them to ArviZ."""
+def _joint(model: Any) -> Any:
+    # By name each once: pm.sample_posterior_predictive leaves a model with a variable twice.
+    return model.logp([*dict.fromkeys([*model.basic_RVs, *model.potentials])])
+
+
+def _joint_of_all(model: Any, name: str) -> Any:
+    try:
+        return _joint(model)
+    except USER_ERRORS as error:
+        raise TargetError(
+            f"{name!r} takes its data from pm.Minibatch, and its log-density cannot be written for"
+            f" all rows: {type(error).__name__}: {error}. Is a variable as long as a batch? Its"
+            " values would be of other rows in each step; leave pm.Minibatch out then"
+        ) from error
+
+
+def _of_rows(model: Any, minibatch: Minibatch, start: Mapping[str, Any], z: Any) -> OfRows:
+    """The estimate of log p by rows, with its numbers in one vector as those of all rows are."""
+    from pymc.pytensorf import join_nonshared_inputs
+    from pytensor.graph.replace import clone_replace
+
+    log_p, index = at_rows(_joint(model), minibatch)
+    inputs = [model.rvs_to_values[rv] for rv in model.free_RVs]
+    graphs, joined = join_nonshared_inputs(start, [log_p], inputs)
+    (frozen,), own = _frozen(graphs, joined, z.type.shape[0])
+    found = clone_replace(_with_bounds(frozen, [own, index], model.check_bounds), {own: z})
+    return OfRows(found, index, minibatch.rows, _work([z, index], found))
+
+
+def read_facts(model: Any, name: str) -> Facts:
+    """Dimensions, coordinates and data, as ``pm.sample`` hands them to ArviZ; of all rows."""
     from pymc.backends import arviz
+
+    if find_minibatch(model, name) is not None:
+        model = all_rows_model(model, name)
 
     coords, dims = arviz.coords_and_dims_for_inferencedata(model)
     return Facts(
@@ -152,6 +223,7 @@ def _caveats(model: Any) -> Iterator[str]:
             f"{', '.join(ordered)} is ordered by its transform, for which PyMC does not normalise"
             " the prior: Z is too small, by k! for k draws from one prior"
         )
+    yield from scaled_caveats(model)
     if model.potentials:
         names = ", ".join(potential.name for potential in model.potentials)
         yield f"pm.Potential {names} is in the density as it is, normalised or not"
@@ -172,16 +244,8 @@ def _check_free(model: Any, name: str) -> None:
 
 
 def _check_random(log_p: Any, name: str) -> None:
-    from pytensor.graph.traversal import ancestors
-
     if not _is_random(log_p):
         return
-    ops = {type(x.owner.op).__name__ for x in ancestors([log_p]) if x.owner is not None}
-    if ops & {"MinibatchOp", "MinibatchIndexRV"}:
-        raise TargetError(
-            f"{name!r} takes its data from pm.Minibatch, so that its log-density is another one at"
-            " each call. Give it all rows, without pm.Minibatch and total_size="
-        )
     raise TargetError(
         f"the log-density of {name!r} draws random numbers, so that it is another one at each call;"
         " draw these before, and pass them as pm.Data"
@@ -208,7 +272,7 @@ def _frozen(graphs: Sequence[Any], joined: Any, dim: int) -> tuple[list[Any], An
     return clone_replace(graphs, {joined: z, **fixed}, rebuild_strict=False), z
 
 
-def _with_bounds(log_p: Any, z: Any, check: bool) -> Any:
+def _with_bounds(log_p: Any, inputs: Sequence[Any], check: bool) -> Any:
     """log p that is −∞ at parameters out of their range, as PyMC compiles it, for each point alone.
 
     In a graph over a batch one bad point would make all of it −∞.
@@ -217,7 +281,7 @@ def _with_bounds(log_p: Any, z: Any, check: bool) -> Any:
     from pytensor.graph.fg import FunctionGraph
     from pytensor.graph.replace import clone_replace
 
-    graph = FunctionGraph([z], [log_p], clone=True)
+    graph = FunctionGraph(list(inputs), [log_p], clone=True)
     for node in graph.toposort():
         if isinstance(node.op, CheckParameterValue):
             found = (
@@ -227,14 +291,14 @@ def _with_bounds(log_p: Any, z: Any, check: bool) -> Any:
             )
             if found:
                 graph.replace(node.outputs[0], found[0], import_missing=True)
-    return clone_replace(graph.outputs[0], {graph.inputs[0]: z})
+    return clone_replace(graph.outputs[0], dict(zip(graph.inputs, inputs, strict=True)))
 
 
-def _work(z: Any, log_p: Any) -> float:
+def _work(inputs: Sequence[Any], log_p: Any) -> float:
     from pytensor.graph.fg import FunctionGraph
 
     written = 0
-    for node in FunctionGraph([z], [log_p], clone=True).toposort():
+    for node in FunctionGraph(list(inputs), [log_p], clone=True).toposort():
         for out in node.outputs:
             written += math.prod(size or 1 for size in getattr(out.type, "shape", ()))
     return float(written)

@@ -191,13 +191,6 @@ class TestRefused:
         with pytest.raises(TargetError, match=r"which;.*pymc_extras.marginalize\(model, \['which"):
             as_target(model)
 
-    def test_minibatches(self) -> None:
-        with pm.Model() as model:
-            rows = pm.Minibatch(np.arange(10.0), batch_size=2)
-            pm.Normal("y", pm.Normal("x"), 1.0, observed=rows, total_size=10)
-        with pytest.raises(TargetError, match=r"pm.Minibatch.*another one at each call.*all rows"):
-            as_target(model)
-
     def test_nothing_to_infer(self) -> None:
         with pm.Model() as model:
             pm.Normal("y", 0.0, 1.0, observed=1.0)
@@ -298,7 +291,7 @@ def test_one_at_a_time_where_pytensor_cannot_vectorise(monkeypatch, normal) -> N
 def test_a_batch_in_pieces_is_the_same(monkeypatch, schools) -> None:
     z = points(schools, 11)
     expected = schools.log_prob(z)
-    monkeypatch.setattr(pymc_functions, "points_at_once", lambda work: 3)
+    monkeypatch.setattr(pymc_functions, "points_at_once", lambda work, **_: 3)
     assert torch.equal(PyMCTarget(schools.model, mode=QUICK).log_prob(z), expected)
 
 
