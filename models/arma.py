@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-__all__ = ["arma11"]
+__all__ = ["arma11", "linear_recurrence"]
 
 
 def arma11(y: Tensor) -> None:
@@ -31,17 +31,21 @@ def arma11(y: Tensor) -> None:
     sigma = pyro.sample("sigma", dist.HalfCauchy(y.new_full((), 2.5)))
     series = y.to(mu)
     before = torch.cat([mu.unsqueeze(-1), series[:-1]])
-    errors = _filter(series - mu - phi * before, -theta)
+    errors = linear_recurrence(series - mu - phi * before, -theta)
     # The map from the errors to the series is triangular with ones on its diagonal, so the density
     # of the series is that of the errors.
     with pyro.plate("times", len(y)):
         pyro.sample("errors", dist.Normal(0.0, sigma), obs=errors)
 
 
-def _filter(r: Tensor, a: Tensor) -> Tensor:
+def linear_recurrence(r: Tensor, a: Tensor) -> Tensor:
     """The e (T,) with e_1 = r_1 and e_t = r_t + a e_{t−1}, in log2 T steps rather than T.
 
     With L the shift by one, e = (I − a L)⁻¹ r = (I + a^{T'} L^{T'}) ⋯ (I + a² L²) (I + a L) r.
+
+    Args:
+        r: what is added at each time (T,).
+        a: the share of the last value that is kept, ().
     """
     e, shift = r, 1
     while shift < len(r):

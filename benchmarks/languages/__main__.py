@@ -26,18 +26,19 @@ import torch
 from benchmarks.environment import describe_environment
 from benchmarks.languages.data import MODELS
 from benchmarks.languages.page import page
-from benchmarks.languages.sites import moments
-from benchmarks.posteriors.store import Row, Store
+from benchmarks.languages.sites import moments, noise
+from benchmarks.posteriors.store import Row, Store, read_rows
 from benchmarks.progress import say, with_bar
 from nfvi import NFVI
 
 __all__ = ["main", "row_of"]
 
 ROOT = Path(__file__).parents[2]
-ROWS, PAGE = ROOT / "benchmarks/results/languages.json", ROOT / "docs/languages.md"
+RESULTS = ROOT / "benchmarks/results"
+ROWS, PAGE = RESULTS / "languages.json", ROOT / "docs/languages.md"
 LANGUAGES = {"pyro": (), "numpyro": ("numpyro",), "pymc": ("pymc",), "stan": ("pystan",)}
 """The packages that bring each, beside those that nfvi needs."""
-DRAWS = 20_000
+DRAWS = 50_000
 
 
 def row_of(language: str, name: str, seed: int, draws: int) -> Row:
@@ -48,7 +49,9 @@ def row_of(language: str, name: str, seed: int, draws: int) -> Row:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     means, sds = moments(name, _weighted(fit, seed))
     started = time.perf_counter()
-    true_means, true_sds = moments(name, module.sampled(name, draws, seed))
+    chains = module.sampled(name, draws, seed)
+    nuts_time = time.perf_counter() - started
+    true_means, true_sds = moments(name, chains)
     return {
         "method": language,
         "target": name,
@@ -65,7 +68,8 @@ def row_of(language: str, name: str, seed: int, draws: int) -> Row:
         "wall_time": wall,
         "cpu_time": cpu,
         "nuts_draws": 4 * draws,
-        "nuts_time": time.perf_counter() - started,
+        "nuts_error": noise(name, chains),
+        "nuts_time": nuts_time,
     }
 
 
@@ -81,7 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = Store(options.out, resume=True)
     if not options.page:
         _run(options, store)
-    Path(options.markdown).write_text(page(store.rows), encoding="utf-8")
+    others = [
+        read_rows(path) if path.exists() else []
+        for path in (RESULTS / "languages_posteriordb.json", RESULTS / "posteriors.json")
+    ]
+    Path(options.markdown).write_text(page(store.rows, *others), encoding="utf-8")
 
 
 def _run(options: argparse.Namespace, store: Store) -> None:

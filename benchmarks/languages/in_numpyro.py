@@ -94,4 +94,5 @@ def sampled(name: str, draws: int, seed: int) -> Sites:
             progress_bar=False,
         )
         run.run(jax.random.PRNGKey(seed), *data)
-        return {site: np.asarray(value) for site, value in run.get_samples().items()}
+        found = run.get_samples(group_by_chain=True)
+        return {site: np.asarray(value) for site, value in found.items()}

@@ -149,5 +149,10 @@ def sampled(name: str, draws: int, seed: int) -> Sites:
     run = stan.build(program, data=data, random_seed=seed).sample(
         num_chains=4, num_samples=draws, num_warmup=1000
     )
-    # PyStan puts the draws last.
-    return {site: np.moveaxis(run[site], -1, 0) for site in COMPARED[name]}
+    return {site: _by_chain(run[site], draws) for site in COMPARED[name]}
+
+
+def _by_chain(values: np.ndarray, draws: int) -> np.ndarray:
+    """PyStan puts the draws last, those of all chains at one time side by side."""
+    at_times = np.moveaxis(values, -1, 0)
+    return at_times.reshape(draws, -1, *at_times.shape[1:]).swapaxes(0, 1)

@@ -46,7 +46,7 @@ __all__ = [
 # to 0.19 nats after 2 500. Gaussians need a thousand: `steps="auto"` ends by itself.
 STEPS = (2_500, 5_000)
 # Of the steps, at the full rate. With a decay from the start `bnaf` on pot2 ends 0.1 nats further
-# from its target in the median of three seeds, and `monotone*2` on pot1 0.0004 (docs/benchmarks.md).
+# from its target in the median of three seeds (docs/benchmarks.md).
 HOLD = 0.6
 # Not measured: torch's Sobol sets go to 21 201 dimensions, and are even in few of them only.
 SOBOL_LIMIT = 1_000
