@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,15 @@ from torch import Tensor
 
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
-from nfvi.targets.checks import USER_ERRORS, Evaluate, agree, check_values, probe_points
+from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.minibatch import MinibatchTarget, random_rows
+from nfvi.targets.pymc_compiled import compiled
 from nfvi.targets.pymc_containers import NewData, holding, new_data, read_containers
-from nfvi.targets.pymc_functions import OnPoints, by_jax, by_pytensor, check_mode, has_jax
+from nfvi.targets.pymc_functions import OnPoints, check_mode
 from nfvi.targets.pymc_graphs import draw_prior, is_pymc_model, read_facts, read_graphs
-from nfvi.targets.pymc_minibatch import all_rows_model
-from nfvi.targets.pymc_predictive import FOLLOW, check_followed, draw_data
+from nfvi.targets.pymc_minibatch import all_rows_model, check_sum_over_rows
+from nfvi.targets.pymc_predictive import advice_on_lengths, check_followed, draw_data
 
 __all__ = ["PyMCTarget"]
 
@@ -212,15 +214,8 @@ class PyMCTarget(CheckedTarget, MinibatchTarget):
                 raised; the message lists the containers or says what to do.
         """
         held = new_data(self._containers, data, coords, self.name)
-        try:
+        with advice_on_lengths(self.name):
             found = self._draw_data(z, seed, held, everything=True)
-        except TargetError:
-            raise
-        except USER_ERRORS as error:
-            said = str(error).partition("\n")[0]
-            raise TargetError(
-                f"{self.name!r} raised {type(error).__name__} with the new data: {said}; {FOLLOW}"
-            ) from error
         arrays = {name: found[name].numpy(force=True) for name in self._facts.observed_data}
         check_followed(self.model, self._containers, held, arrays, self._facts.observed_data)
         return found
@@ -287,29 +282,13 @@ class PyMCTarget(CheckedTarget, MinibatchTarget):
             ) from error
         self._flat = check_values(self._evaluate, points, self.name).flat
         if self.rows:
-            self._check_rows(points[:1])
+            of_rows = partial(self._evaluate, points[:1], "_of_rows")
+            check_sum_over_rows(of_rows, self.rows, self.batch_size, self.name)
         why = (
             f"PyTensor cannot vectorise it ({self._loop}); install JAX, pip install"
             " 'nfvi[jax]', or write the model without such operations"
         )
         return self._evaluate, "loop" if self._loop else "batch", why
-
-    def _check_rows(self, point: Tensor) -> None:
-        """Check that log p is a sum over the rows, by rows that change places, and batches."""
-        rows = torch.randperm(self.rows).numpy()
-        count, half = self.batch_size, self.batch_size // 2
-        first, second = rows[:count], rows[-count:]
-        batches = [first, second, first[::-1].copy()]
-        for one, other in ((first, second), (second, first)):
-            batches.append(np.concatenate([one[:half], other[half:]]))
-        value = [self._evaluate(point, "_of_rows", batch) for batch in batches]
-        if agree(value[0], value[2]) and agree(value[0] + value[1], value[3] + value[4]):
-            return
-        raise TargetError(
-            f"{self.name!r} takes its data from pm.Minibatch, and its log-density is no sum over"
-            " rows: that of a batch depends on their order, or on which are in it together. Give it"
-            " all rows, without pm.Minibatch and total_size="
-        )
 
     def _evaluate(self, z: Tensor, kind: str = "", *rows: np.ndarray) -> Tensor:
         """log p (n) of points (n, d); its gradient is computed with it, where one is asked for."""
@@ -328,36 +307,14 @@ class PyMCTarget(CheckedTarget, MinibatchTarget):
         return self._compiled[kind]
 
     def _compile(self, kind: str) -> OnPoints:
-        graphs, name = self._graphs, kind.removesuffix("_of_rows")
-        of_rows = graphs.of_rows if name != kind else None
-        more = {"sites": graphs.shown, "likelihood": graphs.likelihood}
-        log_p, own_work = graphs.log_p, graphs.work
-        if of_rows is not None:
-            log_p, own_work = of_rows.log_p, of_rows.work
-        outputs = [*more[kind].values()] if kind in more else [log_p]
-        given: dict[str, Any] = {
-            "gradient": name == "gradient",
-            "rows": None if of_rows is None else of_rows.index,
-            "many": self.rows > 0,
-        }
-        if self.mode == "JAX" or (self.mode is None and has_jax()):
-            try:
-                run, work = by_jax(graphs.z, outputs, **given)
-            except (*USER_ERRORS, ImportError) as error:
-                if self.mode == "JAX":
-                    raise TargetError(
-                        f"{self.name!r} cannot be run by JAX: {type(error).__name__}: {error}."
-                        " Leave out mode=, or choose one of PyTensor's, as mode='NUMBA'"
-                    ) from error
-            else:
-                if of_rows is None:
-                    self.work = work if kind == "value" else self.work or work
-                return run
-        run, loop = by_pytensor(graphs.z, outputs, self.mode, own_work, **given)
-        self.work = graphs.work
-        if kind not in more:
-            self._loop = loop
-        return run
+        found = compiled(self._graphs, kind, self.mode, self.name)
+        if found.loop is not None:
+            self.work = self._graphs.work
+            if kind not in ("sites", "likelihood"):
+                self._loop = found.loop
+        elif not kind.endswith("_of_rows"):
+            self.work = found.work if kind == "value" else self.work or found.work
+        return found.run
 
 
 def _arrays(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from nfvi.errors import TargetError
+from nfvi.targets.checks import agree
 
 __all__ = [
     "Minibatch",
     "all_rows_model",
     "at_rows",
+    "check_sum_over_rows",
     "find_minibatch",
     "scaled_caveats",
     "unscaled",
@@ -133,6 +138,36 @@ def all_rows_model(model: Any, name: str) -> Any:
             f"{name!r} takes its data from pm.Minibatch, and PyMC makes no copy of it with all"
             f" rows: {type(error).__name__}: {error}. Give it all rows itself, without pm.Minibatch"
         ) from error
+
+
+def check_sum_over_rows(
+    log_p: Callable[[np.ndarray], Tensor], rows: int, batch_size: int, name: str
+) -> None:
+    """Check that log p is a sum over the rows, by rows that change places, and batches.
+
+    Args:
+        log_p: of the rows of these numbers (B,).
+        rows: N.
+        batch_size: B.
+        name: of the model.
+
+    Raises:
+        TargetError: it is none.
+    """
+    order = np.random.default_rng(0).permutation(rows)
+    half = batch_size // 2
+    first, second = order[:batch_size], order[-batch_size:]
+    batches = [first, second, first[::-1].copy()]
+    for one, other in ((first, second), (second, first)):
+        batches.append(np.concatenate([one[:half], other[half:]]))
+    value = [log_p(batch) for batch in batches]
+    if agree(value[0], value[2]) and agree(value[0] + value[1], value[3] + value[4]):
+        return
+    raise TargetError(
+        f"{name!r} takes its data from pm.Minibatch, and its log-density is no sum over rows: that"
+        " of a batch depends on their order, or on which are in it together. Give it all rows,"
+        " without pm.Minibatch and total_size="
+    )
 
 
 def _check_uses(model: Any, name: str) -> None:

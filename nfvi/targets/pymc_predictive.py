@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from nfvi.errors import TargetError
-from nfvi.targets.checks import shape_text
+from nfvi.targets.checks import USER_ERRORS, shape_text
 from nfvi.targets.pymc_containers import Containers, NewData, is_shared
 from nfvi.utils import to_inference_data
 
-__all__ = ["FOLLOW", "check_followed", "draw_data"]
+__all__ = ["advice_on_lengths", "check_followed", "draw_data"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,20 @@ def draw_data(
             compile_kwargs={"mode": "FAST_COMPILE"},
         )
     return {name: np.array(x)[0] for name, x in found.items()}
+
+
+@contextmanager
+def advice_on_lengths(name: str) -> Iterator[None]:
+    """What a model raises with new data is a TargetError that says how lengths are to fit."""
+    try:
+        yield
+    except TargetError:
+        raise
+    except USER_ERRORS as error:
+        said = str(error).partition("\n")[0]
+        raise TargetError(
+            f"{name!r} raised {type(error).__name__} with the new data: {said}; {FOLLOW}"
+        ) from error
 
 
 def check_followed(
