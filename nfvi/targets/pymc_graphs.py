@@ -14,6 +14,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS
 from nfvi.targets.pymc_minibatch import (
     Minibatch,
+    OfRows,
     all_rows_model,
     at_rows,
     find_minibatch,
@@ -54,28 +55,6 @@ class Graphs:
     places: Mapping[str, slice]
     work: float
     of_rows: OfRows | None
-
-
-@dataclass(frozen=True)
-class OfRows:
-    """The estimate of log p that a model with ``pm.Minibatch`` makes of some rows.
-
-    Attributes:
-        log_p: the graph, of ``Graphs.z`` and ``index``.
-        index: the numbers of the rows (B,), which PyMC would draw.
-        rows: N, of which there are so many in all.
-        work: numbers that it writes for one point.
-    """
-
-    log_p: Any
-    index: Any
-    rows: int
-    work: float
-
-    @property
-    def batch_size(self) -> int:
-        """B."""
-        return int(self.index.type.shape[0])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from nfvi.targets.checks import agree
 
 __all__ = [
     "Minibatch",
+    "OfRows",
     "all_rows_model",
     "at_rows",
     "check_sum_over_rows",
@@ -36,6 +37,28 @@ class Minibatch:
     rng: Any
     rows: int
     batch_size: int
+
+
+@dataclass(frozen=True)
+class OfRows:
+    """The estimate of log p that a model with ``pm.Minibatch`` makes of some rows.
+
+    Attributes:
+        log_p: the graph, of z and ``index``.
+        index: the numbers of the rows (B,), which PyMC would draw.
+        rows: N, of which there are so many in all.
+        work: numbers that it writes for one point.
+    """
+
+    log_p: Any
+    index: Any
+    rows: int
+    work: float
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return int(self.index.type.shape[0])
 
 
 def find_minibatch(model: Any, name: str) -> Minibatch | None:
