@@ -16,8 +16,8 @@ and fitted by `NFVI("auto", seed=1).fit(StanTarget(...))`. Beside it stands the 
 from that page, of the same seed.
 
 - **CPU** is CPU seconds of a fit. The build of a program is a column of its own; it is done once.
-  The machine ran some 25 other processes on its two cores, but for the Pyro forms: wall times say
-  nothing here, and CPU times are longer than on a quiet machine.
+  Where the wall time is far above it, the machine was busy with other work. CPU times are longer
+  then, too, than those of a quiet machine: compare those of one row with care.
 - **b²** is the worst over all scalars, after weighting, against the reference draws.
 - **apart** is how far the two log evidences are from each other, in standard errors of their
   difference. An evidence relative to flat priors counts, too.
