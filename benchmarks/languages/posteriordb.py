@@ -29,6 +29,7 @@ from benchmarks.languages.pyro_loops import LOOPS, loop_case
 from benchmarks.languages.stan_posteriors import PROGRAMS, stan_case, stan_nuts_row
 from benchmarks.posteriors.rows import fit_row
 from benchmarks.posteriors.store import Row, Store, read_rows
+from benchmarks.progress import say, with_bar
 from nfvi import nuts
 
 __all__ = ["main"]
@@ -109,18 +110,20 @@ def _run(options: argparse.Namespace, store: Store) -> None:
     for method in options.methods:
         if find_spec(NEEDS[method][1]) is None:
             print(f"{method}: {NEEDS[method][0]} is not installed", flush=True)
-    for name in options.only:
-        for method in options.methods:
-            package, module = NEEDS[method]
-            key = {"method": method, "target": name, "seed": SEED}
-            if key in store or find_spec(module) is None:
-                continue
-            if method == "pyro-loop" and name not in LOOPS:
-                continue
-            row = MAKERS[method](name, options.posteriordb)
-            environment = describe_environment(*({package} - {"pyro-ppl"}))
-            store.add({**key, "status": "ok", **row, "environment": environment})
-            print(_line(store.rows[-1]), flush=True)
+    jobs = [
+        (name, method)
+        for name in options.only
+        for method in options.methods
+        if {"method": method, "target": name, "seed": SEED} not in store
+        and find_spec(NEEDS[method][1]) is not None
+        and (method != "pyro-loop" or name in LOOPS)
+    ]
+    for name, method in with_bar(jobs, "fits", name=" by ".join):
+        row = MAKERS[method](name, options.posteriordb)
+        environment = describe_environment(*({NEEDS[method][0]} - {"pyro-ppl"}))
+        key = {"method": method, "target": name, "seed": SEED}
+        store.add({**key, "status": "ok", **row, "environment": environment})
+        say(_line(store.rows[-1]))
 
 
 def _line(row: Row) -> str:

@@ -1,9 +1,8 @@
 """Stan's NUTS on one program, in a process of its own so that its CPU time can be told.
 
-    python -m benchmarks.languages.stan_nuts PROGRAM DATA OUT DRAWS SEED
-
-``stan_posteriors.py`` runs it. OUT gets the draws by variable, the wall seconds of sampling, and
-the CPU seconds before it.
+``stan_posteriors.py`` runs it, with a program, its data, a file to write, the number of draws and a
+seed. The file gets the draws by variable, the wall seconds of sampling, and the CPU seconds before
+it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from models import pot1
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 WITHOUT = {
+    "benchmarks.languages.stan_nuts": "one run of Stan for benchmarks.languages, which has the bar",
     "benchmarks.posteriors.check_numpyro": "compares densities that are there, in seconds",
     "benchmarks.posteriors.numpyro_nuts": "imports neither torch nor nfvi",
     "benchmarks.rows": "one fit, which has a bar of its own",

@@ -113,14 +113,14 @@ def test_what_is_wrong_with_a_file_is_said_in_a_line_or_two(cli, text, said):
     [
         ("loc", 12, r"KeyError in step \d+: 'late' \(late.py, line 6\)\. .*--checkpoint PATH"),
         ("auto", 12, r"the formula auto was broken off by its target\. KeyError: .*line 6\)$"),
-        ("loc", 40, r"nfvi: KeyError: 'late' \(late.py, line 6\)$"),
-        ("loc", 41, r"nfvi: ValueError: late \(late.py, line 6\)$"),
+        ("loc", 80, r"nfvi: KeyError: 'late' \(late.py, line 6\)$"),
+        ("loc", 81, r"nfvi: ValueError: late \(late.py, line 6\)$"),
     ],
     ids=["fit", "climb", "afterwards", "of the kind that nfvi raises"],
 )
 def test_an_error_in_the_middle_has_its_line(cli, formula, calls, said):
-    """A fit of 20 steps calls the function some thirty times, and its diagnostics go on."""
-    kind = "ValueError" if calls == 41 else "KeyError"
+    """A fit of 20 steps calls the function some sixty times, and its diagnostics go on."""
+    kind = "ValueError" if calls == 81 else "KeyError"
     Path("late.py").write_text(
         f"CALLS = []\ndef f(z):\n    CALLS.append(0)\n    if len(CALLS) > {calls}:\n"
         f"        # after a while\n        raise {kind}('late')\n"

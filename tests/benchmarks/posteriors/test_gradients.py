@@ -81,7 +81,7 @@ def test_kept_gaussians_and_mixtures_start_where_they_can() -> None:
     ("start", "base", "tempered", "draws"),
     [
         ("auto", "normal", 0, "qmc"),
-        ("zeros", "laplace", 6, "qmc"),
+        ("zeros", "laplace", 4, "qmc"),
         ("auto", "studentt(df=20)", 0, "iid"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_start_is_tempered_only_where_there_is_none(
     assert [some.pop("gradient") for some in settings] == ["path", "total"]
     assert settings[0] == settings[1]  # all else is the same
     first = settings[0]
-    assert list(first["lengths"]) == [tempered]  # one restart; 0.6 of ten steps
+    assert list(first["lengths"]) == [tempered]  # one restart; 0.4 of ten steps
     assert (first["draws"], first["n_mc"], first["lr"], first["seed"]) == (draws, 32, 0.01, 5)
     assert first["init"].startswith(start) and str(fits[0].guide.base) == base
 
