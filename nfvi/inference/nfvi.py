@@ -225,8 +225,8 @@ class NFVI:
                 by short fits at 0.1 to 2 times that, see
                 :func:`~nfvi.training.rate_ladder.find_learning_rate`; it is kept as
                 ``fit.settings["lr"]``.
-            hold: fraction of the steps before the decay of the learning rate begins; default 0.6.
-                Not with ``steps="auto"``, which finds it.
+            hold: fraction of the steps before the decay of the learning rate begins; default 0.6,
+                but 0 where steps see some rows of many. Not with ``steps="auto"``, which finds it.
             budget: for ``"auto"``: seconds, or a :class:`~nfvi.Budget` of seconds, steps or
                 evaluations; default none.
             compile: ``"trace"`` runs the steps of a fit of 300 or more as a graph that is traced

@@ -176,7 +176,7 @@ def _plan(
         lr=lr,
         seed=seed,
         draws=draws if arguments.draws is None else arguments.draws,
-        held=_held(arguments.hold, steps, ends_itself),
+        held=_held(arguments.hold, steps, ends_itself, 0.0 if takes_rows(target) else HOLD),
         open_ended=ends_itself,
         growing=growing,
         adaptive=adaptive,
@@ -186,18 +186,20 @@ def _plan(
     )
 
 
-def _held(given: float | None, steps: int, ends_itself: bool) -> int:
+def _held(given: float | None, steps: int, ends_itself: bool, default: float) -> int:
     """The steps before the learning rate decays.
 
     Raises:
         ValueError: it is no fraction, or the fit is to find it.
     """
-    if given is not None and ends_itself:
+    if ends_itself and given is None:
+        return 0
+    if ends_itself:
         raise ValueError(
             f'hold={given!r} is for a number of steps; with steps="auto" the fit finds when the'
             " learning rate is to fall"
         )
-    fraction = HOLD if given is None else given
+    fraction = default if given is None else given
     number = isinstance(fraction, Real) and not isinstance(fraction, bool)
     if not number or not 0 <= float(fraction) < 1:
         raise ValueError(f"hold must be a fraction of the steps from 0 to below 1, got {given!r}")

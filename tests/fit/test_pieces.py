@@ -38,7 +38,8 @@ def counted() -> Counting:
 @pytest.fixture
 def fit(counted: Counting) -> Fit:
     target = LogDensity(counted, DIM, name="counted", batched=True)
-    return NFVI("scale-loc", seed=0).fit(target, steps=2, n_mc=8, restarts=2, progress=False)
+    few = {"steps": 2, "n_mc": 8, "restarts": 2, "draws": "iid"}
+    return NFVI("scale-loc", seed=0).fit(target, progress=False, **few)
 
 
 def test_nothing_asks_for_more_numbers_than_the_bound(monkeypatch, fit, counted):

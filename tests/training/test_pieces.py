@@ -81,7 +81,7 @@ def test_draws_beyond_memory_are_made_piece_by_piece_and_are_the_same_again(monk
 def test_a_fit_in_pieces_is_the_fit_in_one_piece(monkeypatch, formula, optimizer):
     def fitted() -> torch.Tensor:
         fit = NFVI(formula, dtype=torch.float64, seed=0).fit(
-            TARGET, steps=12, n_mc=64, optimizer=optimizer
+            TARGET, steps=12, n_mc=64, optimizer=optimizer, draws="iid"
         )
         return torch.cat([p.reshape(-1) for p in fit.guide.parameters()])
 

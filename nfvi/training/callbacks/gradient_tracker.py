@@ -27,7 +27,9 @@ class GradientTracker(Callback):
 
     the length of the gradient over the standard error of it. It is about 1 where the gradient
     is noise alone, and 0 where it is exactly 0, as the path gradient of a perfect fit. It is NaN
-    for a step that was skipped.
+    for a step that was skipped. The even draws of ``draws="qmc"``, the default of most fits, have
+    less noise than their groups tell: the ratio is then too low, and below 1 where there is noise
+    alone. Give ``draws="iid"`` to have it right.
 
     A fit with the tracker is bit for bit the fit without it. T records of R restarts with P
     parameters take a little over 2·T·R·P numbers on the CPU, and a tracked step takes longer than

@@ -69,7 +69,16 @@ def test_does_not_fire_on_a_fit_that_still_gains():
     """
     check = CheckElboConvergence(every=20, window=60, tolerance=0.05)
     fit = NFVI("planar*2", seed=0).fit(
-        two_modes, dim=3, steps=580, n_mc=32, restarts=2, anneal=False, lr=2e-3, callbacks=[check]
+        two_modes,
+        dim=3,
+        steps=580,
+        n_mc=32,
+        restarts=2,
+        anneal=False,
+        draws="iid",
+        hold=0,
+        lr=2e-3,
+        callbacks=[check],
     )
     assert fit.stopped == "steps"
     halves = fit.history.elbo[-120:].double().unflatten(0, (2, 60)).mean(1)

@@ -105,6 +105,7 @@ def test_ratio_of_a_known_gradient():
             restarts=1,
             anneal=False,
             gradient=gradient,
+            draws="iid",
             callbacks=[tracker],
         )
         ratio = float(tracker.flow_snr[0, 0, 0])
@@ -130,6 +131,7 @@ def test_ratio_is_one_where_there_is_only_noise():
         restarts=1,
         anneal=False,
         gradient="total",
+        draws="iid",
         lr=1e-9,
         callbacks=[tracker],
     )
