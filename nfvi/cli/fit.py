@@ -100,7 +100,8 @@ def fit(
         fitting_option(
             metavar="FRACTION|adaptive",
             help="Part of the steps in which tempering rises to 1: one number, or one for each "
-            f"restart with commas. Default: {ANNEAL} for three restarts in four.",
+            f"restart with commas. Default: {ANNEAL[0]}, or {ANNEAL[1]} with coupling flows, maf "
+            "or iaf, for three restarts in four.",
         ),
     ] = None,
     gradient: Annotated[

@@ -204,10 +204,10 @@ class NFVI:
                 :class:`~nfvi.MixtureGuide`, with weights by importance sampling, see
                 :func:`~nfvi.fit.mixture_weights.mixture_weights`; not with ``prune=True``.
             anneal: fraction of ``steps`` in which β rises from 0.01 to 1: one number for all
-                restarts, or one for each; ``True`` is 0.4 and ``False`` is 0. Default 0.4 for
-                three restarts in four and 0 for the second of each four: tempering finds modes
-                and keeps their shares right, but costs accuracy on some targets, and the ELBO
-                decides. With ``steps="auto"``, of 2 500 steps. ``"adaptive"``, for all or in the
+                restarts, or one for each; ``True`` is 0.4, or 0.6 with ``realnvp``, ``nsf``,
+                ``maf`` or ``iaf``, and ``False`` is 0. Default ``True`` for three restarts in four
+                and 0 for the second of each four: tempering finds modes and keeps their shares
+                right, but costs accuracy on some targets, and the ELBO decides. With ``steps="auto"``, of 2 500 steps. ``"adaptive"``, for all or in the
                 list beside ``False``, tempers from the base to the target as fast as the draws
                 follow, see :class:`~nfvi.training.tempering.AdaptiveTempering`.
             gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`;
@@ -226,7 +226,8 @@ class NFVI:
                 :func:`~nfvi.training.rate_ladder.find_learning_rate`; it is kept as
                 ``fit.settings["lr"]``.
             hold: fraction of the steps before the decay of the learning rate begins; default 0.6,
-                but 0 where steps see some rows of many. Not with ``steps="auto"``, which finds it.
+                but 0 with ``realnvp``, ``nsf``, ``maf`` or ``iaf``, or where steps see some rows of
+                many. Not with ``steps="auto"``, which finds it.
             budget: for ``"auto"``: seconds, or a :class:`~nfvi.Budget` of seconds, steps or
                 evaluations; default none.
             compile: ``"trace"`` runs the steps of a fit of 300 or more as a graph that is traced

@@ -19,7 +19,6 @@ from nfvi.targets import MinibatchTarget, Target, graphs, takes_rows
 from nfvi.training import (
     CAP,
     FIRST,
-    HOLD,
     NOMINAL_STEPS,
     Crew,
     OptimizerSpec,
@@ -27,8 +26,10 @@ from nfvi.training import (
     Ranks,
     Trainer,
     build_trainer,
+    default_anneal,
     default_draws,
     default_gradient,
+    default_hold,
     default_learning_rate,
     default_n_mc,
     default_restarts,
@@ -171,12 +172,14 @@ def _plan(
     return Plan(
         steps=steps,
         n_mc=n_mc,
-        lengths=tempering_lengths(anneal, restarts, NOMINAL_STEPS if ends_itself else steps),
+        lengths=tempering_lengths(
+            anneal, restarts, NOMINAL_STEPS if ends_itself else steps, default_anneal(trial)
+        ),
         gradient=default_gradient(trial) if arguments.gradient is None else arguments.gradient,
         lr=lr,
         seed=seed,
         draws=draws if arguments.draws is None else arguments.draws,
-        held=_held(arguments.hold, steps, ends_itself, 0.0 if takes_rows(target) else HOLD),
+        held=_held(arguments.hold, steps, ends_itself, default_hold(trial, target)),
         open_ended=ends_itself,
         growing=growing,
         adaptive=adaptive,

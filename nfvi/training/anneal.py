@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 __all__ = ["ANNEAL", "Anneal", "is_adaptive", "tempering_lengths"]
 
-# A long rise keeps the shares of the modes right (docs/training.md), and leaves fewer steps at
-# β = 1: with 0.6 of 2 500, `nsf*2` on the banana ended at 0.14 and 0.18 nats, with 0.4 at 0.02 and
-# 0.03. On pot4 or a funnel any costs accuracy.
-ANNEAL = 0.4
+# Without networks in the formula, and with them. A long rise keeps the shares of the modes right
+# (docs/training.md), and leaves fewer steps at β = 1; on pot4 or a funnel any costs accuracy. With
+# 0.4 of 5 000 steps `nsf*2` on the banana ended at 0.15 and 0.22 nats, with 0.6 at 0.01 and 0.02.
+ANNEAL = (0.4, 0.6)
 # Of the steps at most that adaptive tempering takes.
 MOST = 0.6
 ADAPTIVE = "adaptive"
@@ -19,23 +19,31 @@ ADAPTIVE = "adaptive"
 Anneal: TypeAlias = bool | float | str | Sequence[bool | float | str] | None
 
 
-def tempering_lengths(anneal: Anneal, restarts: int, steps: int) -> tuple[int, ...]:
+def tempering_lengths(
+    anneal: Anneal, restarts: int, steps: int, usual: float = ANNEAL[0]
+) -> tuple[int, ...]:
     """Steps for which each restart is tempered, from the ``anneal`` argument.
+
+    Args:
+        anneal: the argument.
+        restarts: how many.
+        steps: of the fit.
+        usual: the fraction that ``None`` and ``True`` stand for.
 
     Raises:
         ValueError: a fraction outside [0, 1], or not one for each restart.
     """
     if anneal is None:
-        fractions: list[float] = [0.0 if i % 4 == 1 else ANNEAL for i in range(restarts)]
+        fractions: list[float] = [0.0 if i % 4 == 1 else usual for i in range(restarts)]
     elif isinstance(anneal, Iterable) and not isinstance(anneal, str):
-        fractions = [_fraction(a) for a in anneal]
+        fractions = [_fraction(a, usual) for a in anneal]
         if len(fractions) != restarts:
             raise ValueError(
                 f"anneal has {len(fractions)} fractions for restarts={restarts}; give one number,"
                 " or one for each restart"
             )
     else:
-        fractions = [_fraction(anneal)] * restarts
+        fractions = [_fraction(anneal, usual)] * restarts
     return tuple(round(fraction * steps) for fraction in fractions)
 
 
@@ -53,11 +61,11 @@ def is_adaptive(anneal: Anneal) -> bool:
     return bool(words)
 
 
-def _fraction(value: object) -> float:
+def _fraction(value: object, usual: float) -> float:
     if value == ADAPTIVE:
         return MOST
     if isinstance(value, bool):
-        return ANNEAL if value else 0.0
+        return usual if value else 0.0
     if not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise ValueError(
             f'anneal must be fractions of the steps from 0 to 1, or "adaptive", got {value!r}'

@@ -13,6 +13,7 @@ from nfvi.errors import FitError
 from nfvi.flows import Flow
 from nfvi.guides import AnyGuide, Guide, header_of_guide, parts
 from nfvi.targets import Target, takes_rows
+from nfvi.training.anneal import ANNEAL
 from nfvi.training.captured import stepper
 from nfvi.training.controls import Growth, Plateau, Pruning, open_ended
 from nfvi.training.ensemble import Ensemble
@@ -31,8 +32,10 @@ from nfvi.utils import check_flag, check_positive, check_whole
 __all__ = [
     "Plan",
     "build_trainer",
+    "default_anneal",
     "default_draws",
     "default_gradient",
+    "default_hold",
     "default_learning_rate",
     "default_n_mc",
     "default_restarts",
@@ -46,7 +49,9 @@ __all__ = [
 # to 0.19 nats after 2 500. Gaussians need a thousand: `steps="auto"` ends by itself.
 STEPS = (2_500, 5_000)
 # Of the steps, at the full rate. With a decay from the start `bnaf` on pot2 ends 0.1 nats further
-# from its target in the median of three seeds (docs/benchmarks.md).
+# from its target in the median of three seeds (docs/benchmarks.md). Not with a network: `nsf*2` on
+# the banana ended at 0.2 nats with it in four of five fits, and at 0.01 without. Nor where a step
+# sees some rows of many, whose noise a longer decay takes away.
 HOLD = 0.6
 # Not measured: torch's Sobol sets go to 21 201 dimensions, and are even in few of them only.
 SOBOL_LIMIT = 1_000
@@ -137,7 +142,12 @@ class Plan:
 
 def default_steps(guide: Guide) -> int:
     """2 500, or 5 000 with a network, whose learning rate is lower."""
-    return STEPS[default_learning_rate(guide) < LEARNING_RATE]
+    return STEPS[has_network(guide)]
+
+
+def has_network(guide: Guide) -> bool:
+    """Whether a flow of the guide wants a lower learning rate, as those with a network do."""
+    return default_learning_rate(guide) < LEARNING_RATE
 
 
 def default_n_mc(dim: int, target: Target | None = None) -> int:
@@ -145,10 +155,20 @@ def default_n_mc(dim: int, target: Target | None = None) -> int:
     return N_MC[dim > FEW_DIMENSIONS or (target is not None and takes_rows(target))]
 
 
+def default_anneal(guide: Guide) -> float:
+    """0.4 of the steps, or 0.6 with a network."""
+    return ANNEAL[has_network(guide)]
+
+
 def default_draws(guide: Guide) -> Literal["iid", "qmc"]:
     """``"qmc"`` for a base that has quantiles, normal or laplace, in up to 1 000 dimensions."""
     even = guide.dim <= SOBOL_LIMIT and guide.base.has_quantiles
     return "qmc" if even else "iid"
+
+
+def default_hold(guide: Guide, target: Target) -> float:
+    """0.6 of the steps; 0 with a network, or where a step sees some rows of many."""
+    return 0.0 if has_network(guide) or takes_rows(target) else HOLD
 
 
 def default_gradient(guide: Guide) -> Literal["path", "total"]:

@@ -318,7 +318,8 @@ class TestDefaults:
         assert (found.settings["draws"], found.settings["held"]) == ("qmc", 1_500)
         found = NFVI("scale-loc", seed=0).fit(normal, dim=11, callbacks=[stop], progress=False)
         assert (found.gradient_evaluations, len(found.restarts)) == (4 * 64, 4)
-        NFVI("realnvp-loc", seed=0).fit(normal, dim=2, callbacks=[stop], progress=False)
+        found = NFVI("realnvp-loc", seed=0).fit(normal, dim=2, callbacks=[stop], progress=False)
+        assert (found.settings["held"], found.settings["lengths"][0]) == (0, 3_000)
         assert steps == [2_500, 2_500, 5_000]
 
     @pytest.mark.parametrize(
