@@ -207,9 +207,10 @@ class NFVI:
                 restarts, or one for each; ``True`` is 0.4, or 0.6 with ``realnvp``, ``nsf``,
                 ``maf`` or ``iaf``, and ``False`` is 0. Default ``True`` for three restarts in four
                 and 0 for the second of each four: tempering finds modes and keeps their shares
-                right, but costs accuracy on some targets, and the ELBO decides. With ``steps="auto"``, of 2 500 steps. ``"adaptive"``, for all or in the
-                list beside ``False``, tempers from the base to the target as fast as the draws
-                follow, see :class:`~nfvi.training.tempering.AdaptiveTempering`.
+                right, but costs accuracy on some targets, and the ELBO decides. With
+                ``steps="auto"``, of 2 500 steps. ``"adaptive"``, for all or in the list beside
+                ``False``, tempers from the base to the target as fast as the draws follow, see
+                :class:`~nfvi.training.tempering.AdaptiveTempering`.
             gradient: ``"path"`` or ``"total"``, see :class:`~nfvi.training.objectives.ReverseKL`;
                 default ``"path"``, but ``"total"`` for a formula with splines, whose bins make
                 the path gradient noisy.
