@@ -73,7 +73,7 @@ class Ranks:
             )
         if distribute and not _initialised():
             raise ValueError(
-                f"distribute={distribute!r} needs an initialised group of processes: call"
+                "distribute= needs an initialised group of processes: call"
                 ' torch.distributed.init_process_group("gloo") first, in a script that torchrun'
                 " starts; or leave distribute= out"
             )
