@@ -111,19 +111,26 @@ class TestDistinctPlaces:
         torch.testing.assert_close(found.tril, sd[:, None, None] * EYE, rtol=1e-4, atol=1e-6)
         assert (found.iterations, found.gradient_evaluations) == (5, 100)
 
-    def test_of_narrow_and_wide_places_side_by_side_each_has_its_own_width(self):
-        """A flat top of −(z − 12)⁴, whose curvature is none, beside a normal of sd 1 at 40."""
+    def test_a_place_is_narrowed_by_its_own_fall_and_not_by_that_of_another(self):
+        """Flat tops of −(z ± 12)⁴, and a curved ridge, which falls by 1 800 nats within an sd.
+
+        The ridge shares a batch with the second flat top, and keeps the sds of its curvature.
+        """
 
         def log_prob(z: Tensor) -> Tensor:
-            flat = -(z - 12).pow(4).sum(-1)
-            return torch.where(z[:, 0] < 26, flat, -0.5 * (z - 40).square().sum(-1))
+            x, y = z[:, 0] - 40, z[:, 1] - 40
+            ridge = -0.1 - 0.5 * x.square() - 0.5 * ((y - 30 * x.square()) / 0.5).square()
+            right, left = (-(z - side).pow(4).sum(-1) for side in (12, -12))
+            return torch.where(z[:, 0] > 26, ridge, torch.where(z[:, 0] > 0, right, left - 0.2))
 
         target = LogDensity(log_prob, 2)
-        at = torch.tensor([[40.0, 40.0], [12.0, 12.0], [12.001, 12.001]], dtype=DTYPE)
-        at[1:] += 1e-4
+        at = torch.tensor([[12.0, 12.0], [40.0, 40.0], [-12.0, -12.0]], dtype=DTYPE)
+        at[[0, 2]] += 1e-4
         found = distinct_places(target, GUIDE, 0.0, ends_at(at, target), DTYPE)
-        torch.testing.assert_close(found.tril[0], EYE, rtol=1e-4, atol=1e-6)
-        assert len(found.loc) == 2 and float(found.tril[1].diagonal().max()) < 3.0
+        torch.testing.assert_close(found.loc, at)
+        sds = torch.tensor([1.0, 0.5], dtype=DTYPE).diag_embed()
+        torch.testing.assert_close(found.tril[1], sds, rtol=1e-3, atol=1e-3)
+        assert float(found.tril[[0, 2]].amax()) < 3.0
 
     def test_bfgs_s_covariance_stands_in_where_there_is_no_curvature(self):
         """On a saddle, as where an ascent has not ended."""
