@@ -95,7 +95,8 @@ def measured(job: Job, python: str = sys.executable, timeout: float = 1_800.0) -
         timeout: seconds after which the process is ended.
     """
     place = {"JAX_PLATFORMS": job.device}
-    environment = {**os.environ, **ONE_THREAD, **place, "PYTHONPATH": str(ROOT)}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, **ONE_THREAD, **place, "PYTHONPATH": paths}
     command = [python, "-m", "benchmarks.speed.worker", json.dumps(asdict(job))]
     try:
         done = subprocess.run(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import keyword
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
@@ -18,8 +18,9 @@ from torch.distributions import Distribution, constraints
 from nfvi.errors import TargetError
 from nfvi.targets.bijections import bare, bijection, support_of
 from nfvi.targets.checks import USER_ERRORS, isolated
-from nfvi.targets.log_space import log_space_density
+from nfvi.targets.log_space import Density, log_space_density
 from nfvi.targets.sites import Site
+from nfvi.targets.unchecked import unchecked
 
 __all__ = ["Parameter", "declared_parameters", "read_parameters"]
 
@@ -49,13 +50,17 @@ class Parameter:
     Attributes:
         site: name, shape, place in z and the map to its support.
         prior: its distribution; ``None`` where the function is all of the density.
-        of_z: the log-density of the prior as a function of the numbers of z; ``None`` where
-            ``prior.log_prob`` of the value has to do.
     """
 
     site: Site
     prior: Distribution | None = None
-    of_z: Callable[[Tensor], Tensor] | None = None
+    _priors: dict[torch.device, tuple[Distribution, Density | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without copies on devices."""
+        return {**self.__dict__, "_priors": {}}
 
     @property
     def is_proper(self) -> bool:
@@ -70,9 +75,17 @@ class Parameter:
         """(n) from the numbers z (n, size) and the values (n, \\*shape); ``None`` for no prior."""
         if self.prior is None:
             return None
-        of_z = self.of_z
-        log_prob = self.prior.log_prob(value) if of_z is None else of_z(self.site.unflatten(z))
+        prior, of_z = self._prior(z.device)
+        log_prob = prior.log_prob(value) if of_z is None else of_z(self.site.unflatten(z))
         return log_prob.reshape(len(value), -1).sum(1)
+
+    def _prior(self, device: torch.device) -> tuple[Distribution, Density | None]:
+        """The prior on a device, and as a function of the numbers of z where it is computed so."""
+        if device not in self._priors:
+            prior = unchecked(cast(Distribution, self.prior), device)
+            of_z = log_space_density(prior) if self.site.log_space else None
+            self._priors[device] = prior, of_z
+        return self._priors[device]
 
 
 def read_parameters(parameters: Any) -> dict[str, Parameter]:
@@ -150,9 +163,8 @@ def _with_prior(name: str, prior: Distribution, start: int) -> Parameter:
             f"parameter {name!r}: {kind} is discrete{rounded}; sum over its values in the function"
         )
     shape = prior.batch_shape + prior.event_shape
-    of_z = log_space_density(prior)
     site = _site(name, support, shape, start, _dtype(prior))
-    return Parameter(replace(site, log_space=of_z is not None), prior, of_z)
+    return Parameter(replace(site, log_space=log_space_density(prior) is not None), prior)
 
 
 def _dtype(prior: Distribution) -> torch.dtype:

@@ -1,5 +1,21 @@
 """Functions of tensors as flat graphs of operations, which cost less than Python and autograd."""
 
-from nfvi.tracing.trace import Traced, TraceError, compiled, equal, same, traced
+from nfvi.tracing.trace import (
+    Traced,
+    TraceError,
+    compiled,
+    compiled_in_place,
+    equal,
+    same,
+    traced,
+)
 
-__all__ = ["TraceError", "Traced", "compiled", "equal", "same", "traced"]
+__all__ = [
+    "TraceError",
+    "Traced",
+    "compiled",
+    "compiled_in_place",
+    "equal",
+    "same",
+    "traced",
+]

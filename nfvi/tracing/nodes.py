@@ -69,8 +69,18 @@ def storage(node: fx.Node) -> fx.Node:
 
 def written(graph: fx.Graph) -> set[fx.Node]:
     """All nodes whose memory some node of the graph writes to, and the nodes that write."""
-    roots = {storage(x) for node in graph.nodes if writes(node) for x in node.all_input_nodes}
+    roots = {storage(x) for node in graph.nodes if writes(node) for x in _targets(node)}
     return {node for node in graph.nodes if writes(node) or storage(node) in roots}
+
+
+def _targets(node: fx.Node) -> list[fx.Node]:
+    """The arguments of a node that it writes to, and not those that it only reads."""
+    found: list[fx.Node] = []
+    for k, argument in enumerate(schema_of(node.target).arguments):  # type: ignore[arg-type]
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = node.args[k] if k < len(node.args) else node.kwargs.get(argument.name)
+            fx.node.map_arg(value, found.append)
+    return found
 
 
 @cache

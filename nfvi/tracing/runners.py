@@ -31,9 +31,11 @@ def runners(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Iterator[Run]:
 
 def inductor(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:
     """By code that is generated and compiled for this graph, whose sums may go in another order."""
-    from torch._inductor import compile  # takes seconds to import
+    with torch.no_grad(), warnings.catch_warnings():
+        # Of its own way of writing code, and that products could be rounded to ten bits.
+        warnings.simplefilter("ignore")
+        from torch._inductor import compile  # takes seconds to import
 
-    with torch.no_grad():
         run = compile(module, list(inputs))
 
     def call(*inputs: Tensor) -> tuple[Tensor, ...]:

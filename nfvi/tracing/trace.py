@@ -12,7 +12,15 @@ from nfvi.tracing.passes import clean, failures_as_outputs
 from nfvi.tracing.record import NoGraphError, recorded
 from nfvi.tracing.runners import Run, inductor, runners
 
-__all__ = ["TraceError", "Traced", "compiled", "equal", "same", "traced"]
+__all__ = [
+    "TraceError",
+    "Traced",
+    "compiled",
+    "compiled_in_place",
+    "equal",
+    "same",
+    "traced",
+]
 
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 Inputs: TypeAlias = Sequence[Tensor]
@@ -96,6 +104,40 @@ def compiled(function: Function, points: Sequence[Inputs]) -> Traced:
     if not _agrees(found, points, expected):
         raise TraceError("the compiled graph gives other numbers")
     return found
+
+
+def compiled_in_place(
+    function: Callable[..., None], inputs: Inputs
+) -> Callable[[Sequence[Tensor]], None]:
+    """A function that writes into its inputs and returns nothing, compiled by PyTorch's inductor.
+
+    Args:
+        function: of tensors; it draws no random numbers, and its course does not depend on values.
+        inputs: what it is traced on, and changes.
+
+    Returns:
+        A function of one sequence of such tensors. It is not held against the other.
+
+    Raises:
+        TraceError: the function does not allow it, or it cannot be compiled here.
+    """
+
+    def without_values(*inputs: Tensor) -> tuple[Tensor, ...]:
+        function(*inputs)
+        return ()
+
+    module, checks = _graph(without_values, inputs)
+    if checks:
+        raise TraceError("it holds a factorisation that may fail")
+    try:
+        run = inductor(module, inputs)
+    except Exception as error:
+        raise TraceError(_first_line(error)) from error
+
+    def call(inputs: Sequence[Tensor]) -> None:
+        run(*inputs)
+
+    return call
 
 
 def same(values: Inputs, others: Inputs) -> bool:

@@ -6,7 +6,9 @@ device. So it can be recorded once as a CUDA graph, and run again without Python
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import torch
@@ -74,17 +76,26 @@ class StepMemory:
 
     def copies(self) -> list[Tensor]:
         """What :meth:`put_back` takes."""
-        return [tensor.clone() for tensor in self._tensors()]
+        return [tensor.clone() for tensor in self.tensors()]
 
     @torch.no_grad()
     def put_back(self, copies: Sequence[Tensor]) -> None:
         """Undo all that was done since :meth:`copies`."""
-        for tensor, copy in zip(self._tensors(), copies, strict=True):
-            tensor.copy_(copy)
+        for tensor, before in zip(self.tensors(), copies, strict=True):
+            tensor.copy_(before)
 
-    def _tensors(self) -> list[Tensor]:
+    def tensors(self) -> list[Tensor]:
+        """All of them, in the order that :meth:`made_of` takes."""
         own = [self.flat.detach(), self.gradient, self.raw, self.last_good]
         return [*own, *self.guard.values(), *self.adam.values()]
+
+    def made_of(self, tensors: Sequence[Tensor]) -> StepMemory:
+        """The same of other tensors."""
+        other, left = copy.copy(self), iter(tensors)
+        other.flat, other.gradient, other.raw, other.last_good = islice(left, 4)
+        other.guard = dict(zip(self.guard, islice(left, len(self.guard)), strict=True))
+        other.adam = dict(zip(self.adam, left, strict=True))
+        return other
 
 
 class BranchFreeStep:
@@ -93,7 +104,7 @@ class BranchFreeStep:
     Args:
         loop: the fit, with the default Adam.
         evaluate: terms, quantity and gradient.
-        batch: what a step is evaluated on.
+        batch: what a step is evaluated on, in tensors to put other batches into.
         rows: the longest chunk.
 
     Attributes:
@@ -106,13 +117,14 @@ class BranchFreeStep:
         self.memory = StepMemory(loop)
         flat = self.memory.flat.detach()
         self._evaluate = evaluate
-        self._batch = [x.to(flat.device, copy=True) for x in loop.objective.tensors(batch)]
+        self._batch = [*loop.objective.tensors(batch)]
         self._quantity, self._fields = loop.history.quantity, loop.history.fields
         group = loop.optimizer.param_groups[0]
         self._adam = {name: group[name] for name in ("eps", "weight_decay")}
         self._adam["beta1"], self._adam["beta2"] = group["betas"]
         terms, quantity, _ = evaluate(flat, flat.new_ones(len(flat)), *self._batch)
         self.terms = terms.shape
+        self._fused = True
         dtype = torch.promote_types(torch.promote_types(terms.dtype, quantity.dtype), flat.dtype)
         self.tables = ChunkTables(rows, len(self._fields), flat, dtype)
 
@@ -129,6 +141,21 @@ class BranchFreeStep:
                 )
             buffer.copy_(tensor)
 
+    def tensors(self) -> list[Tensor]:
+        """All that the step reads and writes."""
+        return [*self.memory.tensors(), *self.tables.tensors(), *self._batch]
+
+    def on(self, tensors: Sequence[Tensor]) -> None:
+        """Do the step on other tensors than its own, in the order of :meth:`tensors`.
+
+        Adam is written out, for a compiler to join it with what is around it: the same to rounding.
+        """
+        other, left = copy.copy(self), iter(tensors)
+        other.memory = self.memory.made_of([*islice(left, len(self.memory.tensors()))])
+        other.tables = self.tables.made_of([*islice(left, len(self.tables.tensors()))])
+        other._batch, other._fused = [*left], False
+        other()
+
     def __call__(self) -> None:
         """Do the step."""
         lr, beta = self.tables.now()
@@ -136,7 +163,7 @@ class BranchFreeStep:
         with torch.no_grad():
             loss = terms.mean(1)
             good, norm = self._guarded(loss, gradient)
-            self._update(good, lr)
+            (self._update if self._fused else self._update_written_out)(good, lr)
             self._take_back(good)
             values = {"loss": loss, "grad_norm": norm, "beta": beta}
             values |= mean_and_error(self._quantity, quantity)
@@ -186,6 +213,22 @@ class BranchFreeStep:
         mask, some = good.unsqueeze(1), good.any()
         for now, old in before:
             now.copy_(torch.where(mask if now.dim() else some, now, old))
+
+    def _update_written_out(self, good: Tensor, lr: Tensor) -> None:
+        flat, state, own = self.memory.flat.detach(), self.memory.adam, self._adam
+        gradient = self.memory.gradient + own["weight_decay"] * flat
+        first, second = own["beta1"], own["beta2"]
+        step = state["step"] + good.any()
+        mean = torch.lerp(gradient, state["exp_avg"], first)
+        square = second * state["exp_avg_sq"] + (1 - second) * gradient * gradient
+        length = (square / (1 - second**step)).sqrt() + own["eps"]
+        moved = flat - (lr / (1 - first**step)).to(flat.dtype) * mean / length.to(flat.dtype)
+        mask = good.unsqueeze(1)
+        now = {"exp_avg": mean, "exp_avg_sq": square}
+        for name, value in now.items():
+            state[name].copy_(torch.where(mask, value, state[name]))
+        state["step"].copy_(step)
+        flat.copy_(torch.where(mask, moved, flat))
 
     def _take_back(self, good: Tensor) -> None:
         """Undo a step that left the range of floats; the optimiser begins anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from collections.abc import Sequence
 
@@ -43,6 +44,16 @@ class ChunkTables:
 
     def __len__(self) -> int:
         return len(self._lr)
+
+    def tensors(self) -> list[Tensor]:
+        """All of them, in the order that :meth:`made_of` takes."""
+        return [self.at, self._lr, self._beta, self._record, self._running]
+
+    def made_of(self, tensors: Sequence[Tensor]) -> ChunkTables:
+        """The same of other tensors."""
+        other = copy.copy(self)
+        other.at, other._lr, other._beta, other._record, other._running = tensors
+        return other
 
     def fill(self, lr: Sequence[float], beta: Tensor) -> None:
         """Begin a chunk: the learning rate of each of its steps, and β (steps, R).

@@ -138,6 +138,8 @@ class MinibatchKL(ReverseKL):
         anchors: what takes the noise of the rows off.
     """
 
+    draws_repeat = False
+
     anchors: Anchors = field(kw_only=True)
 
     @property

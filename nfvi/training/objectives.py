@@ -26,6 +26,9 @@ class Objective(ABC):
     """What is recorded beside the loss, and is the higher the better."""
     advice: ClassVar[str]
     """What to look at when the loss is not finite."""
+    draws_repeat: ClassVar[bool] = False
+    """Whether :meth:`draw` does the same operations on the device at each step, with the numbers of
+    the generator alone, so that they can be captured as well."""
 
     @property
     def rows_a_step(self) -> int | None:
@@ -104,6 +107,7 @@ class ReverseKL(Objective):
     """
 
     quantity = "elbo"
+    draws_repeat = True
     advice = (
         "Is the target finite everywhere? If it is, try a smaller lr= or jitter=, or"
         " dtype=torch.float64."

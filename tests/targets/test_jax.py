@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,29 @@ def test_a_fit():
     torch.testing.assert_close(
         fit.sample(4000, seed=1).std(0), torch.from_numpy(SCALE).float(), rtol=0.06, atol=0
     )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_on_a_gpu(dtype):
+    """Whether JAX sees the card and shares its memory, or the points go by way of the host."""
+    z = torch.randn(7, 3, dtype=dtype, device="cuda", requires_grad=True)
+    values = JaxLogDensity(make_normal(), dim=3).log_prob(z)
+    (gradient,) = torch.autograd.grad(values.sum(), z)
+    assert values.device == gradient.device == z.device
+    assert values.dtype == gradient.dtype == dtype
+    exact = torch.finfo(dtype).eps * 10
+    torch.testing.assert_close(values, of_torch(z), rtol=exact, atol=exact)
+    torch.testing.assert_close(gradient, -z / torch.from_numpy(SCALE).to(z) ** 2)
+
+
+@pytest.mark.cuda
+def test_a_fit_on_a_gpu():
+    target = JaxLogDensity(make_normal(), dim=3)
+    on = {"steps": 60, "n_mc": 16, "restarts": 1, "progress": False}
+    found = NFVI("scale-loc", seed=0, device="cuda").fit(target, **on)
+    assert found.settings["evaluation"].startswith("eager: ")
+    assert found.guide.device.type == "cuda" and math.isfinite(found.elbo)
 
 
 @pytest.mark.slow

@@ -12,8 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import constraints
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nfvi import NFVI, LogDensity, NamedDensity, PyroTarget, as_target, compare_evidence, nuts
+from nfvi import (
+    NFVI,
+    LogDensity,
+    NamedDensity,
+    PyroTarget,
+    Stop,
+    as_target,
+    compare_evidence,
+    nuts,
+)
 from nfvi.errors import TargetError
 
 DTYPE = torch.float64
@@ -69,6 +79,56 @@ def test_with_a_prior_it_is_the_pyro_model_of_it(name):
         torch.testing.assert_close(mine.log_prob(z), other.log_prob(z))
         torch.testing.assert_close(mine.constrain(z)["x"], other.constrain(z)["x"])
         assert torch.equal(mine.on_edge(z), other.on_edge(z))
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_no_prior_reads_a_number_of_the_device(name):
+    """So that steps can be traced; the user's own distribution keeps its checks."""
+    prior = PRIORS[name]()
+    target = NamedDensity(no_data, {"x": prior})
+    z = points(target, 5)
+    expected = target.log_prob(z)  # the first call checks the function
+    with NoReading():
+        found = target.log_prob(z)
+    assert torch.equal(found, expected)
+    assert "_validate_args" not in vars(prior) or prior._validate_args
+    with pytest.raises(ValueError, match="support"):
+        prior.log_prob(torch.full(prior.batch_shape + prior.event_shape, torch.nan))
+
+
+class NoReading(TorchDispatchMode):
+    """No number of a tensor goes to Python."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_with_priors_are_traced():
+    found = NFVI("scale-loc", seed=0).fit(
+        by_keyword_of_one_point,
+        parameters={
+            "mu": dist.Normal(torch.zeros(3), 2.0).to_event(1),
+            "tau": dist.Gamma(2.0, 2.0),
+        },
+        steps=400,
+        n_mc=8,
+        restarts=1,
+        progress=False,
+        callbacks=[lambda state: Stop("enough") if state.step == 3 else None],
+    )
+    assert found.settings["evaluation"] == "traced"
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", PRIORS)
+def test_priors_on_a_gpu(name):
+    target = NamedDensity(no_data, {"x": PRIORS[name]()})
+    z = points(target)
+    found = target.log_prob(z.cuda())
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), target.log_prob(z))
+    assert target.constrain(z.cuda())["x"].is_cuda
 
 
 SUPPORTS = {

@@ -5,11 +5,13 @@ On the CPU the "graph" is the step itself, called again; on a card it is a graph
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,8 @@ from nfvi import (
 )
 from nfvi.density import data_setup
 from nfvi.training import captured as module
-from nfvi.training import setup
+from nfvi.training import chunks, setup
+from nfvi.training.branch_free import BranchFreeStep
 from nfvi.training.calls import next_look
 from nfvi.training.captured import CapturedSteps
 from nfvi.training.controls import Plateau, plateau
@@ -46,7 +49,9 @@ STEPS = 40
 Make = Callable[..., TracedStep]
 
 
-def direct(function: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def direct(
+    function: Callable[[], None], device: torch.device, generator: torch.Generator | None = None
+) -> Callable[[], None]:
     """A graph that is the step itself, warmed up like one."""
     for _ in range(3):
         function()
@@ -207,8 +212,8 @@ class TestEnds:
             return normal(z)
 
         pressing.calls = 0
-        monkeypatch.setattr(module, "FIRST", 5)
-        monkeypatch.setattr(module, "LONGEST", 0.0)
+        monkeypatch.setattr(chunks, "FIRST", 5)
+        monkeypatch.setattr(chunks, "LONGEST", 0.0)
         found = fit(target=pressing, steps=200)
         assert found.stopped == "interrupted"
         steps = found._trainer.step
@@ -252,14 +257,14 @@ class TestLooks:
     def lengths(self, monkeypatch: pytest.MonkeyPatch, callbacks: list[Any]) -> list[int]:
         """After how many steps the host looked, without the steps that are done in both ways."""
         seen: list[int] = []
-        run = module._Chunks.run
+        run = chunks.Chunks.run
 
         def counted(self: Any, loop: Any, most: int) -> int:
             done = run(self, loop, most)
             seen.append(loop.step)
             return done
 
-        monkeypatch.setattr(module._Chunks, "run", counted)
+        monkeypatch.setattr(chunks.Chunks, "run", counted)
         fit(callbacks=callbacks)
         return seen
 
@@ -314,12 +319,12 @@ class TestLooks:
         assert sum(counts) == STEPS and len(counts) < STEPS
 
     def test_chunks_are_as_long_as_time_allows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "LONGEST", 0.0)
+        monkeypatch.setattr(chunks, "LONGEST", 0.0)
         assert self.lengths(monkeypatch, [])[:3] == [9, 10, 11]
 
     def test_chunks_grow_up_to_the_next_look(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The looks in both ways are at steps 1, 16 and 31."""
-        monkeypatch.setattr(module, "LONGEST", 1e9)
+        monkeypatch.setattr(chunks, "LONGEST", 1e9)
         assert self.lengths(monkeypatch, []) == [9, 15, 30, 40]
 
 
@@ -348,7 +353,7 @@ class TestEager:
     def test_without_a_graph(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A capture that raises leaves the same fit, and says why."""
 
-        def broken(function: Any, device: Any) -> Any:
+        def broken(function: Any, *_: Any) -> Any:
             function()
             raise RuntimeError("no graph today\nwith more words")
 
@@ -368,7 +373,7 @@ class TestEager:
     def test_a_replay_that_breaks(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
         """The fit goes on from before the chunk, with the same draws."""
 
-        def fragile(function: Any, device: Any) -> Any:
+        def fragile(function: Any, *_: Any) -> Any:
             calls = iter(range(1, 10**9))
 
             def replay() -> None:
@@ -390,14 +395,13 @@ class TestEager:
         )
 
     def test_a_graph_that_gives_other_numbers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def wrong(function: Any, device: Any) -> Any:
-            def replay() -> None:
-                function()
-                function.memory.flat.detach().mul_(1.001)
+        call = BranchFreeStep.__call__
 
-            return replay
+        def wrong(step: BranchFreeStep) -> None:
+            call(step)
+            step.memory.flat.detach().mul_(1.001)
 
-        monkeypatch.setattr(setup, "stepper", lambda *a: CapturedSteps(None, capture=wrong))
+        monkeypatch.setattr(BranchFreeStep, "__call__", wrong)
         found = fit()
         monkeypatch.setattr(setup, "stepper", replayed)
         assert found.settings["evaluation"] == (
@@ -409,7 +413,7 @@ class TestEager:
         """A graph keeps the numbers of Python that it was captured with; a look tells."""
         shift = [1.0]
 
-        def frozen(function: Any, device: Any) -> Any:
+        def frozen(function: Any, *_: Any) -> Any:
             kept = shift[0]
 
             def replay() -> None:
@@ -431,16 +435,32 @@ class TestEager:
     def test_only_the_traced_graph_can_be_captured(self, monkeypatch: pytest.MonkeyPatch) -> None:
         attempts: list[Any] = []
 
-        def second(function: Any, device: Any) -> Any:
+        def third(function: Any, *arguments: Any) -> Any:
             attempts.append(function)
-            if len(attempts) == 1:
+            if len(attempts) < 3:  # with the draws in the graph, and without
                 raise RuntimeError("Cannot copy between CPU and CUDA tensors")
-            return direct(function, device)
+            return direct(function, *arguments)
 
-        monkeypatch.setattr(setup, "stepper", lambda *a: CapturedSteps(None, capture=second))
+        monkeypatch.setattr(setup, "stepper", lambda *a: CapturedSteps(None, capture=third))
         found = fit()
         monkeypatch.setattr(setup, "stepper", replayed)
         assert_equal(found, fit(compile=False), "traced and captured")
+
+    def test_draws_that_cannot_be_captured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are made before each replay."""
+        sources: list[Any] = []
+
+        def without_draws(function: Any, device: Any, source: Any) -> Any:
+            sources.append(source)
+            if source is not None:
+                raise RuntimeError("this generator cannot be captured")
+            return direct(function, device)
+
+        monkeypatch.setattr(setup, "stepper", lambda *a: CapturedSteps(None, capture=without_draws))
+        found = fit()
+        monkeypatch.setattr(setup, "stepper", replayed)
+        assert_equal(found, fit(compile=False))
+        assert isinstance(sources[0], torch.Generator) and sources[1:] == [None]
 
 
 class _NoReads(TorchDispatchMode):
@@ -457,7 +477,7 @@ class TestBranchFree:
     def test_nothing_is_read_by_the_host(self, target: Any) -> None:
         steps: list[Any] = []
 
-        def watched(function: Any, device: Any) -> Any:
+        def watched(function: Any, *_: Any) -> Any:
             def replay() -> None:
                 with _NoReads():
                     function()
@@ -486,6 +506,33 @@ class TestBranchFree:
         found = fit()
         again = pickle.loads(pickle.dumps(CapturedSteps("here")))
         assert again.text == "eager: here" and found._trainer.traced._chunks is None
+
+
+class TestCompiled:
+    """The whole step as one piece of code, equal to rounding."""
+
+    @pytest.mark.parametrize("options", [{}, {"target": holey, "lr": 0.1}, {"restarts": 1}])
+    def test_it_does_what_the_plain_step_does(self, options: dict[str, Any]) -> None:
+        found, plain = (fit(**options, compile=c) for c in ("inductor", False))
+        assert found.settings["evaluation"] == "compiled and captured"
+        mine, other = found._trainer, plain._trainer
+        near = {"rtol": 1e-4, "atol": 1e-5, "equal_nan": True}
+        for name, value in mine.history.state_dict().items():
+            torch.testing.assert_close(value, other.history.state_dict()[name], **near)
+        torch.testing.assert_close(mine.ensemble.flat, other.ensemble.flat, **near)
+        torch.testing.assert_close(mine.last_good, other.last_good, **near)
+        for name in ("alive", "skipped", "in_a_row"):
+            assert torch.equal(getattr(mine.guard, name), getattr(other.guard, name))
+
+    def test_other_numbers_are_not_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        written_out = BranchFreeStep._update_written_out
+
+        def slower(step: BranchFreeStep, good: Tensor, lr: Tensor) -> None:
+            written_out(step, good, 0.5 * lr)
+
+        monkeypatch.setattr(BranchFreeStep, "_update_written_out", slower)
+        found, plain = (fit(compile=c) for c in ("inductor", False))
+        assert_equal(found, plain)
 
 
 @pytest.mark.cuda
@@ -538,6 +585,41 @@ class TestOnACard:
 
         found = self.fit("planar*2", target)
         assert found.settings["evaluation"].startswith("eager: not captured (")
+
+    def test_resume(self, tmp_path: Path) -> None:
+        watch = [Checkpoint(tmp_path / "last", every=7), Keep(tmp_path)]
+        whole = self.fit("planar*4", callbacks=watch)
+        resumed = NFVI.resume(tmp_path / "run", device="cuda")
+        found = resumed.fit(normal, dim=2, progress=False)
+        assert torch.equal(found.history.loss, whole.history.loss)
+        assert torch.equal(found._trainer.ensemble.flat, whole._trainer.ensemble.flat)
+
+    def test_threads(self) -> None:
+        """What one does on the card while another captures is no error."""
+        with ThreadPoolExecutor(3) as pool:
+            losses = [*pool.map(lambda _: self.fit("planar*4").history.loss, range(3))]
+        alone = self.fit("planar*4")
+        assert alone.settings["evaluation"] == "captured"
+        assert all(torch.equal(loss, alone.history.loss) for loss in losses)
+
+    def test_memory_is_given_back(self) -> None:
+        held = []
+        for _ in range(3):
+            self.fit("planar*4")
+            gc.collect()
+            held.append(torch.cuda.memory_allocated())
+        assert held[0] == held[1] == held[2]
+
+    @pytest.mark.parametrize(("formula", "dim"), [("scale-loc", 10**6), ("scale-hh*10-loc", 10**5)])
+    def test_many_dimensions_within_two_gibibytes(self, formula: str, dim: int) -> None:
+        gc.collect()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        found = NFVI(formula, seed=0, device="cuda").fit(
+            normal, dim=dim, n_mc=64, steps=50, restarts=1, progress=False
+        )
+        assert found.settings["evaluation"] == "captured" and found.verdict
+        assert torch.cuda.max_memory_allocated() - before < 2 * 2**30
 
     def test_rows_of_data(self) -> None:
         x = np.random.default_rng(0).normal(size=(500, 2))

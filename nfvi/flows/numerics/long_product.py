@@ -1,8 +1,9 @@
 """Products of thin matrices over a long sum, in pieces where a GPU does badly with the whole.
 
-The gradient of a small matrix by many draws is such a product: (8 × n)(n × 8). A library gives each
-product of a batch to few units of a GPU, which then take turns along the whole sum. In pieces of
+The gradient of a small matrix by many draws is such a product: (8 × n)(n × 8). Of a batch of them a
+library gives each to few units of a GPU, which then take turns along the whole sum. In pieces of
 2 000, four of them for eight restarts and 10⁵ draws took 0.24 ms on an H100, and 9.2 ms without.
+A single product is spread over the GPU by the library itself, and pieces only cost time.
 """
 
 from __future__ import annotations
