@@ -112,6 +112,19 @@ class TestNumbers:
         assert_equal(traced, eager)
 
     @pytest.mark.filterwarnings("ignore:2 cells")
+    @pytest.mark.parametrize("library", [torch.distributions, pyro.distributions])
+    def test_a_function_of_distributions(self, library) -> None:
+        """Whose checks read numbers: they are off in a trace, and on again behind it."""
+
+        def target(z: Tensor) -> Tensor:
+            prior = library.Normal(0.0, 2.0).log_prob(z).sum(-1)
+            return prior + library.Gamma(2.0, z[:, 0].exp()).log_prob(torch.tensor(1.5))
+
+        traced, eager = (fit(target=target, compile=c) for c in ("trace", False))
+        assert_equal(traced, eager)
+        with pytest.raises(ValueError, match="scale"):
+            library.Normal(0.0, -1.0)
+
     def test_data(self) -> None:
         rng = np.random.default_rng(0)
         x, context, weights = rng.normal(size=(70, 2)), rng.normal(size=70), rng.uniform(size=70)
