@@ -66,7 +66,7 @@ def draw_data(
         dims=dims,
         coords={dim: own for dim, own in held.after.labels.items() if own is not None},
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent():
         warnings.simplefilter("ignore")
         found = pymc.sample_posterior_predictive(
             trace,
@@ -78,6 +78,21 @@ def draw_data(
             compile_kwargs={"mode": "FAST_COMPILE"},
         )
     return {name: np.array(x)[0] for name, x in found.items()}
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """PyMC logs the names of what it draws, on the screen of who has no logging of their own."""
+    log = logging.getLogger("pymc.sampling.forward")
+
+    def quiet(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO
+
+    log.addFilter(quiet)
+    try:
+        yield
+    finally:
+        log.removeFilter(quiet)
 
 
 @contextmanager

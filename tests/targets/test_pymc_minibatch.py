@@ -141,6 +141,16 @@ def test_a_fit_by_fresh_rows_is_that_to_all_rows(monkeypatch: pytest.MonkeyPatch
     assert fit.log_evidence == pytest.approx(evidence, abs=0.03)
 
 
+def test_predictions_are_of_all_rows(target: PyMCTarget) -> None:
+    fit = NFVI("scale-loc", seed=1).fit(target, steps=20, n_mc=4, restarts=1, progress=False)
+    found = fit.predict(400, seed=0)["y"].double()
+    assert found.shape == (400, 203)
+    # Each row is drawn about its own probability: means of 400 draws, to five of their errors.
+    X = torch.from_numpy(target.constant_data["X"])
+    p = torch.sigmoid(fit.sample(4_000, seed=0)["beta"].double() @ X.T).mean(0)
+    assert float((found.mean(0) - p).abs().max()) < 5 * 0.5 / 400**0.5
+
+
 def test_a_scale_that_is_not_for_all_rows_stays_and_is_told(z: torch.Tensor) -> None:
     y = np.array([1.0, 2.0, 4.0, 8.0])
     half = 0.5 * np.log(2 * np.pi)

@@ -161,6 +161,12 @@ def test_new_groups_are_drawn_from_their_prior(caplog: pytest.LogCaptureFixture)
     assert not torch.equal(same["y"], other["y"])
 
 
+def test_nothing_of_pymc_is_on_the_screen(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    fit.predict(5, data={"x": NEW}, seed=0)
+    assert not [record for record in caplog.records if record.name.startswith("pymc")]
+
+
 WRONG = {
     "no such container": ({"data": {"w": NEW}}, r"names 'w'; the pm.Data of .* 'x' of shape \(20,"),
     "dimensions": ({"data": {"x": np.zeros((2, 2))}}, r"2 dimensions for 'x', whose shape is \(20"),
