@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 Compile: TypeAlias = Literal["trace", "inductor", False]
 
 TRACED, COMPILED, EAGER = "traced", "compiled", "eager: "
-# A trace costs 0.2 to 1.5 s of CPU once, and a second more in a process that never traced; what it
-# saves a step (benchmarks/step.py) makes up for that after 120 to 250 steps.
-LEAST_STEPS = 300
+# A trace costs 0.1 to 0.8 s of CPU once; what it saves a step (benchmarks/step.py) makes up for that
+# after 2 to 80 steps. To compile takes half a minute.
+LEAST_STEPS, LEAST_COMPILED = 100, 300
 # A capture and the look at its first step take as long as some ten steps without it.
 LEAST_CAPTURED = 50
 # Costs a fifth of a percent. With more a target that changes on the way is noticed later.
@@ -67,7 +67,8 @@ def why_eager(
         device: of the guide.
         otherwise: further reasons, and whether each holds.
     """
-    least = LEAST_STEPS if device.type == "cpu" else LEAST_CAPTURED
+    on_the_cpu = LEAST_COMPILED if compile == "inductor" else LEAST_STEPS
+    least = on_the_cpu if device.type == "cpu" else LEAST_CAPTURED
     reasons = {
         "compile=False": compile is False,
         "neither on the CPU nor on CUDA": device.type not in ("cpu", "cuda"),

@@ -26,6 +26,7 @@ FLOWS = [name for name in names() if lookup(name).name == name]
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits of a few steps are traced, too."""
     monkeypatch.setattr(step_module, "LEAST_STEPS", 1)
+    monkeypatch.setattr(step_module, "LEAST_COMPILED", 1)
     monkeypatch.setattr(step_module, "LOOK_AGAIN", 5)
 
 
@@ -111,7 +112,6 @@ class TestNumbers:
         )
         assert_equal(traced, eager)
 
-    @pytest.mark.filterwarnings("ignore:2 cells")
     @pytest.mark.parametrize("library", [torch.distributions, pyro.distributions])
     def test_a_function_of_distributions(self, library) -> None:
         """Whose checks read numbers: they are off in a trace, and on again behind it."""
@@ -125,6 +125,7 @@ class TestNumbers:
         with pytest.raises(ValueError, match="scale"):
             library.Normal(0.0, -1.0)
 
+    @pytest.mark.filterwarnings("ignore:2 cells")
     def test_data(self) -> None:
         rng = np.random.default_rng(0)
         x, context, weights = rng.normal(size=(70, 2)), rng.normal(size=70), rng.uniform(size=70)
