@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Compile: TypeAlias = Literal["trace", "inductor", False]
 
 TRACED, COMPILED, EAGER = "traced", "compiled", "eager: "
-# A trace costs 0.1 to 0.8 s of CPU once; what it saves a step (benchmarks/step.py) makes up for that
+# A trace costs 0.1 to 0.8 s of CPU once. What it saves a step (benchmarks/step.py) makes up for it
 # after 2 to 80 steps. To compile takes half a minute.
 LEAST_STEPS, LEAST_COMPILED = 100, 300
 # A capture and the look at its first step take as long as some ten steps without it.
