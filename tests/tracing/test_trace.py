@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nfvi.tracing import TraceError, traced
+from nfvi.tracing import TraceError, compiled_in_place, traced
 from nfvi.tracing import runners as runners_module
 from nfvi.tracing.passes import clean
 from nfvi.tracing.record import recorded
@@ -182,6 +182,44 @@ class TestPasses:
         names = targets(graph(in_place, torch.ones(2, 3)))
         assert "aten.copy_.default" in names and "aten.mul_.Tensor" in names
         assert names.count("aten.sum.default") == 2
+
+    def test_what_a_write_only_reads_is_a_constant_all_the_same(self) -> None:
+        """As the outcomes of a logistic regression: a copy of them at each step is no graph's."""
+        kept = torch.ones(3, dtype=torch.float64)
+
+        def function(x: Tensor) -> tuple[Tensor, ...]:
+            return (torch.zeros_like(x).sub_(kept.to(x)) * x,)
+
+        module = graph(function, torch.ones(3))
+        assert "aten._to_copy.default" not in targets(module)
+        assert "aten.sub_.Tensor" in targets(module)
+        traced(function, points(3))
+
+    def test_distributions_do_not_look_at_their_values(self) -> None:
+        def function(x: Tensor) -> tuple[Tensor, ...]:
+            return (torch.distributions.Normal(x, x.exp()).log_prob(x),)
+
+        found = traced(function, points(3))
+        assert found(torch.tensor([0.0, torch.nan, 1.0]))[0].isnan().tolist() == [
+            False,
+            True,
+            False,
+        ]
+        with pytest.raises(ValueError, match="scale"):
+            torch.distributions.Normal(0.0, -1.0)
+
+    def test_code_that_writes_into_its_inputs(self) -> None:
+        def function(total: Tensor, x: Tensor) -> None:
+            total.add_(x.sin())
+
+        inputs = [torch.zeros(3), torch.ones(3)]
+        run = compiled_in_place(function, inputs)
+        inputs[0].zero_()
+        run(inputs)
+        run(inputs)
+        torch.testing.assert_close(inputs[0], 2 * torch.ones(3).sin())
+        with pytest.raises(TraceError, match="factorisation"):
+            compiled_in_place(lambda x: x.copy_(torch.linalg.cholesky(x)), [torch.eye(2)])
 
 
 class TestRefusals:
