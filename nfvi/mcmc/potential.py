@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nfvi.targets import Target, known_gradient
 from nfvi.tracing import Traced, TraceError, traced
+from nfvi.utils import unvalidated
 
 __all__ = ["Potential", "traced_potential"]
 
@@ -84,7 +85,8 @@ def traced_potential(target: Target, starts: Tensor, draws: int) -> Traced | Non
     noise = torch.randn(starts.shape, generator=generator, dtype=starts.dtype)
     points = [*starts.detach(), *(starts.detach() + SPREAD * noise)]
     try:
-        return traced(evaluate, [(point.clone(),) for point in points])
+        with unvalidated():
+            return traced(evaluate, [(point.clone(),) for point in points])
     except TraceError as error:
         logger.info("gradients of %s run as written: %s", target.name, error)
         return None

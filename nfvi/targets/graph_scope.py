@@ -15,7 +15,7 @@ from torch import Tensor
 from nfvi.targets.base import Target
 from nfvi.targets.evaluated_by import is_shared
 from nfvi.tracing import Traced, TraceError, same, traced
-from nfvi.utils import process_wide
+from nfvi.utils import unvalidated
 
 __all__ = ["Graphs", "from_graph", "graphs"]
 
@@ -107,7 +107,7 @@ class _OfTarget:
         points = [(z.clone(),), (z + SPREAD * noise,)]
         try:
             # What is drawn here, by a target that is then refused, is drawn for nothing.
-            with process_wide(), torch.random.fork_rng(devices=[]):
+            with unvalidated(), torch.random.fork_rng(devices=[]):
                 self.graphs[key] = traced(plain, points)
         except TraceError as error:
             if isinstance(error.__cause__, LinAlgError):

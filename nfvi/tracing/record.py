@@ -7,14 +7,12 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyro
 import torch
 from torch import Tag, Tensor, fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nfvi.tracing.nodes import draws, reads_values, storage, writes
-from nfvi.utils import process_wide
 
 __all__ = ["NoGraphError", "recorded"]
 
@@ -33,8 +31,7 @@ def recorded(
     """The operations of ATen, below autograd and vmap, that a function does at some inputs.
 
     It runs with these very numbers: a twentieth of a millisecond an operation, where torch's
-    ``make_fx`` on fake tensors takes over half a millisecond. Distributions do not check their
-    values, which would be to read them: outside of a support a graph gives NaN, and no error.
+    ``make_fx`` on fake tensors takes over half a millisecond.
 
     Raises:
         NoGraphError: it draws random numbers, or Python reads a number that depends on the inputs.
@@ -45,7 +42,7 @@ def recorded(
     for k, x in enumerate(own):
         record.input(x, k)
     try:
-        with process_wide(), pyro.validation_enabled(False), record, _NoReading(record):
+        with record, _NoReading(record):
             values = function(*own)
     except Exception as error:
         # The function may have made another error of it.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nfvi.tracing import TraceError, compiled_in_place
 from nfvi.training.branch_free import BranchFreeStep
-from nfvi.utils import process_wide
+from nfvi.utils import unvalidated
 
 __all__ = ["compiled_step", "nearly"]
 
@@ -33,7 +33,7 @@ def compiled_step(
     """
     before = step.memory.copies()
     place(step, points[0], lr)
-    with process_wide():  # the compiler keeps its state in globals
+    with unvalidated():  # the compiler keeps its state in globals
         run = compiled_in_place(lambda *tensors: step.on(tensors), step.tensors())
 
     def compiled() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nfvi.tracing import Traced, TraceError, compiled, traced
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.objectives import Objective
-from nfvi.utils import process_wide
+from nfvi.utils import unvalidated
 
 __all__ = [
     "EAGER",
@@ -198,13 +198,13 @@ def graph_of(
     Raises:
         TraceError: there is none.
     """
-    if compile != "inductor":
-        return traced(evaluate, points), None
-    try:
-        with process_wide():  # the compiler keeps its state in globals
+    with unvalidated():  # and the compiler keeps its state in globals
+        if compile != "inductor":
+            return traced(evaluate, points), None
+        try:
             return compiled(evaluate, points), None
-    except TraceError as error:
-        return traced(evaluate, points), f"not compiled ({error})"
+        except TraceError as error:
+            return traced(evaluate, points), f"not compiled ({error})"
 
 
 def evaluation(

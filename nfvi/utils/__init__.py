@@ -49,7 +49,7 @@ from nfvi.utils.pieces import (
     sizes,
 )
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
-from nfvi.utils.process_wide import process_wide
+from nfvi.utils.process_wide import process_wide, unvalidated
 from nfvi.utils.progress import counted, progress_bar, progress_wanted, stage_bar, ticking
 from nfvi.utils.report import (
     Report,
@@ -141,6 +141,7 @@ __all__ = [
     "to_inference_data",
     "to_sd",
     "under",
+    "unvalidated",
     "usable_device",
     "whole_file",
     "words",

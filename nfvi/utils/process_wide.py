@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyro
 from pyro.poutine.runtime import _PYRO_STACK
 
-__all__ = ["process_wide"]
+__all__ = ["process_wide", "unvalidated"]
 
 _LOCK = threading.RLock()
 
@@ -26,3 +27,14 @@ def process_wide() -> Iterator[None]:
             yield
         finally:
             _PYRO_STACK[:] = before
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """Distributions of torch and Pyro do not check their values, as long as it is entered.
+
+    To check a value is to read it, and a trace cannot hold what depends on a number that is read.
+    Outside of a support there is NaN then, and no error.
+    """
+    with process_wide(), pyro.validation_enabled(False):
+        yield

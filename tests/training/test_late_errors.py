@@ -166,7 +166,7 @@ class TestTargetsThatChange:
 
         breaks = Breaks(60, column)
         with pytest.raises(TargetError, match=r"returned shape \(32, 1\)"):
-            NFVI("loc", seed=0).fit(Own(normal, 2), steps=100, n_mc=16, restarts=2)
+            NFVI("loc", seed=0).fit(Own(normal, 2), steps=90, n_mc=16, restarts=2)
 
 
 def curve(z: Tensor) -> Tensor:
