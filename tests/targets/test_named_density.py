@@ -25,6 +25,7 @@ from nfvi import (
     nuts,
 )
 from nfvi.errors import TargetError
+from nfvi.targets.unchecked import unchecked
 
 DTYPE = torch.float64
 Y = torch.tensor([0.4, -1.1, 2.3], dtype=DTYPE)
@@ -118,6 +119,25 @@ def test_steps_with_priors_are_traced():
         callbacks=[lambda state: Stop("enough") if state.step == 3 else None],
     )
     assert found.settings["evaluation"] == "traced"
+
+
+def held(value) -> Iterator[Tensor]:
+    """All tensors in a distribution or transform."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from held(part)
+    elif isinstance(value, torch.distributions.Distribution | torch.distributions.Transform):
+        yield from held([part for name, part in vars(value).items() if name != "_inv"])
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_prior_goes_to_a_device_whole(name):
+    prior = PRIORS[name]()
+    there = list(held(unchecked(prior, torch.device("meta"))))
+    assert there and all(x.device.type == "meta" for x in there)
+    assert all(x.device.type == "cpu" for x in held(prior))
 
 
 @pytest.mark.cuda
