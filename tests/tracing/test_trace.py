@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import warnings
 
@@ -209,6 +210,8 @@ class TestPasses:
         with pytest.raises(ValueError, match="scale"):
             torch.distributions.Normal(0.0, -1.0)
 
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
     def test_code_that_writes_into_its_inputs(self) -> None:
         def function(total: Tensor, x: Tensor) -> None:
             total.add_(x.sin())

@@ -36,6 +36,7 @@ from nfvi import (
     Tracker,
 )
 from nfvi.density import data_setup
+from nfvi.tracing import trace
 from nfvi.training import captured as module
 from nfvi.training import chunks, setup
 from nfvi.training.branch_free import BranchFreeStep
@@ -508,8 +509,30 @@ class TestBranchFree:
         assert again.text == "eager: here" and found._trainer.traced._chunks is None
 
 
+COMPILERS = [
+    "none",
+    pytest.param(
+        "inductor",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler"),
+        ],
+    ),
+]
+
+
+def uncompiled(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+    """What a compiler would make code of, as it is."""
+    return torch.no_grad()(graph)
+
+
 class TestCompiled:
     """The whole step as one piece of code, equal to rounding."""
+
+    @pytest.fixture(autouse=True, params=COMPILERS)
+    def compiler(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.param == "none":
+            monkeypatch.setattr(trace, "inductor", uncompiled)
 
     @pytest.mark.parametrize("options", [{}, {"target": holey, "lr": 0.1}, {"restarts": 1}])
     def test_it_does_what_the_plain_step_does(self, options: dict[str, Any]) -> None:
