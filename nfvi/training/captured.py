@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 
-from nfvi.tracing import equal
+from nfvi.tracing import TraceError, equal
 from nfvi.training.capture import Capture, CaptureError, attempted, cuda_graph
 from nfvi.training.chunks import Chunks, Points
 from nfvi.training.compiled_step import nearly
@@ -138,9 +138,10 @@ class CapturedSteps(TracedStep):
             try:
                 chunks = self._captured(loop, evaluate, batch, points)
             except CaptureError as error:
-                said.append(f"not {how} ({error})")
+                said.append(f"not {'compiled' if how == COMPILED else how} ({error})")
             else:
-                self._how = how
+                # Of what was to be compiled, why it is not.
+                self._how = how if self.compile != "inductor" or not said else f"{how}: {said[0]}"
                 loop.settings["evaluation"] = self.text
                 return chunks
         raise CaptureError(", ".join(said))
@@ -155,8 +156,11 @@ class CapturedSteps(TracedStep):
         """With the draws in the graph where that can be."""
         make = partial(Chunks, loop, evaluate, batch, points, self._capture)
         if loop.objective.draws_repeat:
-            with suppress(CaptureError):
+            try:
                 return attempted(partial(make, draws=True))
+            except CaptureError as error:
+                if isinstance(error.__cause__, TraceError):  # it would be the same without
+                    raise
         return attempted(partial(make, draws=False))
 
     def _ways(self, loop: LoopState, batch: Any) -> Iterator[_Way]:
