@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from nfvi.utils import sizes
+from nfvi.utils import quiet_log, sizes
 
 __all__ = ["OnBatches", "jax_package", "points_at_once", "precision", "work_of"]
 
@@ -37,7 +37,8 @@ def jax_package(what: str) -> Any:
         import jax
     except ImportError as error:
         raise ImportError(NO_JAX.format(what=what)) from error
-    with _silent():
+    # It looks for devices once, and logs that it was built without those that it finds.
+    with quiet_log("jax._src.xla_bridge", logging.WARNING):
         jax.devices()
     return jax
 
@@ -184,18 +185,3 @@ def _sees_cuda() -> bool:
         return bool(jax.devices("cuda"))
     except RuntimeError:
         return False
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """JAX looks for devices once, and logs that it was built without those that it finds."""
-    log = logging.getLogger("jax._src.xla_bridge")
-
-    def quiet(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.WARNING
-
-    log.addFilter(quiet)
-    try:
-        yield
-    finally:
-        log.removeFilter(quiet)

@@ -13,7 +13,7 @@ import numpy as np
 from nfvi.errors import TargetError
 from nfvi.targets.checks import USER_ERRORS, shape_text
 from nfvi.targets.pymc_containers import Containers, NewData, is_shared
-from nfvi.utils import to_inference_data
+from nfvi.utils import quiet_log, to_inference_data
 
 __all__ = ["advice_on_lengths", "check_followed", "draw_data"]
 
@@ -66,7 +66,8 @@ def draw_data(
         dims=dims,
         coords={dim: own for dim, own in held.after.labels.items() if own is not None},
     )
-    with warnings.catch_warnings(), _silent():
+    # PyMC logs the names of what it draws.
+    with warnings.catch_warnings(), quiet_log("pymc.sampling.forward", logging.INFO):
         warnings.simplefilter("ignore")
         found = pymc.sample_posterior_predictive(
             trace,
@@ -78,21 +79,6 @@ def draw_data(
             compile_kwargs={"mode": "FAST_COMPILE"},
         )
     return {name: np.array(x)[0] for name, x in found.items()}
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """PyMC logs the names of what it draws, on the screen of who has no logging of their own."""
-    log = logging.getLogger("pymc.sampling.forward")
-
-    def quiet(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.INFO
-
-    log.addFilter(quiet)
-    try:
-        yield
-    finally:
-        log.removeFilter(quiet)
 
 
 @contextmanager

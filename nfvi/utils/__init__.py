@@ -51,6 +51,7 @@ from nfvi.utils.pieces import (
 from nfvi.utils.posterior import Posterior, fresh_draws, label_of
 from nfvi.utils.process_wide import process_wide, unvalidated
 from nfvi.utils.progress import counted, progress_bar, progress_wanted, stage_bar, ticking
+from nfvi.utils.quiet_log import quiet_log
 from nfvi.utils.report import (
     Report,
     Section,
@@ -126,6 +127,7 @@ __all__ = [
     "progress_bar",
     "progress_wanted",
     "psislw",
+    "quiet_log",
     "quote",
     "read_file",
     "record_of",

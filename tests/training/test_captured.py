@@ -42,6 +42,7 @@ from nfvi.training import chunks, setup
 from nfvi.training.branch_free import BranchFreeStep
 from nfvi.training.calls import next_look
 from nfvi.training.captured import CapturedSteps
+from nfvi.training.compiled_step import compiled_step
 from nfvi.training.controls import Plateau, plateau
 from nfvi.training.device_history import ChunkTables
 from nfvi.training.step import TracedStep
@@ -553,10 +554,18 @@ class TestCompiled:
         def slower(step: BranchFreeStep, good: Tensor, lr: Tensor) -> None:
             written_out(step, good, 0.5 * lr)
 
+        attempts: list[Any] = []
+
+        def counted(*arguments: Any) -> Any:
+            attempts.append(arguments)
+            return compiled_step(*arguments)
+
+        monkeypatch.setattr(chunks, "compiled_step", counted)
         monkeypatch.setattr(BranchFreeStep, "_update_written_out", slower)
         found, plain = (fit(compile=c) for c in ("inductor", False))
         why = "not compiled (TraceError: the compiled step gives other numbers)"
         assert_equal(found, plain, f"captured: {why}")
+        assert len(attempts) == 1
 
 
 @pytest.mark.cuda
