@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, optim
 
 __all__ = [
+    "Adam",
     "OptimizerSpec",
     "check_rates",
     "is_default",
@@ -44,6 +45,52 @@ _ROW_WISE = (
 _BY_MATRIX = ("Muon", "Adafactor", "SparseAdam")
 
 
+class Adam(optim.Adam):
+    """Fused Adam, to the last bit, without what ``torch.optim`` brings for its own compiler.
+
+    The first parameters and the first step of any class of ``torch.optim`` import
+    ``torch._dynamo``, which takes as long as a short fit.
+
+    Args:
+        parameters: one leaf tensor.
+        lr: learning rate at the top of the schedule.
+    """
+
+    def __init__(self, parameters: Tensor, lr: float) -> None:
+        super().__init__([parameters], lr=lr, betas=BETAS, fused=True)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See ``torch.optim.Optimizer``."""
+        inspect.unwrap(optim.Optimizer.add_param_group)(self, param_group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One step; ``closure`` is not needed, and not called."""
+        (group,) = self.param_groups
+        (parameters,) = group["params"]
+        state = self.state[parameters]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameters.device)
+            state["exp_avg"] = torch.zeros_like(parameters)
+            state["exp_avg_sq"] = torch.zeros_like(parameters)
+        state["step"] += 1
+        torch._fused_adam_(
+            [parameters],
+            [parameters.grad],
+            [state["exp_avg"]],
+            [state["exp_avg_sq"]],
+            [],
+            [state["step"]],
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+
 def row_wise(optimizer: OptimizerSpec) -> bool:
     """Whether an optimiser is known to treat each entry, and so each restart, by itself."""
     if optimizer is None:
@@ -53,11 +100,7 @@ def row_wise(optimizer: OptimizerSpec) -> bool:
 
 def is_default(optimizer: optim.Optimizer) -> bool:
     """Whether an optimiser is the Adam that ``None`` makes, whatever its learning rate."""
-    if type(optimizer) is not optim.Adam or len(optimizer.param_groups) > 1:
-        return False
-    group = optimizer.param_groups[0]
-    others = ("amsgrad", "maximize", "decoupled_weight_decay", "differentiable")
-    return bool(group["fused"]) and not any(group.get(name, False) for name in others)
+    return type(optimizer) is Adam
 
 
 def make_optimizer(spec: OptimizerSpec, parameters: Tensor, lr: float | None) -> optim.Optimizer:
@@ -75,7 +118,7 @@ def make_optimizer(spec: OptimizerSpec, parameters: Tensor, lr: float | None) ->
             works on matrices or sparse gradients and has no meaning for a vector of parameters.
     """
     if spec is None:
-        optimizer: Any = optim.Adam([parameters], lr=lr or LEARNING_RATE, betas=BETAS, fused=True)
+        optimizer: Any = Adam(parameters, LEARNING_RATE if lr is None else lr)
     elif inspect.isclass(spec) and issubclass(spec, optim.Optimizer):
         options: dict[str, Any] = {} if lr is None else {"lr": lr}
         optimizer = spec([parameters], **options)
@@ -125,7 +168,7 @@ def keep_rows(optimizer: optim.Optimizer, parameters: Tensor) -> Callable[[Tenso
     state = {
         key: value.clone()
         for key, value in optimizer.state.get(parameters, {}).items()
-        if isinstance(value, Tensor) and value.shape == parameters.shape
+        if _by_row(value, parameters)
     }
     before = parameters.detach().clone()
 
@@ -147,6 +190,12 @@ def move_rows(optimizer: torch.optim.Optimizer, old: Tensor, new: Tensor, rows: 
     state = optimizer.state.pop(old, None)
     if state is not None:
         optimizer.state[new] = {
-            name: value[rows] if isinstance(value, Tensor) and value.shape == old.shape else value
-            for name, value in state.items()
+            name: value[rows] if _by_row(value, old) else value for name, value in state.items()
         }
+
+
+def _by_row(value: Any, parameters: Tensor) -> bool:
+    """Whether a part of the state of an optimiser has a row for each row of parameters (R, P)."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.shape in (parameters.shape, (len(parameters), 1))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, optim
 
 from nfvi import NFVI
-from nfvi.training.optimizers import BETAS, LEARNING_RATE, make_optimizer, row_wise
+from nfvi.training.optimizers import BETAS, LEARNING_RATE, Adam, make_optimizer, row_wise
 
 ROW_WISE = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "SGD"]
 REFUSED = [name for name in ("Muon", "SparseAdam", "Adafactor") if hasattr(optim, name)]
@@ -26,10 +26,26 @@ def normal(z: Tensor) -> Tensor:
 class TestMakeOptimizer:
     def test_default_is_adam(self) -> None:
         made = make_optimizer(None, parameters(), None)
-        assert type(made) is optim.Adam
+        assert type(made) is Adam and isinstance(made, optim.Adam)
         assert made.defaults["betas"] == BETAS
         assert made.param_groups[0]["lr"] == LEARNING_RATE
         assert make_optimizer(None, parameters(), 0.5).param_groups[0]["lr"] == 0.5
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_default_steps_as_torch_does_to_the_last_bit(self, dtype: torch.dtype) -> None:
+        start = torch.randn(3, 50, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        ours, theirs = (start.clone().requires_grad_() for _ in range(2))
+        optimisers = Adam(ours, 0.05), optim.Adam([theirs], lr=0.05, betas=BETAS, fused=True)
+        for step in range(20):
+            for leaf, optimiser in zip((ours, theirs), optimisers, strict=True):
+                optimiser.param_groups[0]["lr"] = 0.05 / (1 + step)
+                leaf.grad = (leaf.detach() - 1).sin()
+                optimiser.step()
+            assert torch.equal(ours, theirs)
+        assert optimisers[0].state_dict()["state"].keys() == {0}
+        known, found = (optimiser.state_dict()["state"][0] for optimiser in optimisers[::-1])
+        assert known.keys() == found.keys()
+        assert all(torch.equal(known[name], found[name]) for name in known)
 
     @pytest.mark.parametrize("name", ROW_WISE)
     def test_a_class_with_its_own_learning_rate_or_yours(self, name: str) -> None:
