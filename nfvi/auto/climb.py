@@ -25,6 +25,7 @@ from nfvi.auto.rungs import (
     learned_rungs,
     plan_of,
     prolonged,
+    settled,
     tailed_rung,
 )
 from nfvi.auto.tried import Tried, described
@@ -34,7 +35,7 @@ from nfvi.guides import AnyGuide, Guide, Placement, parts
 from nfvi.search import MissedMass
 from nfvi.starts import FULL_RANK_LIMIT
 from nfvi.targets import graphs
-from nfvi.training import Crew, Ranks, Stop, Trainer, TrainState
+from nfvi.training import Crew, NaturalGradient, Ranks, Stop, Trainer, TrainState
 
 __all__ = ["AUTO", "Climb", "climb"]
 
@@ -197,8 +198,10 @@ class Climb:
         guides = parts(self._learn(rung, starts))
         if self.record.gap() <= GOOD[1] and len(guides) == 1:
             # Only the tails are wrong: heavier ones cost less than more layers.
+            lighter = self.record.last
             self._learn(heavier(rung), guides)
             self._stop_if_good(self.record.best_rung, GOOD_ENOUGH)
+            self._stop_if_good(lighter, GOOD_ENOUGH)
         self._stop_if_no_gain(before)
         return guides
 
@@ -226,10 +229,10 @@ class Climb:
         best = max(range(len(guides)), key=lambda i: self.record.scores[first + i])
         longer = prolonged(tried[best])
         guide = self._learn(longer, parts(guides[best]))
-        if longer.base == "normal" and self.record.gap() <= NEAR:
-            self._learn(heavier(longer), parts(guide))
-        elif self.record.last.khat >= KHAT_LIMIT:
-            self._learn(replace(longer, lr=longer.lr / 2), parts(guide))
+        if self.record.gap() > FAIR_GAP / 2:
+            guide = self._learn(longer, parts(guide))
+        if self.record.last.khat >= KHAT_LIMIT:
+            self._learn(settled(longer), parts(guide))
         raise ClimbOver("the best of several families was fitted for longer")
 
     def _learn(self, rung: Learned, starts: Starts) -> AnyGuide:
@@ -239,7 +242,8 @@ class Climb:
         plan = plan_of(rung, len(starts), self.target.dim, self.seed)
         plan = replace(plan, compile=self.compile)
         self.record.stage(rung.formula)
-        with self.crew.training(made, plan, settings) as trainer:
+        optimizer = NaturalGradient if rung.natural else None
+        with self.crew.training(made, plan, settings, optimizer) as trainer:
             try:
                 stopped = trainer.run([*self.callbacks, self._watch(trainer)])
             finally:

@@ -20,6 +20,7 @@ __all__ = [
     "learned_rungs",
     "plan_of",
     "prolonged",
+    "settled",
     "tailed_rung",
 ]
 
@@ -52,6 +53,7 @@ class Learned:
         within: the rung is left out if the last one is further than this below its log evidence
             (nats), as more layers will be needed.
         afresh: its layers start as the identity, and not as those of the last rung.
+        natural: its steps go along the natural gradient, and not by Adam.
     """
 
     formula: str
@@ -62,6 +64,7 @@ class Learned:
     base: str = "normal"
     within: float = math.inf
     afresh: bool = False
+    natural: bool = False
 
 
 def learned_rungs(dim: int) -> tuple[Learned, ...]:
@@ -111,17 +114,24 @@ def candidates(dim: int) -> tuple[Learned, ...]:
     if not 2 <= dim <= VERY_FEW:
         return ()
     tried = (("monotone*3", "normal"), (FOURIER, "laplace"), (f"{FOURIER}-reverse", "laplace"))
-    return tuple(Learned(text, 1_000, 128, 0.02, (0.5, 0.0), base) for text, base in tried)
+    return tuple(Learned(text, 500, 128, 0.02, (0.5, 0.0), base) for text, base in tried)
 
 
 def prolonged(rung: Learned) -> Learned:
     """What the best of the candidates continues with: more steps, and many more draws in each."""
-    return replace(rung, steps=2_000, n_mc=1_024, lr=0.015, tempered=(0.0,))
+    base = TAILS if rung.base == "normal" else rung.base
+    settings = {"steps": 20, "n_mc": 1_024, "lr": 0.7, "natural": True}
+    return replace(rung, tempered=(0.0,), base=base, **settings)
 
 
 def heavier(rung: Learned) -> Learned:
     """A short rung of the same formula on a base with heavier tails."""
     return replace(rung, steps=300, lr=rung.lr / 2, base=TAILS)
+
+
+def settled(rung: Learned) -> Learned:
+    """What follows on natural gradients, which fit the bulk to the noise of its tails."""
+    return replace(rung, steps=400, n_mc=512, lr=0.01, natural=False)
 
 
 def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
@@ -144,6 +154,7 @@ def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
         lr=rung.lr,
         seed=seed,
         draws=default_draws(trial),
+        held=round(0.6 * rung.steps) if rung.natural else 0,
         combine="mixture" if restarts > len(rung.tempered) else "best",
     )
 

@@ -64,7 +64,7 @@ def target_trainer(
     """
     ranks = Ranks() if ranks is None else ranks
     trial = spec.guide(target.dim, spec.target_dtype(target), torch.Generator().manual_seed(0))
-    usual = default_steps(trial)
+    usual = default_steps(trial, arguments.optimizer)
     steps = _number("steps", arguments.steps, "an integer of at least 1", usual, auto=CAP)
     check_whole("steps", steps, 1)
     beginning = read_init(spec, target, arguments.init)
@@ -168,7 +168,8 @@ def _plan(
     # These three measure the noise of a step, which the spread of even draws does not tell.
     measured = ends_itself or adaptive or growing
     draws = "iid" if measured else default_draws(trial)
-    n_mc = _number("n_mc", arguments.n_mc, least, default_n_mc(trial.dim, target), auto=FIRST)
+    draws_a_step = default_n_mc(trial.dim, target, arguments.optimizer)
+    n_mc = _number("n_mc", arguments.n_mc, least, draws_a_step, auto=FIRST)
     return Plan(
         steps=steps,
         n_mc=n_mc,

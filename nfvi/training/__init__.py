@@ -16,27 +16,10 @@ from nfvi.training.captured import stepper
 from nfvi.training.checkpoint_file import read_checkpoint
 from nfvi.training.controls import CAP, FIRST
 from nfvi.training.crew import Crew
-from nfvi.training.ensemble import Ensemble
-from nfvi.training.failure import late_errors
-from nfvi.training.history import History
-from nfvi.training.interrupt import catch_interrupt
-from nfvi.training.loop import Trainer
-from nfvi.training.loop_state import Control, Pruned
-from nfvi.training.minibatch import Anchors
-from nfvi.training.noise import REPLICATES, qmc_elbo
-from nfvi.training.objectives import Objective
-from nfvi.training.optimizers import OptimizerSpec, make_optimizer
-from nfvi.training.ranks import Distribute, Ranks
-from nfvi.training.rate_ladder import find_learning_rate
-from nfvi.training.schedule import LearningRate, Tempering
-from nfvi.training.settings import check_settings
-from nfvi.training.setup import (
+from nfvi.training.defaults import (
     N_MC,
-    NOMINAL_STEPS,
     RESTARTS,
     STEPS,
-    Plan,
-    build_trainer,
     default_anneal,
     default_draws,
     default_gradient,
@@ -45,8 +28,23 @@ from nfvi.training.setup import (
     default_n_mc,
     default_restarts,
     default_steps,
-    trainer_of_guide,
 )
+from nfvi.training.ensemble import Ensemble
+from nfvi.training.failure import late_errors
+from nfvi.training.history import History
+from nfvi.training.interrupt import catch_interrupt
+from nfvi.training.loop import Trainer
+from nfvi.training.loop_state import Control, Pruned
+from nfvi.training.minibatch import Anchors
+from nfvi.training.natural_gradient import NaturalGradient
+from nfvi.training.noise import REPLICATES, qmc_elbo
+from nfvi.training.objectives import Objective
+from nfvi.training.optimizers import OptimizerSpec, make_optimizer
+from nfvi.training.ranks import Distribute, Ranks
+from nfvi.training.rate_ladder import find_learning_rate
+from nfvi.training.schedule import LearningRate, Tempering
+from nfvi.training.settings import check_settings
+from nfvi.training.setup import NOMINAL_STEPS, Plan, build_trainer, trainer_of_guide
 from nfvi.training.snapshot import restore
 from nfvi.training.state import Callback, CallbackLike, Stop, TrainState
 from nfvi.training.step import Compile, check_compile
@@ -76,6 +74,7 @@ __all__ = [
     "GradientTracker",
     "History",
     "LearningRate",
+    "NaturalGradient",
     "Objective",
     "OptimizerSpec",
     "Plan",

@@ -23,6 +23,7 @@ from nfvi.targets import (
 )
 from nfvi.training.interrupt import Interruption, hold_interrupt, interrupt_once, raise_once
 from nfvi.training.loop import Trainer
+from nfvi.training.optimizers import OptimizerSpec
 from nfvi.training.ranks import STOPS, ProcessError, Ranks
 from nfvi.training.setup import Plan, build_trainer
 from nfvi.training.state import CallbackLike
@@ -128,7 +129,11 @@ class Crew:
 
     @contextmanager
     def training(
-        self, guides: Sequence[Guide], plan: Plan, settings: dict[str, Any]
+        self,
+        guides: Sequence[Guide],
+        plan: Plan,
+        settings: dict[str, Any],
+        optimizer: OptimizerSpec = None,
     ) -> Iterator[Trainer]:
         """A trainer that all processes run, for process 0, which runs it within.
 
@@ -136,13 +141,14 @@ class Crew:
             guides: one a restart.
             plan: of the run.
             settings: as for :func:`~nfvi.training.setup.build_trainer`.
+            optimizer: likewise.
         """
         if self.ranks.size == 1:
-            yield self._trainer(guides, plan, settings)
+            yield self._trainer(guides, plan, settings, optimizer)
             return
-        sent = self.wire.packed((list(guides), plan, settings))
+        sent = self.wire.packed((list(guides), plan, settings, optimizer))
         with hold_interrupt(), alone():
-            trainer = self._trainer(guides, plan, settings)
+            trainer = self._trainer(guides, plan, settings, optimizer)
             self.wire.send(TRAIN, sent)
             trainer.ranks = self.ranks
             try:
@@ -150,9 +156,15 @@ class Crew:
             finally:
                 trainer.ranks = Ranks()
 
-    def _trainer(self, guides: Sequence[Guide], plan: Plan, settings: dict[str, Any]) -> Trainer:
+    def _trainer(
+        self,
+        guides: Sequence[Guide],
+        plan: Plan,
+        settings: dict[str, Any],
+        optimizer: OptimizerSpec,
+    ) -> Trainer:
         rest = iter(guides)
-        trainer = build_trainer(lambda _: next(rest), self.target, plan, None, settings)
+        trainer = build_trainer(lambda _: next(rest), self.target, plan, optimizer, settings)
         self.trainers.append(trainer)
         return trainer
 
@@ -201,7 +213,9 @@ class Crew:
         raise kind(text, guide) from (raised or ProcessError("process 0 raised"))
 
     def _trained(
-        self, sent: tuple[list[Guide], Plan, dict[str, Any]], callbacks: Sequence[CallbackLike]
+        self,
+        sent: tuple[list[Guide], Plan, dict[str, Any], OptimizerSpec],
+        callbacks: Sequence[CallbackLike],
     ) -> BaseException | None:
         """Run a trainer with the others; what was raised here."""
         trainer = self._trainer(*sent)

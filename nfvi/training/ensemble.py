@@ -101,6 +101,21 @@ class Ensemble:
             return self._call_log_prob(state, x[0], noise[0]).unsqueeze(0)
         return torch.vmap(self._log_prob_one)(flat, self.fixed, x, noise)
 
+    def scores(self, noise: Tensor, restart: int) -> Tensor:
+        """The gradients (n, P) of log q at the draws of one restart from ``noise`` (n, d).
+
+        Each draw is held fixed where its log q is differentiated.
+        """
+        fixed = {name: value[restart] for name, value in self.fixed.items()}
+        flat = self.flat.detach()[restart]
+
+        def log_prob(flat: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+            return self._log_prob_one(flat, fixed, x[None], noise[None])[0]
+
+        with torch.no_grad():
+            x, _ = self._push_one(flat, fixed, noise)
+        return torch.vmap(torch.func.grad(log_prob), (None, 0, 0))(flat, x, noise)  # type: ignore[no-any-return]
+
     def log_start(self, x: Tensor) -> Tensor:
         """log q₀(x) (R, n) at x (R, n, d): the base behind the placement, as without flows."""
         start = _LogStart(self.template)

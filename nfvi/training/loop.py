@@ -18,7 +18,8 @@ from nfvi.training.group_gradients import by_group
 from nfvi.training.history import mean_and_error
 from nfvi.training.interrupt import catch_interrupt
 from nfvi.training.loop_state import LoopState
-from nfvi.training.objectives import Objective
+from nfvi.training.natural_gradient import NaturalGradient, ScoredDraws
+from nfvi.training.objectives import Objective, ReverseKL
 from nfvi.training.optimizers import keep_rows
 from nfvi.training.pieces import accumulated
 from nfvi.training.ranks import STOPS, Found
@@ -191,7 +192,7 @@ class Trainer(LoopState):
                 self._take_back()
         elif bool(good.any()):
             restore = keep_rows(self.optimizer, self.ensemble.flat)
-            self.optimizer.step()
+            self.optimizer.step(self._closure(batch, beta))
             self._scale_step(before)
             restore(good)
 
@@ -211,7 +212,9 @@ class Trainer(LoopState):
         self.optimizer.state.clear()
 
     def _closure(self, batch: Any, beta: Tensor) -> Any:
-        """What a line search calls: the loss again on the draws or rows of this step."""
+        """What an optimiser calls: the loss again on the draws or rows of this step, for one."""
+        if isinstance(self.optimizer, NaturalGradient) and isinstance(self.objective, ReverseKL):
+            return ScoredDraws(self.ensemble, self.objective, batch, beta)
         if not isinstance(self.optimizer, optim.LBFGS):
             return None
 

@@ -14,6 +14,7 @@ from nfvi.targets import Target
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.guard import Guard
 from nfvi.training.history import History
+from nfvi.training.natural_gradient import check_scored
 from nfvi.training.objectives import Objective, ReverseKL
 from nfvi.training.optimizers import check_rates, move_rows
 from nfvi.training.ranks import Ranks
@@ -65,6 +66,9 @@ class LoopState:
         controls: called after every step, before the callbacks.
         traced: what evaluates a step without autograd; ``None`` for none.
 
+    Raises:
+        ValueError: the optimiser is not for such an objective, or rates are no rates.
+
     Attributes:
         gradient_evaluations: draws at which the gradient of the loss was taken, in all restarts.
         batched_evaluations: evaluations of the loss, one after the other, all restarts in one.
@@ -93,6 +97,7 @@ class LoopState:
         controls: Sequence[Control] = (),
         traced: TracedStep | None = None,
     ) -> None:
+        check_scored(optimizer, objective, ensemble.flat)
         self.ensemble, self.objective = ensemble, objective
         self.optimizer, self.schedule, self.tempering = optimizer, schedule, tempering
         self.generator = generator

@@ -9,11 +9,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, optim
 
+from nfvi.training.natural_gradient import NaturalGradient
+from nfvi.training.without_compiler import WithoutCompiler
+
 __all__ = [
     "Adam",
     "OptimizerSpec",
     "check_rates",
     "is_default",
+    "is_natural",
     "keep_rows",
     "make_optimizer",
     "move_rows",
@@ -41,15 +45,13 @@ _ROW_WISE = (
     optim.SGD,
     optim.ASGD,
     optim.Rprop,
+    NaturalGradient,
 )
 _BY_MATRIX = ("Muon", "Adafactor", "SparseAdam")
 
 
-class Adam(optim.Adam):
+class Adam(WithoutCompiler, optim.Adam):
     """Fused Adam, to the last bit, without what ``torch.optim`` brings for its own compiler.
-
-    The first parameters and the first step of any class of ``torch.optim`` import
-    ``torch._dynamo``, which takes as long as a short fit.
 
     Args:
         parameters: one leaf tensor.
@@ -58,10 +60,6 @@ class Adam(optim.Adam):
 
     def __init__(self, parameters: Tensor, lr: float) -> None:
         super().__init__([parameters], lr=lr, betas=BETAS, fused=True)
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See ``torch.optim.Optimizer``."""
-        inspect.unwrap(optim.Optimizer.add_param_group)(self, param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -96,6 +94,11 @@ def row_wise(optimizer: OptimizerSpec) -> bool:
     if optimizer is None:
         return True
     return inspect.isclass(optimizer) and issubclass(optimizer, _ROW_WISE)
+
+
+def is_natural(optimizer: OptimizerSpec) -> bool:
+    """Whether an optimiser is :class:`NaturalGradient`, whose steps are few and of many draws."""
+    return inspect.isclass(optimizer) and issubclass(optimizer, NaturalGradient)
 
 
 def is_default(optimizer: optim.Optimizer) -> bool:

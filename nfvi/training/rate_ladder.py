@@ -13,13 +13,13 @@ from torch import Tensor
 from nfvi.errors import FitError
 from nfvi.guides import Guide
 from nfvi.targets import Target, affordable
+from nfvi.training.defaults import default_gradient, default_learning_rate
 from nfvi.training.ensemble import Ensemble
 from nfvi.training.loop import Trainer
 from nfvi.training.minibatch import reverse_kl
 from nfvi.training.objectives import ReverseKL
 from nfvi.training.optimizers import OptimizerSpec, make_optimizer, row_wise
 from nfvi.training.schedule import LearningRate, Tempering
-from nfvi.training.setup import default_gradient, default_learning_rate
 from nfvi.utils import check_positive, check_whole
 
 __all__ = ["FACTORS", "RateSearch", "find_learning_rate"]
