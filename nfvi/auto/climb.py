@@ -24,10 +24,9 @@ from nfvi.auto.rungs import (
     heavier,
     learned_rungs,
     plan_of,
-    prolonged,
-    settled,
     tailed_rung,
 )
+from nfvi.auto.tournament import NEAR, tournament
 from nfvi.auto.tried import Tried, described
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
@@ -42,13 +41,12 @@ __all__ = ["AUTO", "Climb", "climb"]
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-# (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
-# tails have been tried.
+# (k-hat, nats): a guide is good below both, and good enough below the second pair once a flow was
+# learned in full.
 GOOD, GOOD_ENOUGH = (0.5, 0.002), (KHAT_LIMIT, 0.001)
 LEAST_GAIN = CLOSE
 # What these limits give on ten seeds of 21 targets is in docs/posteriors.md; what one of them
-# moved alone would do there is not on record. So near, tails are what is left to mend.
-NEAR = 0.05
+# moved alone would do there is not on record.
 # A mixture so near to its log evidence is "good" by docs/diagnostics.md. A flow that starts from
 # one place and ends further below it than NEAR has lost modes, which no more layers bring back.
 FAIR_GAP = 0.02
@@ -149,7 +147,8 @@ class Climb:
         starts = self._cover(mode_rungs(self.record, start, self.generator, self.dtype))
         self._stop_if_good()
         if self.record.best_rung.efficiency < ROUGH and candidates(self.target.dim):
-            self._tournament()
+            tournament(self.record, self._learn, self.generator.device)
+            raise ClimbOver("the best of several families was fitted for longer")
         self._ladder(starts)
 
     def _cover(self, starts: Starts) -> Starts:
@@ -198,10 +197,9 @@ class Climb:
         guides = parts(self._learn(rung, starts))
         if self.record.gap() <= GOOD[1] and len(guides) == 1:
             # Only the tails are wrong: heavier ones cost less than more layers.
-            lighter = self.record.last
+            self._stop_if_good(limits=GOOD_ENOUGH)
             self._learn(heavier(rung), guides)
             self._stop_if_good(self.record.best_rung, GOOD_ENOUGH)
-            self._stop_if_good(lighter, GOOD_ENOUGH)
         self._stop_if_no_gain(before)
         return guides
 
@@ -214,26 +212,6 @@ class Climb:
         best = self.record.best_rung
         if best.khat < KHAT_LIMIT:
             raise ClimbOver(f"{best} has tails that the others lack: k-hat {best.khat:.2f}")
-
-    def _tournament(self) -> None:
-        """Several families in a few dimensions; the best continues for longer."""
-        place = Placement.identity(
-            self.target.dim, dtype=torch.float64, device=self.generator.device
-        )
-        tried = candidates(self.target.dim)
-        first, guides = len(self.record.rungs), []
-        for rung in tried:
-            guides.append(self._learn(rung, [place] * len(rung.tempered)))
-            if self.record.gap() <= NEAR and self.record.last.efficiency > ROUGH:
-                break
-        best = max(range(len(guides)), key=lambda i: self.record.scores[first + i])
-        longer = prolonged(tried[best])
-        guide = self._learn(longer, parts(guides[best]))
-        if self.record.gap() > FAIR_GAP / 2:
-            guide = self._learn(longer, parts(guide))
-        if self.record.last.khat >= KHAT_LIMIT:
-            self._learn(settled(longer), parts(guide))
-        raise ClimbOver("the best of several families was fitted for longer")
 
     def _learn(self, rung: Learned, starts: Starts) -> AnyGuide:
         """Fit one rung and keep it."""

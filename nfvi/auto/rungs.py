@@ -21,6 +21,7 @@ __all__ = [
     "plan_of",
     "prolonged",
     "settled",
+    "sharpened",
     "tailed_rung",
 ]
 
@@ -77,7 +78,7 @@ def learned_rungs(dim: int) -> tuple[Learned, ...]:
     if dim <= FEW_DIMENSIONS:
         return (
             Learned("monotone", 400, 128, 0.02),
-            Learned("monotone*2", 600, 256, 0.02, within=0.01),
+            Learned("monotone*2", 600, 128, 0.02, within=0.01),
             Learned("monotone*3", 1_500, 256, 0.02),
             Learned("monotone*3", 2_000, 256, 0.01),
         )
@@ -117,21 +118,29 @@ def candidates(dim: int) -> tuple[Learned, ...]:
     return tuple(Learned(text, 500, 128, 0.02, (0.5, 0.0), base) for text, base in tried)
 
 
+def sharpened(rung: Learned) -> Learned:
+    """What the best of the candidates continues with: a few natural gradients of many draws."""
+    one = replace(rung, tempered=(0.0,), base=_heavy(rung), natural=True)
+    return replace(one, steps=20, n_mc=1_024, lr=0.7)
+
+
+def settled(rung: Learned) -> Learned:
+    """What follows on natural gradients, which leave the noise of their draws in the tails."""
+    return replace(rung, steps=400, n_mc=512, lr=0.01, tempered=(0.0,), base=_heavy(rung))
+
+
 def prolonged(rung: Learned) -> Learned:
-    """What the best of the candidates continues with: more steps, and many more draws in each."""
-    base = TAILS if rung.base == "normal" else rung.base
-    settings = {"steps": 20, "n_mc": 1_024, "lr": 0.7, "natural": True}
-    return replace(rung, tempered=(0.0,), base=base, **settings)
+    """What mends more than tails: many steps, and many more draws in each than before."""
+    return replace(rung, steps=2_000, n_mc=1_024, lr=0.015, tempered=(0.0,), base=_heavy(rung))
+
+
+def _heavy(rung: Learned) -> str:
+    return TAILS if rung.base == "normal" else rung.base
 
 
 def heavier(rung: Learned) -> Learned:
     """A short rung of the same formula on a base with heavier tails."""
     return replace(rung, steps=300, lr=rung.lr / 2, base=TAILS)
-
-
-def settled(rung: Learned) -> Learned:
-    """What follows on natural gradients, which fit the bulk to the noise of its tails."""
-    return replace(rung, steps=400, n_mc=512, lr=0.01, natural=False)
 
 
 def plan_of(rung: Learned, restarts: int, dim: int, seed: int) -> Plan:
