@@ -57,10 +57,10 @@ def test_says_first_what_to_expect(shown: list[str]) -> None:
 def test_time_budget_elbo_and_khat(shown: list[str]) -> None:
     last = shown[-1]
     assert re.search(r"\| \d\d:\d\d, 0 steps left, ELBO -?\d+\.\d{3}, k-hat -?\d\.\d\d$", last)
-    steps = [re.search(r"monotone\*3 (\d)/1,000 .*, (\d) steps left", text) for text in shown]
+    steps = [re.search(r"monotone\*3 (\d)/500 .*, (\d) steps left", text) for text in shown]
     assert {(m[1], m[2]) for m in steps if m} >= {("1", "2"), ("2", "1"), ("3", "0")}
     # The length is the share of the budget that is spent: a third, and two thirds.
-    bars = [re.search(r"monotone\*3 ([12])/1,000 \|(.*?)\|", text) for text in shown]
+    bars = [re.search(r"monotone\*3 ([12])/500 \|(.*?)\|", text) for text in shown]
     full = {m[1]: sum(not c.isspace() for c in m[2]) / len(m[2]) for m in bars if m}
     assert full == pytest.approx({"1": 1 / 3, "2": 2 / 3}, abs=0.15)
 

@@ -48,8 +48,12 @@ from nfvi.auto.rungs import (
     heavier,
     learned_rungs,
     plan_of,
+    prolonged,
+    settled,
+    sharpened,
     tailed_rung,
 )
+from nfvi.auto.tournament import tournament
 from nfvi.fit.path import ClimbPath, Rung
 from nfvi.guides.guide import Guide
 from nfvi.guides.placement import Placement
@@ -484,22 +488,51 @@ class TestTails:
         climb._ladder([])
         assert climb.asked == list(learned_rungs(65)) and tailed_rung(49) is None
 
-    @pytest.mark.parametrize(("khat", "more"), [(0.6, 0), (0.7, 1)])
-    def test_of_waves_the_base_stays(self, khat, more):
-        """Theirs has heavy tails already: more of the same, at half the rate, if at all."""
-        climb = Scripted(2, (-5.0, 0.9), (-4.0, 0.9), (-5.0, 0.9), *[(-1.0, khat)] * (1 + more))
-        with pytest.raises(ClimbOver, match="the best of several families"):
-            climb._tournament()
-        longer = climb.asked[3]
-        assert longer.formula == candidates(2)[1].formula
-        assert (longer.steps, longer.n_mc) == (2_000, 1_024)
-        assert climb.asked[4:] == [replace(longer, lr=longer.lr / 2)] * more
+    def test_a_flow_that_is_good_enough_is_not_tried_on_heavier_ones(self):
+        climb = Scripted(3, (-0.0009, 0.6))
+        with pytest.raises(ClimbOver, match=r"as good as can be told: k-hat 0\.60"):
+            climb._ladder([])
+        assert climb.asked == [learned_rungs(3)[0]]
 
-    def test_of_other_families_it_becomes_heavier(self):
-        climb = Scripted(2, *[(-5.0 - k, 0.9) for k in range(3)], (-0.03, 0.6), (-0.03, 0.6))
-        with pytest.raises(ClimbOver, match="the best of several families"):
-            climb._tournament()
-        assert [asked.base for asked in climb.asked[3:]] == ["normal", TAILS]
+
+SHARPENED, SETTLED, PROLONGED = (-0.004, 0.9), (-0.003, 0.9), (-0.0025, 0.9)
+
+
+class TestTournament:
+    @pytest.mark.parametrize(
+        ("outcomes", "ways"),
+        [
+            ([(-0.008, 0.4)], [sharpened]),
+            ([SHARPENED, (-0.003, 0.6)], [sharpened, settled]),
+            ([(-0.02, 0.4), (-0.006, 0.6)], [sharpened, prolonged]),
+            ([(-0.008, 0.6), (-0.006, 0.6)], [sharpened, prolonged]),
+            ([SHARPENED, SETTLED, (-0.003, 0.6)], [sharpened, settled, prolonged]),
+        ],
+    )
+    def test_the_best_goes_on_the_cheapest_way_that_does(self, outcomes, ways):
+        climb = Scripted(2, (-5.0, 0.9), (-4.0, 0.9), (-5.0, 0.9), *outcomes)
+        tournament(climb.record, climb._learn, torch.device("cpu"))
+        assert climb.asked[:3] == list(candidates(2))
+        assert climb.asked[3:] == [way(candidates(2)[1]) for way in ways]
+        assert not climb.outcomes
+
+    def test_where_tails_stay_too_light_the_last_way_is_gone_twice(self):
+        outcomes = [SHARPENED, SETTLED, PROLONGED, PROLONGED]
+        climb = Scripted(2, (-4.0, 0.9), (-5.0, 0.9), (-5.0, 0.9), *outcomes)
+        tournament(climb.record, climb._learn, torch.device("cpu"))
+        longer = prolonged(candidates(2)[0])
+        assert climb.asked[5:] == [longer, replace(longer, lr=longer.lr / 2)]
+
+    def test_only_the_first_that_comes_so_near_is_tried(self):
+        climb = Scripted(2, (-0.04, 0.9), (-0.008, 0.4), efficiency=0.9)
+        tournament(climb.record, climb._learn, torch.device("cpu"))
+        assert climb.asked == [candidates(2)[0], sharpened(candidates(2)[0])]
+
+    def test_a_normal_base_becomes_heavier_and_that_of_waves_stays(self):
+        for way in (sharpened, settled, prolonged):
+            assert [way(one).base for one in candidates(2)] == [TAILS, "laplace", "laplace"]
+        natural = [way(candidates(2)[0]).natural for way in (sharpened, settled, prolonged)]
+        assert natural == [True, False, False]
 
 
 @pytest.mark.parametrize(("efficiency", "tried"), [(0.4, True), (0.6, False)])
@@ -520,9 +553,13 @@ def test_families_are_tried_where_the_best_rung_is_rough(efficiency, tried, monk
         "_ladder": lambda _: asked.append("ladder"),
     }.items():
         monkeypatch.setattr(climb, name, value)
-    monkeypatch.setattr(climb, "_tournament", lambda: asked.append("tournament"))
-    climb._climb()
-    assert ("tournament" in asked) == tried
+    monkeypatch.setattr(module, "tournament", lambda *_: asked.append("tournament"))
+    if tried:
+        with pytest.raises(ClimbOver, match="the best of several families"):
+            climb._climb()
+    else:
+        climb._climb()
+    assert asked == (["tournament"] if tried else ["ladder"])
 
 
 @pytest.mark.parametrize("crowded", [True, False])
