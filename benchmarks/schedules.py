@@ -31,7 +31,7 @@ from benchmarks.posteriors.store import Row, Store
 from benchmarks.progress import say, with_bar
 from models.eight_schools import LOG_EVIDENCE
 from models.potentials import mass_left
-from nfvi import NFVI, Fit, PyroTarget
+from nfvi import NFVI, Fit, NaturalGradient, PyroTarget
 from nfvi.fit import elbo_of, evaluate
 
 __all__ = ["CASES", "SETTINGS", "Case", "Job", "Settings", "jobs_of", "main", "tables"]
@@ -115,8 +115,16 @@ class Settings:
         return values if self.hold is None else {**values, "hold": self.hold}
 
 
+class Natural:
+    """A column of natural gradients, with all else at the defaults that go with them."""
+
+    def arguments(self, case: Case) -> dict[str, Any]:
+        """What ``NFVI.fit`` is given."""
+        return {"optimizer": NaturalGradient}
+
+
 RAISED, DOUBLE = (0.05, 0.0125), (0.04, 0.01)
-SETTINGS: dict[str, Settings | None] = {
+SETTINGS: dict[str, Settings | Natural | None] = {
     "5 000, 0.02, iid": Settings(5_000),
     "2 500, 0.02, iid": Settings(2_500),
     "2 500, 0.02, qmc": Settings(2_500, draws="qmc"),
@@ -132,6 +140,7 @@ SETTINGS: dict[str, Settings | None] = {
     "auto, 0.05, qmc": Settings("auto", RAISED, "qmc", hold=None),
     "auto, 0.02, iid": Settings("auto", hold=None),
     "the defaults": None,
+    "natural gradients": Natural(),
 }
 """By a name of steps, learning rate without a network (with one it is a quarter) and draws."""
 
