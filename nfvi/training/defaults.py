@@ -40,8 +40,7 @@ FEW_DIMENSIONS = 10
 # For up to 10 dimensions, where draws cost little and modes are lost most easily, and for more.
 N_MC = (256, 64)
 RESTARTS = (8, 4)
-# Of natural gradients: in the time of Adam's defaults, and nearer to the target for formulas of few
-# parameters (docs/training.md).
+# Of natural gradients: about the time of Adam's defaults (docs/benchmarks.md).
 NATURAL_STEPS, NATURAL_N_MC = 200, 512
 # Lowered from 25 000: with networks more restarts take several times as long, and `realnvp*6`
 # ends at KL 0.004 on pot1 with two (docs/benchmarks.md).
