@@ -41,8 +41,8 @@ __all__ = ["AUTO", "Climb", "climb"]
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-# (k-hat, nats): a guide is good below both, and good enough below the second pair once a flow was
-# learned in full.
+# (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
+# tails have been tried.
 GOOD, GOOD_ENOUGH = (0.5, 0.002), (KHAT_LIMIT, 0.001)
 LEAST_GAIN = CLOSE
 # What these limits give on ten seeds of 21 targets is in docs/posteriors.md; what one of them
@@ -197,9 +197,10 @@ class Climb:
         guides = parts(self._learn(rung, starts))
         if self.record.gap() <= GOOD[1] and len(guides) == 1:
             # Only the tails are wrong: heavier ones cost less than more layers.
-            self._stop_if_good(limits=GOOD_ENOUGH)
+            lighter = self.record.last
             self._learn(heavier(rung), guides)
             self._stop_if_good(self.record.best_rung, GOOD_ENOUGH)
+            self._stop_if_good(lighter, GOOD_ENOUGH)
         self._stop_if_no_gain(before)
         return guides
 

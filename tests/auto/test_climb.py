@@ -488,11 +488,13 @@ class TestTails:
         climb._ladder([])
         assert climb.asked == list(learned_rungs(65)) and tailed_rung(49) is None
 
-    def test_a_flow_that_is_good_enough_is_not_tried_on_heavier_ones(self):
-        climb = Scripted(3, (-0.0009, 0.6))
+    def test_the_lighter_one_is_good_enough_where_heavier_ones_do_no_better(self):
+        """Of lower k-hat, and so the best rung, but further below its log evidence."""
+        climb = Scripted(3, (-0.0009, 0.6), (-0.0015, 0.55))
         with pytest.raises(ClimbOver, match=r"as good as can be told: k-hat 0\.60"):
             climb._ladder([])
-        assert climb.asked == [learned_rungs(3)[0]]
+        assert climb.asked == [learned_rungs(3)[0], heavier(learned_rungs(3)[0])]
+        assert climb.record.best() == 2
 
 
 SHARPENED, SETTLED, PROLONGED = (-0.004, 0.9), (-0.003, 0.9), (-0.0025, 0.9)
