@@ -28,7 +28,7 @@ from nfvi.fit import (
 from nfvi.guides import AnyGuide, MixtureGuide, parts
 from nfvi.search import MissedMass, search_mass
 from nfvi.targets import Target, log_prob_anywhere
-from nfvi.training import History, Plan, Trainer
+from nfvi.training import History, NaturalGradient, Plan, Trainer
 from nfvi.utils import held
 
 __all__ = ["CLOSE", "Record"]
@@ -206,7 +206,9 @@ class Record:
         draws = self.affordable(min(RANKING, each), FEWEST_DRAWS)
         guide, restarts = outcome(trainer, draws, self.out_of_time)
         found, score = self._judge(guide)
-        tried = Tried(guide, found, trainer.history, restarts, trainer.settings, trainer)
+        # What refines a fit by many steps is Adam, of which one costs a thirtieth.
+        goes_on = None if isinstance(trainer.optimizer, NaturalGradient) else trainer
+        tried = Tried(guide, found, trainer.history, restarts, trainer.settings, goes_on)
         self._add(tried, score, trainer.step)
         return guide
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import pyro
@@ -708,6 +708,17 @@ class TestGoingOn:
         assert normal.steps == 20 and normal.gradient_evaluations == before + 20 * 256
         # A fit that is exact stays so: the path gradient vanishes there.
         assert abs(normal.elbo - NORMAL.log_normalizer) < 0.01
+
+    @pytest.mark.parametrize("natural", [True, False])
+    def test_natural_gradients_are_followed_by_adam(self, natural):
+        """Its steps cost a thirtieth; a fit without a trainer makes one with Adam."""
+        climb = Climb(ClimbArguments(make_gaussian(2, seed=0), 0, DTYPE))
+        rung = Learned("loc-scale", 3, 16, 0.5, natural=natural)
+        with suppress(ClimbOver):
+            climb._learn(rung, [Placement.identity(2, dtype=DTYPE)])
+        tried = climb.record.tried[-1]
+        assert tried.settings["optimizer"] == ("NaturalGradient" if natural else "Adam")
+        assert (tried.trainer is None) == natural
 
     def test_a_mixture_is_refined(self, tmp_path):
         fit = climbed(two_modes(0.5, 12.0, 5), seed=0)
