@@ -42,11 +42,10 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 # (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
-# tails have been tried.
+# tails have been tried. What these limits give on ten seeds of 21 targets is in docs/posteriors.md;
+# what one of them moved alone would do there is not on record.
 GOOD, GOOD_ENOUGH = (0.5, 0.002), (KHAT_LIMIT, 0.001)
 LEAST_GAIN = CLOSE
-# What these limits give on ten seeds of 21 targets is in docs/posteriors.md; what one of them
-# moved alone would do there is not on record.
 # A mixture so near to its log evidence is "good" by docs/diagnostics.md. A flow that starts from
 # one place and ends further below it than NEAR has lost modes, which no more layers bring back.
 FAIR_GAP = 0.02

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
@@ -87,7 +88,7 @@ class NaturalGradient(WithoutCompiler):
     ) -> None:
         check_positive("lr", lr)
         check_positive("damping", damping)
-        if not 0 <= momentum < 1:
+        if not isinstance(momentum, Real) or not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {momentum!r}")
         super().__init__(params, {"lr": lr, "damping": damping, "momentum": momentum})
 
@@ -199,7 +200,7 @@ class ScoredDraws:
     def __init__(
         self, ensemble: Ensemble, objective: ReverseKL, batch: Tensor | LateNoise, beta: Tensor
     ) -> None:
-        # Of all log q, the one that the scores are the gradients of.
+        # Either gradient has the same values, and these cost less.
         self.ensemble, self.objective = ensemble, replace(objective, gradient="total")
         self.noise = batch if isinstance(batch, Tensor) else torch.cat(list(batch), 1)
         self.beta = beta

@@ -20,6 +20,7 @@ from nfvi.training.natural_gradient import (
     ScoredDraws,
     natural_direction,
 )
+from nfvi.training.optimizers import keep_rows, move_rows
 
 SHORT = {"steps": 12, "n_mc": 64, "restarts": 2, "progress": False}
 
@@ -153,6 +154,23 @@ class TestFit:
                 scores[i], torch.cat([g.flatten() for g in one]), atol=1e-4, rtol=1e-4
             )
 
+    def test_what_a_step_remembers_is_put_back_and_kept_by_restart(self) -> None:
+        flat = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+        optimizer = NaturalGradient([flat])
+        optimizer.state[flat] = {
+            "velocity": torch.ones(3, 3),
+            "before": torch.ones(3, 3),
+            "damping": torch.tensor([[1.0], [2.0], [3.0]]),
+        }
+        restore = keep_rows(optimizer, flat)
+        for value in optimizer.state[flat].values():
+            value.mul_(10)
+        restore(torch.tensor([True, False, True]))
+        assert optimizer.state[flat]["damping"].flatten().tolist() == [10.0, 2.0, 30.0]
+        new, rows = flat.detach()[[2, 0]].requires_grad_(), torch.tensor([2, 0])
+        move_rows(optimizer, flat, new, rows)
+        assert optimizer.state[new]["damping"].flatten().tolist() == [30.0, 10.0]
+
     def test_ends_nearer_than_adam_with_as_many_draws(self) -> None:
         # log Z = 0, so that −ELBO is the KL.
         how = {"restarts": 1, "anneal": False, "progress": False}
@@ -252,9 +270,16 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         ("argument", "wrong"),
-        [("lr", 0.0), ("damping", -1.0), ("momentum", 1.0), ("momentum", -0.1), ("lr", math.nan)],
+        [
+            ("lr", 0.0),
+            ("damping", -1.0),
+            ("momentum", 1.0),
+            ("momentum", -0.1),
+            ("lr", math.nan),
+            ("momentum", "x"),
+        ],
     )
-    def test_arguments_out_of_their_range(self, argument: str, wrong: float) -> None:
+    def test_arguments_out_of_their_range(self, argument: str, wrong: object) -> None:
         with pytest.raises(ValueError, match=argument):
             NaturalGradient([torch.zeros(1, 2, requires_grad=True)], **{argument: wrong})
 
