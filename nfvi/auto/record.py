@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from nfvi.fit import (
     outcome,
 )
 from nfvi.guides import AnyGuide, MixtureGuide, parts
-from nfvi.search import MissedMass, search_mass
+from nfvi.search import MissedMass, prior_scale, search_mass
 from nfvi.targets import Target, log_prob_anywhere
 from nfvi.training import History, NaturalGradient, Plan, Trainer
 from nfvi.utils import held
@@ -92,6 +93,7 @@ class Record:
         self.seconds_per_point = 0.0
         self.missed: MissedMass | None = None
         self._searched: AnyGuide | None = None
+        self._prior_of = cache(prior_scale)
         self.tried: list[Tried] = []
         self.rungs: list[Rung] = []
         self.scores: list[float] = []
@@ -189,6 +191,7 @@ class Record:
                 best.diagnostics.log_evidence,
                 generator,
                 most=self.affordable(MOST_WIDE, FEWEST_WIDE, 2 * JUDGING),
+                prior_of=self._prior_of,
                 enough=lambda _: self.out_of_time(),
             )
             self._searched = best.guide

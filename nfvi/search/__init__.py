@@ -4,6 +4,7 @@ from nfvi.search.particles import BroadBase, Particles, anneal
 from nfvi.search.places import MOST_PLACES
 from nfvi.search.result import LEAST_SHARE, MissedMass, Place
 from nfvi.search.search import search_mass
+from nfvi.search.wide import prior_scale
 
 __all__ = [
     "LEAST_SHARE",
@@ -13,5 +14,6 @@ __all__ = [
     "Particles",
     "Place",
     "anneal",
+    "prior_scale",
     "search_mass",
 ]

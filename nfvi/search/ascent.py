@@ -106,13 +106,17 @@ class _Climbers:
         j, s, y, sy = i[use], shift[use], bend[use], product[use, None, None]
         if not len(j):
             return
-        scale = (sy[:, 0, 0] / y.square().sum(1))[:, None, None] * torch.eye(s.shape[1]).to(s)
-        h = torch.where(self.fresh[j][:, None, None], scale, self.inverse[j])
-        self.fresh[j] = False
+        h = self.inverse[j]
+        fresh = self.fresh[j]
+        if bool(fresh.any()):
+            scale = (sy[:, 0, 0] / y.square().sum(1))[fresh, None, None]
+            h[fresh] = scale * torch.eye(s.shape[1]).to(s)
+            self.fresh[j] = False
         hy = (h @ y[..., None])[..., 0]
-        cross = hy[:, :, None] * s[:, None, :]
-        along = (1 + (y * hy).sum(1)[:, None, None] / sy) * s[:, :, None] * s[:, None, :]
-        self.inverse[j] = h + (along - cross - cross.mT) / sy
+        # (1 + yᵀHy / sᵀy) s sᵀ − Hy sᵀ − s (Hy)ᵀ, over sᵀy, as u sᵀ + s uᵀ.
+        half = 0.5 * (1 + (y * hy).sum(1, keepdim=True) / sy[:, 0])
+        outer = ((half * s - hy) / sy[:, 0])[:, :, None] * s[:, None, :]
+        self.inverse[j] = h + outer + outer.mT
 
 
 def ascend_all(

@@ -24,7 +24,7 @@ from nfvi.search.places import (
     weigh,
 )
 from nfvi.search.result import MissedMass, Place
-from nfvi.search.wide import REACH, moments, prior_scale, wide_draws
+from nfvi.search.wide import REACH, Prior, moments, prior_scale, wide_draws
 from nfvi.targets import Target, affordable, log_prob_anywhere, numbers_per_point
 from nfvi.utils import at_once, sizes
 
@@ -83,6 +83,7 @@ def search_mass(
     draws: int | None = None,
     starts: int | None = None,
     most: int | None = None,
+    prior_of: Callable[[Target, torch.Generator], Prior | None] = prior_scale,
     enough: Callable[[int], bool] = lambda _: False,
 ) -> MissedMass:
     """Look for mass of a target p where a guide q has none.
@@ -106,6 +107,8 @@ def search_mass(
         most: the default number of draws is no larger.
         starts: of ascents; default one for 64 draws, from 16 to 512. They are fewer above 128
             dimensions, and none above 300.
+        prior_of: finds median and scale of the prior; that of several searches of one target may
+            remember them.
         enough: asked after every batch, with the gradients so far, whether to end early.
     """
     dtype = guide.dtype
@@ -118,7 +121,7 @@ def search_mass(
         draws = draws if most is None else min(draws, most)
         if alone:
             draws = max(min(draws, NUMBERS_ALONE // len(loc)), 1)
-    prior = prior_scale(target, generator)
+    prior = prior_of(target, generator)
     if starts is None:
         starts = min(max(draws // 64, STARTS[0]), STARTS[1])
     starts = 0 if alone else min(starts, NUMBERS // len(loc) ** 2)
@@ -170,7 +173,7 @@ def _scan(
     target: Target,
     loc: Tensor,
     tril: Tensor,
-    prior: tuple[Tensor, Tensor] | None,
+    prior: Prior | None,
     draws: int,
     generator: torch.Generator,
     dtype: torch.dtype,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,8 +12,10 @@ from nfvi.guides import AnyGuide, sample_in_pieces
 from nfvi.targets import Target
 from nfvi.utils import at_once, held
 
-__all__ = ["DF", "REACH", "moments", "prior_scale", "wide_draws"]
+__all__ = ["DF", "REACH", "Prior", "moments", "prior_scale", "wide_draws"]
 
+Prior: TypeAlias = tuple[Tensor, Tensor]
+"""Median (d) and scale (d)."""
 DF = 5
 """Degrees of freedom: tails that reach far, with an sd that exists."""
 REACH = (1.0, 3.0, 10.0)
@@ -59,7 +62,7 @@ def moments(guide: AnyGuide, generator: torch.Generator) -> tuple[Tensor, Tensor
     return mean, sd if int(info) else sd.unsqueeze(1) * lower
 
 
-def prior_scale(target: Target, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+def prior_scale(target: Target, generator: torch.Generator) -> Prior | None:
     """Median and scale (d) of the prior of a target; ``None`` where it has none."""
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     draws = target.prior_draws(PRIOR_DRAWS, seed)
@@ -75,7 +78,7 @@ def prior_scale(target: Target, generator: torch.Generator) -> tuple[Tensor, Ten
 def wide_draws(
     loc: Tensor,
     tril: Tensor,
-    prior: tuple[Tensor, Tensor] | None,
+    prior: Prior | None,
     n: int,
     generator: torch.Generator,
 ) -> Tensor:

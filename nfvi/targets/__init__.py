@@ -1,10 +1,11 @@
 """Targets: what a fit or a sampler is run on."""
 
-from nfvi.targets.anywhere import evaluate_anywhere, log_prob_anywhere
+from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
 from nfvi.targets.evaluated_by import alone, evaluated_by, log_prob_of
+from nfvi.targets.factorization import evaluate_anywhere
 from nfvi.targets.graph_scope import graphs
 from nfvi.targets.jax import JaxLogDensity
 from nfvi.targets.known_gradient import known_gradient

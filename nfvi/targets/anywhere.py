@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from nfvi.targets.base import Target
-from nfvi.targets.checks import Evaluate, checked_call
+from nfvi.targets.checks import checked_call
 from nfvi.targets.evaluated_by import from_others
-from nfvi.targets.factorization import NanWhereSingular
+from nfvi.targets.factorization import evaluate_anywhere
 from nfvi.targets.graph_scope import from_graph
+from nfvi.targets.work import points_at_once
 
-__all__ = ["evaluate_anywhere", "log_prob_anywhere"]
+__all__ = ["log_prob_anywhere"]
 
-LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+WRITTEN = 2**24
+"""Numbers that a piece of many values writes: 32 768 values of a regression on 5 000 rows take 10
+CPU seconds at 16 384 at once, and 2 at 128."""
 
 
 def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
@@ -27,37 +30,27 @@ def log_prob_anywhere(target: Target, z: Tensor) -> Tensor:
     halved until only the points at fault are left. Where several processes evaluate the target,
     each has its share of the points, and the values are differentiable once.
 
+    Values alone of many points are taken in pieces that suit a CPU's memory.
+
     Raises:
         TargetError: the values are not (n), or the target wrote into z.
     """
     shared = from_others(target, z)
     if shared is not None:
         return shared
-    if not (torch.is_grad_enabled() and z.requires_grad):
-        found = from_graph("value", target, z, partial(_valued, target))
-        if found is not None:
-            return found[0]
-    return evaluate_anywhere(target.log_prob, z, target.name)
+    if torch.is_grad_enabled() and z.requires_grad:
+        return evaluate_anywhere(target.log_prob, z, target.name)
+    count = points_at_once(target, z, WRITTEN)
+    if count >= len(z):
+        return _value(target, z)
+    return torch.cat([_value(target, piece) for piece in z.split(count)])
 
 
-def evaluate_anywhere(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
-    """The same of a function of points (n, d) -> (n,), which messages call by a name."""
-    try:
-        return checked_call(evaluate, z, name)
-    except LinAlgError:
-        return _in_spite_of_failures(evaluate, z, name)
+def _value(target: Target, z: Tensor) -> Tensor:
+    found = from_graph("value", target, z, partial(_valued, target))
+    return evaluate_anywhere(target.log_prob, z, target.name) if found is None else found[0]
 
 
 @torch.no_grad()
 def _valued(target: Target, z: Tensor) -> tuple[Tensor, ...]:
     return (checked_call(target.log_prob, z, target.name),)
-
-
-def _in_spite_of_failures(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
-    try:
-        with NanWhereSingular():
-            return checked_call(evaluate, z, name)
-    except LinAlgError:
-        if len(z) == 1:
-            return z.sum(-1) * torch.nan
-        return torch.cat([evaluate_anywhere(evaluate, part, name) for part in z.tensor_split(2)])

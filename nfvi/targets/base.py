@@ -34,6 +34,7 @@ class Target(ABC):
             second derivatives are differences of gradients.
         evidence_caveats: why the integral is no evidence, or of what; none where it is.
         work: numbers that one evaluation of one point writes, where torch does not see them.
+        counted: the same where torch does, once it was counted.
         dims: site -> the names of its event's dimensions, for ArviZ; others are named by number.
         coords: name of a dimension -> the labels along it.
     """
@@ -47,6 +48,7 @@ class Target(ABC):
     differentiable_once: bool = False
     evidence_caveats: tuple[str, ...] = ()
     work: float | None = None
+    counted: float | None = None
     dims: Mapping[str, Sequence[str]] = MappingProxyType({})
     coords: Mapping[str, Sequence[Any]] = MappingProxyType({})
     _sampler: Sampler | None = None

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["NanWhereSingular"]
+from nfvi.targets.checks import Evaluate, checked_call
+
+__all__ = ["NanWhereSingular", "evaluate_anywhere"]
+
+LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 
 
 class NanWhereSingular(TorchFunctionMode):
@@ -49,3 +53,30 @@ def _marked(factor: Tensor, info: Tensor) -> Tensor:
     """NaN where ``info`` is not 0; as a factor, which makes the gradient NaN there, too."""
     good = torch.where(info == 0, 1.0, torch.nan).to(factor.dtype)
     return factor * good.reshape(*good.shape, *(1,) * (factor.dim() - good.dim()))
+
+
+def evaluate_anywhere(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
+    """A function of points (n, d) -> (n,) at z, NaN where a factorisation fails.
+
+    Args:
+        evaluate: the function.
+        z: points (n, d), of which some may be at fault.
+        name: what messages call it.
+
+    Raises:
+        TargetError: the values are not (n), or the function wrote into z.
+    """
+    try:
+        return checked_call(evaluate, z, name)
+    except LinAlgError:
+        return _in_spite_of_failures(evaluate, z, name)
+
+
+def _in_spite_of_failures(evaluate: Evaluate, z: Tensor, name: str) -> Tensor:
+    try:
+        with NanWhereSingular():
+            return checked_call(evaluate, z, name)
+    except LinAlgError:
+        if len(z) == 1:
+            return z.sum(-1) * torch.nan
+        return torch.cat([evaluate_anywhere(evaluate, part, name) for part in z.tensor_split(2)])

@@ -11,16 +11,30 @@ from nfvi.targets.anywhere import log_prob_anywhere
 from nfvi.targets.base import Target
 from nfvi.targets.checks import Evaluate, checked_call
 from nfvi.targets.graph_scope import from_graph
+from nfvi.targets.work import points_at_once
 
 __all__ = ["log_prob_and_score"]
+
+WRITTEN = 2**26
+"""Numbers that a piece of many gradients writes, without what the gradient takes: 2 048 of a
+regression on 5 000 rows take half as long in pieces of 173."""
 
 
 def log_prob_and_score(target: Target, z: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor]:
     """β log p(z) (n) and its gradient (n, d) at points (n, d); NaN where a factorisation fails.
 
     The rest of a batch in which one fails is found as by :func:`~nfvi.targets.log_prob_anywhere`.
+    Large batches are taken in pieces that suit a CPU's memory.
     """
     z = z.detach()
+    count = points_at_once(target, z, WRITTEN)
+    if count < len(z):
+        parts = [_of_piece(target, piece, beta) for piece in z.split(count)]
+        return torch.cat([log_p for log_p, _ in parts]), torch.cat([score for _, score in parts])
+    return _of_piece(target, z, beta)
+
+
+def _of_piece(target: Target, z: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     if beta == 1:
         found = from_graph("score", target, z, partial(_scored, target))
         if found is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models import eight_schools_noncentered, gaussian_20d, make_gaussian
 from nfvi.starts.gaussian_fit import GaussianFit, fit_gaussians, gaussian_elbos
-from nfvi.targets import LogDensity, as_target
+from nfvi.targets import LogDensity, as_target, numbers_per_point
 from nfvi.targets.base import Target
 from nfvi.targets.score import log_prob_and_score
 
@@ -72,6 +72,7 @@ class TestGaussianTargets:
 
         target = LogDensity(log_prob, 2, batched=True)
         target.check(DTYPE)
+        numbers_per_point(target, torch.zeros(2, 2, dtype=DTYPE))  # counted once for a target
         seen.clear()
         found = fitted(target)
         assert (found.iterations, found.gradient_evaluations) == (len(seen), sum(seen))

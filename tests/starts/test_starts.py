@@ -13,7 +13,7 @@ from nfvi.guides.bases import Base, Laplace, Normal, StudentT
 from nfvi.guides.mixture import MixtureGuide
 from nfvi.starts.gaussian_fit import gaussian_elbos
 from nfvi.starts.starts import Start, find_start
-from nfvi.targets import LogDensity, as_target
+from nfvi.targets import LogDensity, as_target, numbers_per_point
 from nfvi.utils.files import read_file, write_file
 
 DTYPE = torch.float64
@@ -99,6 +99,7 @@ class TestFinding:
 
         target = LogDensity(log_prob, 2, batched=True)
         target.check(DTYPE)
+        numbers_per_point(target, torch.zeros(2, 2, dtype=DTYPE))  # counted once for a target
         for name in ("auto", "gaussian", "laplace", "pathfinder"):
             gradients.clear()
             batches.clear()

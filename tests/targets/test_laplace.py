@@ -7,7 +7,14 @@ import torch
 
 from models import eight_schools, make_gaussian
 from nfvi.starts.pathfinder import ascend
-from nfvi.targets import LogDensity, as_target, batches_of_laplace, laplace, laplace_all
+from nfvi.targets import (
+    LogDensity,
+    as_target,
+    batches_of_laplace,
+    laplace,
+    laplace_all,
+    numbers_per_point,
+)
 
 DTYPE = torch.float64
 
@@ -101,7 +108,7 @@ def test_many_differences_are_several_batches():
         return -0.5 * z.square().sum(-1)
 
     target = LogDensity(log_prob, 100, batched=True)
-    target.check(DTYPE)
+    numbers_per_point(target, torch.zeros(2, 100, dtype=DTYPE))  # counted once for a target
     seen.clear()
     found = laplace_all(target, torch.zeros(5, 100, dtype=DTYPE), DTYPE)
     assert seen == [600, 400] and batches_of_laplace(5, 100) == 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nfvi.targets import LogDensity
-from nfvi.targets.work import numbers_per_point
+from nfvi.targets import LogDensity, Target, log_prob_and_score, log_prob_anywhere
+from nfvi.targets.work import numbers_per_point, points_at_once
 
 
 def quadratic(z):
@@ -54,3 +54,72 @@ def test_no_gradient_is_left_behind():
     z = torch.ones(2, 3, requires_grad=True)
     numbers_per_point(target, z)
     assert z.grad is None and torch.is_grad_enabled()
+
+
+class TestPieces:
+    """A regression on 2 000 rows writes 8 002 numbers a point: 2 096 values make 2²⁴ of them."""
+
+    @pytest.fixture
+    def sizes(self) -> list[int]:
+        return []
+
+    @pytest.fixture
+    def heavy(self, sizes) -> Target:
+        x = torch.ones(3, 2_000, dtype=torch.float64)
+
+        def log_p(z):
+            sizes.append(len(z))
+            return -((z @ x).square() + 1).log().sum(-1)
+
+        target = LogDensity(log_p, 3, batched=True)
+        numbers_per_point(target, torch.zeros(4, 3, dtype=torch.float64))
+        sizes.clear()
+        return target
+
+    def points(self, n: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(n, 3, generator=generator, dtype=torch.float64)
+
+    def test_many_values_go_in_pieces_and_are_the_same(self, heavy, sizes):
+        z = self.points(5_000)
+        values = log_prob_anywhere(heavy, z)
+        assert sizes == [2_096, 2_096, 808]
+        assert values.equal(heavy.log_prob(z))
+
+    def test_many_gradients_go_in_larger_pieces(self, heavy, sizes):
+        z = self.points(9_000)
+        log_p, score = log_prob_and_score(heavy, z)
+        assert sizes == [8_386, 614]
+        leaf = z.clone().requires_grad_()
+        whole = heavy.log_prob(leaf)
+        torch.testing.assert_close(log_p, whole.detach(), rtol=1e-13, atol=0)
+        torch.testing.assert_close(
+            score, torch.autograd.grad(whole.sum(), leaf)[0], rtol=1e-12, atol=1e-12
+        )
+
+    def test_what_a_step_differentiates_is_one_piece(self, heavy, sizes):
+        log_prob_anywhere(heavy, self.points(5_000).requires_grad_()).sum().backward()
+        assert sizes == [5_000]
+
+    def test_a_light_target_is_never_cut(self):
+        target = LogDensity(quadratic, 3)
+        z = torch.zeros(100_000, 3)
+        assert points_at_once(target, z, 2**24) >= len(z)
+
+    def test_what_a_piece_costs_is_spread_over_128_points(self):
+        x = torch.ones(3, 10**6)
+        target = LogDensity(lambda z: -(z @ x).sum(-1), 3, batched=True)
+        assert points_at_once(target, torch.zeros(2_000, 3), 2**24) == 128
+
+    @pytest.mark.parametrize("attribute", ["differentiable_once", "batching"])
+    def test_targets_that_go_in_pieces_themselves_are_given_all(self, heavy, attribute):
+        setattr(heavy, attribute, "loop" if attribute == "batching" else True)
+        assert points_at_once(heavy, self.points(9_000), 2**24) == 9_000
+
+
+def test_it_is_counted_once():
+    calls = []
+    target = LogDensity(lambda z: calls.append(1) or -z.square().sum(-1), 3, batched=True)
+    first = numbers_per_point(target, torch.zeros(4, 3))
+    calls.clear()
+    assert numbers_per_point(target, torch.ones(4, 3)) == first and not calls
