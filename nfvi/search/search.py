@@ -54,6 +54,8 @@ WIDE = 4
 """Numbers in float32 for one of a wide draw, which is in float64: pieces of 16 384 to d = 512."""
 PROBES = 32
 BINS = 16
+SOME = 65_536
+"""Draws that tell quantiles: each ring has its sixteenth to a few per cent."""
 POOL = 16
 """Draws for each start among which those are sought that the guide misses."""
 OWN_DRAWS = 4_096
@@ -216,8 +218,13 @@ def _choose(
 
 
 def _rings(z: Tensor, loc: Tensor, tril: Tensor) -> list[Tensor]:
-    """Indices of draws in groups of like distance from a Gaussian."""
-    return list(_white(z, loc, tril).square().sum(1).argsort().tensor_split(BINS))
+    """Indices of draws in groups of like distance from a Gaussian, as many in each, or nearly."""
+    distance = _white(z, loc, tril).square().sum(1)
+    # Quantiles of some draws: to sort two million takes a third of the time of a search.
+    inner = torch.linspace(0, 1, BINS + 1, dtype=distance.dtype, device=distance.device)[1:-1]
+    edges = distance[:SOME].quantile(inner) if len(z) else inner
+    ring = torch.bucketize(distance, edges).to(torch.uint8)
+    return list(ring.argsort(stable=True).split(ring.bincount(minlength=BINS).tolist()))
 
 
 def _highest(groups: list[Tensor], log_p: Tensor, count: int) -> Tensor:

@@ -6,7 +6,7 @@ from nfvi.targets.checks import checked_call
 from nfvi.targets.dispatch import as_target, takes_one_argument
 from nfvi.targets.evaluated_by import alone, evaluated_by, log_prob_of
 from nfvi.targets.factorization import evaluate_anywhere
-from nfvi.targets.graph_scope import graphs
+from nfvi.targets.graph_scope import graphs, has_graph
 from nfvi.targets.jax import JaxLogDensity
 from nfvi.targets.known_gradient import known_gradient
 from nfvi.targets.laplace import batches_of_laplace, laplace, laplace_all
@@ -52,6 +52,7 @@ __all__ = [
     "evaluated_by",
     "given_data",
     "graphs",
+    "has_graph",
     "known_gradient",
     "known_likelihood",
     "laplace",

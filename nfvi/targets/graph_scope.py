@@ -17,7 +17,7 @@ from nfvi.targets.evaluated_by import is_shared
 from nfvi.tracing import Traced, TraceError, same, traced
 from nfvi.utils import unvalidated
 
-__all__ = ["Graphs", "from_graph", "graphs"]
+__all__ = ["Graphs", "from_graph", "graphs", "has_graph"]
 
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 Plain: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
@@ -59,12 +59,16 @@ class Graphs:
         return "traced" if own.graphs else EAGER + "no size of a batch came often enough"
 
     def find(
-        self, kind: Kind, target: Target, z: Tensor, plain: Plain
+        self, kind: Kind, target: Target, z: Tensor, plain: Plain, to_come: int
     ) -> tuple[Tensor, ...] | None:
         """What ``plain`` gives at z; ``None`` where it has to be called."""
         if not self.on or torch.is_inference_mode_enabled():
             return None
-        return self._of(target).find(kind, z, plain)
+        return self._of(target).find(kind, z, plain, to_come)
+
+    def has(self, kind: Kind, target: Target, z: Tensor) -> bool:
+        """Whether there is a graph for batches like z."""
+        return self.on and _key(kind, z) in self._of(target).graphs
 
     def _of(self, target: Target) -> _OfTarget:
         # The target is held there, so that no other takes over its number.
@@ -80,12 +84,12 @@ class _OfTarget:
         self.graphs: dict[Any, Traced] = {}
         self._calls: Counter[Any] = Counter()
 
-    def find(self, kind: Kind, z: Tensor, plain: Plain) -> tuple[Tensor, ...] | None:
+    def find(self, kind: Kind, z: Tensor, plain: Plain, to_come: int) -> tuple[Tensor, ...] | None:
         if self.reason is not None or (kind == "value" and len(z) > MOST_POINTS):
             return None
-        key = kind, z.shape, z.stride(), z.dtype
+        key = _key(kind, z)
         self._calls[key] += 1
-        early = self._calls[key] < CALLS
+        early = self._calls[key] + to_come < CALLS
         if key not in self.graphs and (early or not self._trace(key, z, plain)):
             return None
         try:
@@ -133,6 +137,10 @@ class _OfTarget:
         return "a graph would take too much of the budget"
 
 
+def _key(kind: Kind, z: Tensor) -> Any:
+    return kind, z.shape, z.stride(), z.dtype
+
+
 _SCOPE: ContextVar[Graphs | None] = ContextVar("graphs", default=None)
 
 
@@ -140,10 +148,11 @@ _SCOPE: ContextVar[Graphs | None] = ContextVar("graphs", default=None)
 def graphs(on: bool = True, seconds: float | None = None) -> Iterator[Graphs]:
     """A scope in which values and gradients of targets may come from graphs.
 
-    A graph is made at the 32nd batch of one size, held against the plain way at two sets of points,
-    and again at every 500th use; where one number differs in its last bit, or the target allows no
-    graph, all goes on the plain way. What comes out is the same in any case. Within another scope
-    this one is that scope. Threads that are started within are outside of it.
+    A graph is made at the 32nd batch of one size, or where as many are to come. It is held against
+    the plain way at two sets of points, and again at every 500th use; where one number differs in
+    its last bit, or the target allows no graph, all goes on the plain way. What comes out is the
+    same in any case. Within another scope this one is that scope. Threads that are started within
+    are outside of it.
 
     Args:
         on: whether graphs are made at all.
@@ -161,10 +170,27 @@ def graphs(on: bool = True, seconds: float | None = None) -> Iterator[Graphs]:
         _SCOPE.reset(token)
 
 
-def from_graph(kind: Kind, target: Target, z: Tensor, plain: Plain) -> tuple[Tensor, ...] | None:
+def from_graph(
+    kind: Kind, target: Target, z: Tensor, plain: Plain, to_come: int = 0
+) -> tuple[Tensor, ...] | None:
     """What ``plain`` gives at points z (n, d); ``None`` where it has to be called.
 
     That is so where processes share the target: what one of them evaluates itself may be a graph.
+
+    Args:
+        kind: of the numbers.
+        target: log p.
+        z: the points.
+        plain: the plain way.
+        to_come: batches of this size that follow; a graph is made at once where they are enough.
     """
     scope = _SCOPE.get()
-    return None if scope is None or is_shared() else scope.find(kind, target, z, plain)
+    if scope is None or is_shared():
+        return None
+    return scope.find(kind, target, z, plain, to_come)
+
+
+def has_graph(kind: Kind, target: Target, z: Tensor) -> bool:
+    """Whether there is a graph for batches like z (n, d)."""
+    scope = _SCOPE.get()
+    return scope is not None and not is_shared() and scope.has(kind, target, z)

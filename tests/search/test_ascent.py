@@ -9,7 +9,7 @@ import torch
 
 from models import gaussian_20d, make_gaussian
 from nfvi.search.ascent import ITERATIONS, Ends, ascend_all
-from nfvi.targets import LogDensity, Target
+from nfvi.targets import LogDensity, Target, graphs
 
 DTYPE = torch.float64
 Z = torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=DTYPE)
@@ -58,6 +58,26 @@ def test_what_it_counts_is_what_the_target_sees():
     assert (ends.iterations, ends.gradient_evaluations) == (len(seen), sum(seen))
     # Those that have arrived cost nothing more.
     assert seen[0] == 20 and seen[-1] < 20 and len(seen) <= ITERATIONS + 1
+
+
+def test_a_graph_takes_all_points_and_leads_to_the_same_ends():
+    seen = []
+
+    def log_prob(z):
+        seen.append(len(z))
+        return -0.5 * (z - 3).square().sum(-1) - 0.1 * z[:, 0] ** 4
+
+    target = LogDensity(log_prob, 2, batched=True)
+    plain = climbed(target, 10 * Z)
+    seen.clear()
+    with graphs():
+        ends = climbed(target, 10 * Z)
+    # Once for the graph and twice to hold it against; and all batches have all points.
+    assert len(seen) < 10 < ends.iterations
+    assert ends.gradient_evaluations == len(Z) * ends.iterations > plain.gradient_evaluations
+    torch.testing.assert_close(ends.z, plain.z)
+    torch.testing.assert_close(ends.covariance, plain.covariance)
+    assert ends.iterations == plain.iterations
 
 
 def test_it_ends_when_told():

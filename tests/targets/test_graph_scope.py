@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nfvi import LogDensity, Target, as_target
-from nfvi.targets import graphs, log_prob_and_score, log_prob_anywhere
+from nfvi.targets import graphs, has_graph, log_prob_and_score, log_prob_anywhere
 from nfvi.targets.graph_scope import CALLS
 from tests.traced_targets import banana, fragile, schools
 
@@ -88,6 +88,28 @@ def test_the_function_is_not_called_any_more() -> None:
         assert len(calls) == before
     scores(target, 1)
     assert len(calls) == before + 1
+
+
+def test_a_graph_is_made_at_once_for_many_batches_to_come() -> None:
+    calls: list[int] = []
+
+    def counted(z: Tensor) -> Tensor:
+        calls.append(len(z))
+        return banana(z)
+
+    target = LogDensity(counted, 2)
+    plain = scores(target)
+    with graphs():
+        few, many = batches(2, 1, points=4)[0], batches(2)
+        log_prob_and_score(target, few, to_come=CALLS - 2)
+        assert not has_graph("score", target, few)
+        first = log_prob_and_score(target, many[0], to_come=CALLS - 1)
+        assert has_graph("score", target, many[0]) and not has_graph("value", target, many[0])
+        before = len(calls)
+        found = [first, *(log_prob_and_score(target, z) for z in many[1:])]
+        assert len(calls) == before
+    assert all(same(a[0], b[0]) and same(a[1], b[1]) for a, b in zip(found, plain, strict=True))
+    assert not has_graph("score", target, many[0])
 
 
 def test_a_factor_of_the_log_density_is_no_matter() -> None:
