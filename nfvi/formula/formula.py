@@ -130,21 +130,25 @@ class Formula:
         if jitter is not None:
             common["jitter"] = jitter
         flows: list[Flow] = []
-        built: Counter[str] = Counter()
-        for call, at in _walk(self.parts):
-            common["index"] = built[call.name]
+        for (call, index), (_, at) in zip(self.in_turn(), _walk(self.parts), strict=True):
             try:
-                flows.append(lookup(call.name).cls(dim, **call.kwargs, **common))
+                flows.append(lookup(call.name).cls(dim, **call.kwargs, **common, index=index))
             except ValueError as error:
                 raise caret(str(self), at, str(error)) from error
-            built[call.name] += 1
-            # A permutation takes the place of the turns that layers take by themselves.
-            if flows[-1].permutes:
-                built.clear()
         if context_dim and not any(flow.context_dim for flow in flows):
             able = ", ".join(name for name in names() if lookup(name).cls.takes_context)
             raise caret(str(self), 0, f"no flow here takes a context; those that do: {able}")
         return flows
+
+    def in_turn(self) -> Iterator[tuple[Call, int]]:
+        """Each flow with its index among those of its family, by which these take turns."""
+        before: Counter[str] = Counter()
+        for call in self:
+            yield call, before[call.name]
+            before[call.name] += 1
+            # A permutation takes the place of the turns that layers take by themselves.
+            if lookup(call.name).cls.permutes:
+                before.clear()
 
     def estimated_size(self, dim: int, context_dim: int = 0) -> int:
         """How many numbers its flows on R^d hold, nearly, found without building them."""

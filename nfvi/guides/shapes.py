@@ -48,8 +48,9 @@ def forms_of(
     Raises:
         ValueError: a flow cannot have this dimension or these options.
     """
-    for i, call in enumerate(formula):
-        for name, form in _of_flow(call, dim, context_dim, dtype):
+    for i, (call, index) in enumerate(formula.in_turn()):
+        # All that take turns are one of two kinds.
+        for name, form in _of_flow(call, index % 2, dim, context_dim, dtype):
             yield f"flows.{i}.{name}", form
     if placement is not None:
         square = (dim,) if placement == "diagonal" else (dim, dim)
@@ -85,11 +86,11 @@ def check_state(forms: Iterator[tuple[str, Form]], state: Mapping[str, Tensor]) 
 
 @lru_cache(maxsize=256)
 def _of_flow(
-    call: Call, dim: int, context_dim: int, dtype: torch.dtype
+    call: Call, index: int, dim: int, context_dim: int, dtype: torch.dtype
 ) -> tuple[tuple[str, Form], ...]:
     with torch.device("meta"):
         flow = lookup(call.name).cls(
-            dim, **call.kwargs, context_dim=context_dim, dtype=dtype, device="meta"
+            dim, **call.kwargs, index=index, context_dim=context_dim, dtype=dtype, device="meta"
         )
     trained = {name for name, _ in flow.named_parameters()}
     return tuple(

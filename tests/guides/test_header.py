@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nfvi import Guide, MixtureGuide
+from nfvi.flows import lookup, names
 from nfvi.guides.header import guide_from_header, header_of_guide
 from nfvi.guides.placement import Placement
 
@@ -45,6 +46,20 @@ def test_a_guide_comes_back_bit_for_bit(kind: str, dtype: torch.dtype, base: str
     assert same(guide, read) and read.dtype == dtype and read.base == guide.base
     assert (read.placement is None) == (kind == "none")
     assert header_of_guide(read) == header_of_guide(guide)
+
+
+@pytest.mark.parametrize("name", [n for n in names() if lookup(n).name == n])
+@pytest.mark.parametrize("dim", [2, 3, 4, 7])
+@pytest.mark.parametrize("context_dim", [0, 2])
+def test_every_family_comes_back_in_odd_and_even_dimensions(name, dim, context_dim) -> None:
+    """Layers take turns, and those of one half of an odd d are of another size than the others."""
+    takes = context_dim and lookup(name).cls.takes_context
+    for formula in (f"{name}*3", f"({name}*2-reverse)*2", f"{name}-perm-{name}*2"):
+        generator = torch.Generator().manual_seed(3)
+        guide = Guide(formula, dim, context_dim=context_dim * bool(takes), generator=generator)
+        read = read_again(guide)
+        for key, value in guide.state_dict().items():
+            assert torch.equal(read.state_dict()[key], value), (formula, key)
 
 
 def test_a_context_is_kept() -> None:
