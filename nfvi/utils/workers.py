@@ -9,10 +9,11 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import pyro
@@ -120,7 +121,7 @@ def in_processes(
         WorkerError: a process was killed, or ran out of memory.
     """
     try:
-        from joblib import Parallel, delayed
+        from joblib import delayed
         from joblib.externals.loky.process_executor import BrokenProcessPool
     except ImportError as error:
         raise ImportError(NO_JOBLIB) from error
@@ -129,13 +130,8 @@ def in_processes(
     # Bytes: tensors that are sent as they are may move to memory that dies with a process, and
     # arrays may come as views that cannot be written to.
     sent = _pickled((work, shared, setting), name)
-    run = Parallel(
-        n_jobs=processes,
-        batch_size=1,
-        max_nbytes=None,
-        return_as="generator" if ordered else "generator_unordered",
-    )
-    results = run(delayed(_job)(sent, _pickled(item, name), name) for item in items)
+    jobs = (delayed(_job)(sent, _pickled(item, name), name) for item in items)
+    results = _results(jobs, processes, ordered)
     try:
         for result in results:
             yield pickle.loads(result)  # noqa: S301 (from a process that this one started)
@@ -145,6 +141,29 @@ def in_processes(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*cancelled|.*but not used")  # as it was meant
             results.close()
+
+
+def _results(jobs: Iterable[Any], processes: int, ordered: bool) -> Generator[bytes, None, None]:
+    """What jobs of joblib return, as soon as the backend gives it.
+
+    Backends that give nothing before all is done, Ray's and ``multiprocessing`` among them, are
+    given one job for each process at a time, so that what is done is not lost to Ctrl-C.
+    """
+    from joblib import Parallel
+    from joblib.parallel import get_active_backend
+
+    how: dict[str, Any] = {"n_jobs": processes, "batch_size": 1, "max_nbytes": None}
+    if get_active_backend()[0].supports_return_generator:
+        results = Parallel(**how, return_as="generator" if ordered else "generator_unordered")(jobs)
+        try:
+            yield from results
+        finally:
+            results.close()
+        return
+    with Parallel(**how) as run:
+        left = iter(jobs)
+        while some := list(islice(left, processes)):
+            yield from run(some)
 
 
 def _pickled(value: Any, name: str) -> bytes:

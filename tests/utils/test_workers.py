@@ -57,6 +57,40 @@ def model(y):
     pyro.sample("y", pyro.distributions.Normal(mean, 1.0), obs=y)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_backend_that_gives_nothing_before_all_is_done():
+    """As Ray's, which derives from this one: one job for each process at a time."""
+    shared = {"x": torch.zeros(3), "a": np.zeros(2)}
+    with joblib.parallel_config(backend="multiprocessing"):
+        coming = in_processes(told, shared, [1, 2, 3], processes=2, **HOW)
+        first = next(coming)
+        rest = list(coming)
+    assert len(rest) == 2 and os.getpid() not in {pid for pid, *_ in (first, *rest)}
+    assert float(first[1][0]) == 1.0 and not shared["x"].any()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_what_is_done_is_there_before_the_rest_is_asked_for():
+    asked = []
+    items = (asked.append(k) or k for k in range(6))
+    with joblib.parallel_config(backend="multiprocessing"):
+        coming = in_processes(
+            told, {"x": torch.zeros(1), "a": np.zeros(1)}, items, **HOW, processes=2
+        )
+        next(coming)
+        assert asked == [0, 1]
+        coming.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_calibrate_under_such_a_backend_is_the_same():
+    how = {"simulations": 3, "draws": 9, "seed": 5, "steps": 5, "n_mc": 4, "restarts": 1}
+    one = calibrate(model, "loc", torch.zeros(()), n_jobs=1, **how)
+    with joblib.parallel_config(backend="multiprocessing"):
+        two = calibrate(model, "loc", torch.zeros(()), n_jobs=2, **how)
+    assert torch.equal(one.ranks["mean"], two.ranks["mean"]) and one.indices == two.indices
+
+
 def test_a_cluster_of_dask_gives_the_same():
     """One worker in a process, whose jobs run in its threads; nothing of it is set here."""
     distributed = pytest.importorskip("distributed")
