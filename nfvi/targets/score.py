@@ -7,17 +7,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nfvi.targets.anywhere import log_prob_anywhere
+from nfvi.targets.anywhere import OF_GRADIENTS, differentiated, log_prob_anywhere
 from nfvi.targets.base import Target
-from nfvi.targets.checks import Evaluate, checked_call
+from nfvi.targets.checks import checked_call
 from nfvi.targets.graph_scope import from_graph
 from nfvi.targets.work import points_at_once
 
 __all__ = ["log_prob_and_score"]
-
-WRITTEN = 2**26
-"""Numbers that a piece of many gradients writes, without what the gradient takes: 2 048 of a
-regression on 5 000 rows take half as long in pieces of 173."""
 
 
 def log_prob_and_score(
@@ -35,7 +31,7 @@ def log_prob_and_score(
         to_come: batches of this size that follow, for which a graph may pay at once.
     """
     z = z.detach()
-    count = points_at_once(target, z, WRITTEN)
+    count = points_at_once(target, z, OF_GRADIENTS)
     if count < len(z):
         parts = [_of_piece(target, piece, beta, to_come) for piece in z.split(count)]
         return torch.cat([log_p for log_p, _ in parts]), torch.cat([score for _, score in parts])
@@ -47,17 +43,9 @@ def _of_piece(target: Target, z: Tensor, beta: float, to_come: int) -> tuple[Ten
         found = from_graph("score", target, z, partial(_scored, target), to_come)
         if found is not None:
             return found[0], found[1]
-    return _differentiated(partial(log_prob_anywhere, target), z, beta)
+    return differentiated(lambda leaf: beta * log_prob_anywhere(target, leaf), z)
 
 
 def _scored(target: Target, z: Tensor) -> tuple[Tensor, ...]:
     """The same in the plain way, with an error where a factorisation fails."""
-    return _differentiated(lambda leaf: checked_call(target.log_prob, leaf, target.name), z)
-
-
-def _differentiated(evaluate: Evaluate, z: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor]:
-    leaf = z.detach().requires_grad_()
-    with torch.enable_grad():
-        log_p = beta * evaluate(leaf)
-        (score,) = torch.autograd.grad(log_p.sum(), leaf)
-    return log_p.detach(), score
+    return differentiated(lambda leaf: checked_call(target.log_prob, leaf, target.name), z)

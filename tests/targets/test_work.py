@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
+from nfvi import NFVI
 from nfvi.targets import LogDensity, Target, log_prob_and_score, log_prob_anywhere
 from nfvi.targets.work import numbers_per_point, points_at_once
+
+anywhere = sys.modules["nfvi.targets.anywhere"]
 
 
 def quadratic(z):
@@ -97,7 +102,17 @@ class TestPieces:
             score, torch.autograd.grad(whole.sum(), leaf)[0], rtol=1e-12, atol=1e-12
         )
 
-    def test_what_a_step_differentiates_is_one_piece(self, heavy, sizes):
+    def test_many_values_have_the_gradients_of_their_pieces(self, heavy, sizes):
+        z, weights = self.points(9_000), torch.linspace(-1, 1, 9_000, dtype=torch.float64)
+        ours, whole = (z.clone().requires_grad_() for _ in range(2))
+        found = (weights * log_prob_anywhere(heavy, ours)).sum()
+        assert sizes == [8_386, 614]
+        plain = (weights * heavy.log_prob(whole)).sum()
+        torch.testing.assert_close(found, plain, rtol=1e-12, atol=0)
+        scores = [torch.autograd.grad(x, y)[0] for x, y in ((found, ours), (plain, whole))]
+        torch.testing.assert_close(*scores, rtol=1e-12, atol=1e-12)
+
+    def test_what_is_differentiated_may_be_one_piece(self, heavy, sizes):
         log_prob_anywhere(heavy, self.points(5_000).requires_grad_()).sum().backward()
         assert sizes == [5_000]
 
@@ -115,6 +130,26 @@ class TestPieces:
     def test_targets_that_go_in_pieces_themselves_are_given_all(self, heavy, attribute):
         setattr(heavy, attribute, "loop" if attribute == "batching" else True)
         assert points_at_once(heavy, self.points(9_000), 2**24) == 9_000
+
+
+@pytest.mark.parametrize(("most", "said"), [(32, "traced"), (2, "eager: ")])
+def test_steps_of_a_heavy_target_go_in_pieces(most, said, monkeypatch):
+    """Of 500 draws 4 pieces of 128, which are traced unless they are too many."""
+    monkeypatch.setattr(anywhere, "OF_GRADIENTS", 2**10)
+    monkeypatch.setattr(anywhere, "MOST", most)
+    sizes: list[int] = []
+    x = torch.linspace(-1, 1, 20)
+
+    def log_p(z):
+        sizes.append(len(z))
+        return -((z * x).square() + 1).log().sum(-1) - z.square().sum(-1)
+
+    target = LogDensity(log_p, 1, batched=True)
+    how = {"steps": 100, "n_mc": 500, "restarts": 1, "anneal": 0.0, "progress": False}
+    fits = [NFVI("scale-loc", seed=1).fit(target, compile=c, **how) for c in ("trace", False)]
+    assert torch.equal(fits[0].history.elbo, fits[1].history.elbo)
+    assert fits[0].settings["evaluation"].startswith(said)
+    assert {128, 116} < set(sizes) and 500 not in sizes
 
 
 def test_it_is_counted_once():
