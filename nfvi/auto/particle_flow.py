@@ -212,10 +212,15 @@ def learn_from_particles(
 
 @torch.no_grad()
 def broad_base(guide: AnyGuide, missed: MissedMass, generator: torch.Generator) -> BroadBase:
-    """A base twice as wide as the places that a search has found and the draws of a guide."""
+    """A base twice as wide as what a search has found and as the draws of a guide.
+
+    Places alone say too little: they are the 64 of highest log p, and in twenty dimensions may all
+    lie on one side of a pair of wells, the other of which no particle would then come to.
+    """
     draws = guide.sample(SPREAD_DRAWS, generator=generator).double()
     draws = draws[draws.isfinite().all(1)]
-    places = torch.stack([place.z for place in missed.places])
-    points = torch.cat([places, draws[: len(places)]])
-    within = draws.var(0)
-    return BroadBase(points.mean(0), WIDER * (points.var(0) + within).sqrt())
+    points = [*(place.z for place in missed.places), draws.mean(0)]
+    points += [] if missed.extent is None else missed.extent
+    found = torch.stack(points)
+    low, high = found.amin(0), found.amax(0)
+    return BroadBase((low + high) / 2, WIDER * (((high - low) / 2).square() + draws.var(0)).sqrt())

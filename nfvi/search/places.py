@@ -42,8 +42,11 @@ DRAWS = 128
 SETTLED, MODES = 0.3, 0.75  # sd; of the places
 """Where the gradient moves a Gaussian by less than 0.3 sd an ascent is at a mode. It is so at all
 64 places of 2¹⁰ and 2²⁰ wells, and at 0 to 33 of ridges, tails and funnels that are fitted well."""
-LEAST_MASS = math.log(1e-6)
-"""Of the evidence: 2²⁰ modes of equal mass have as much each."""
+LEAST_MASS = math.log(1e-12)
+"""Of the evidence, at a mode: of 2²⁰ equal ones each has 10⁻⁶, and where one half of each pair has
+a sixth of the other's mass, those that ascents come to have 10⁻⁹."""
+NEGLIGIBLE = math.log(1e-6)
+"""Of the evidence, by one draw."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,7 @@ def weigh(
         log_p.isfinite() & log_g.isfinite(), log_p - log_z - log_g, -torch.inf
     )
     # To invert a flow is what costs here, and of most draws in the tails there is nothing to miss.
-    worth = (log_weights > LEAST_MASS).nonzero()[:, 0]
+    worth = (log_weights > NEGLIGIBLE).nonzero()[:, 0]
     missed = worth[log_p[worth] - log_q_at(guide, x[worth]) - log_z > THIN]
     weights = torch.zeros_like(log_p)
     weights[missed] = log_weights[missed].exp() / len(x)

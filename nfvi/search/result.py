@@ -108,6 +108,8 @@ class MissedMass:
         prior: whether the target has a prior, around which half of the draws were.
         crowded: whether there are more modes than a search looks at, 64.
         improper: whether log p is as high as anywhere 10⁵ sds away.
+        extent: between which coordinates (d) all but a few of the ascents ended, those at places
+            that the guide knows too; ``None`` without ascents, and after loading.
     """
 
     places: tuple[Place, ...]
@@ -124,6 +126,7 @@ class MissedMass:
     prior: bool = False
     crowded: bool = False
     improper: bool = False
+    extent: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
 
     @property
     def clean(self) -> bool:
@@ -142,7 +145,7 @@ class MissedMass:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {name: getattr(self, name) for name in ENTRIES}
         return {**values, "places": [place.as_dict() for place in self.places]}
 
     @classmethod

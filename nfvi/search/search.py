@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nfvi.guides import AnyGuide
-from nfvi.search.ascent import ascend_all
+from nfvi.search.ascent import Ends, ascend_all
 from nfvi.search.improper import is_improper
 from nfvi.search.places import (
     THIN,
@@ -59,6 +59,8 @@ SOME = 65_536
 POOL = 16
 """Draws for each start among which those are sought that the guide misses."""
 OWN_DRAWS = 4_096
+OUTERMOST = 0.02
+"""Of the ends on either side: ascents in a tail may not have come far."""
 FOUND = "search of %s: %d wide draws, %d ascents, %d places, share of the mass missed %.4f"
 
 
@@ -162,7 +164,17 @@ def search_mass(
         prior=prior is not None,
         crowded=is_crowded(modes),
         improper=improper,
+        extent=_extent(ends),
     )
+
+
+def _extent(ends: Ends) -> tuple[Tensor, Tensor] | None:
+    """All but the outermost of the ends, coordinate by coordinate."""
+    z = ends.z[ends.log_p.isfinite()]
+    if not len(z):
+        return None
+    low, high = z.quantile(z.new_tensor([OUTERMOST, 1 - OUTERMOST]), dim=0)
+    return low, high
 
 
 def _nothing(log_evidence: float) -> MissedMass:

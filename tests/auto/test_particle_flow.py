@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from models import make_gaussian
-from nfvi.auto.particle_flow import FORMULA, Particles, PooledLikelihood
+from nfvi.auto.particle_flow import FORMULA, Particles, PooledLikelihood, broad_base
 from nfvi.guides import Guide
+from nfvi.search import MissedMass, Place
+from nfvi.starts import gaussian_guide
 from nfvi.training import Ensemble
 
 DTYPE = torch.float64
@@ -55,3 +57,14 @@ def test_one_particle_does_not_rule_a_step() -> None:
     terms, log_q = loss(ensemble, Particles(x, log_p), torch.ones(1, dtype=DTYPE))
     torch.testing.assert_close(terms[0, 0], -5.5 * log_q[0, 0])
     torch.testing.assert_close(terms[0, 1:], -0.5 * log_q[0, 1:])
+
+
+def test_the_base_reaches_where_ascents_ended_and_no_place_is() -> None:
+    """All places at 2 in the first coordinate, where some ascents ended at −2."""
+    places = tuple(Place(torch.tensor([2.0, y], dtype=DTYPE), 0.0, 0.1, 1.0) for y in (-2.0, 2.0))
+    extent = torch.tensor([-2.0, -2.0], dtype=DTYPE), torch.tensor([2.0, 2.0], dtype=DTYPE)
+    found = MissedMass(places, 0.2, 0.0, 0.0, 0.0, 100, 16, 10.0, 1, 16, extent=extent)
+    one = gaussian_guide(torch.full((2,), 2.0, dtype=DTYPE), 0.3 * torch.eye(2, dtype=DTYPE), DTYPE)
+    base = broad_base(one, found, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(base.loc, torch.zeros(2, dtype=DTYPE), atol=0.1, rtol=0)
+    assert (base.scale > 2 * 2.0).all() and (base.scale < 2 * 2.2).all()

@@ -89,6 +89,52 @@ def test_more_modes_than_are_looked_at():
     assert found.crowded and not found.clean and len(found.places) == MOST_PLACES
 
 
+class Pairs(Exact):
+    """A sixth at −2 and the rest at 2 in each coordinate, but for some that are at 2 alone."""
+
+    def __init__(self, dim: int, without: tuple[int, ...] = ()) -> None:
+        self.dim, self.dtype, self.without = dim, DTYPE, list(without)
+        self.shares = torch.full((dim,), 1 / 6, dtype=DTYPE)
+        self.shares[self.without] = 0.0
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(n, self.dim, generator=generator, dtype=DTYPE)
+        low = torch.rand(n, self.dim, generator=generator, dtype=DTYPE) < self.shares
+        return 0.3 * noise + torch.where(low, -2.0, 2.0)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        parts = torch.stack(
+            [self.shares.log() + _normal(z + 2), (-self.shares).log1p() + _normal(z - 2)]
+        )
+        return parts.logsumexp(0).sum(-1)
+
+
+def _normal(x: Tensor) -> Tensor:
+    return -0.5 * (x / 0.3).square() - math.log(0.3 * math.sqrt(math.tau))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_one_side_of_a_pair_among_a_million_modes(seed):
+    """A sixth of the mass, at modes of which ascents come to such as have 10⁻⁹ of it each."""
+    dim = 20
+    target = LogDensity(Pairs(dim).log_prob, dim)
+    found = searched(Pairs(dim, without=(7,)), target, math.log(5 / 6), seed=seed, draws=32_768)
+    assert not found.clean
+    assert searched(Pairs(dim), target, 0.0, seed=seed, draws=32_768).clean
+
+
+def test_how_far_the_ends_reach():
+    """Both sides of every pair, whatever of it the guide knows; and nothing without ascents."""
+    target = LogDensity(Pairs(6).log_prob, 6)
+    for guide in (Pairs(6), Pairs(6, without=(0, 1, 2, 3, 4, 5))):
+        low, high = searched(guide, target, 0.0).extent
+        torch.testing.assert_close(low, torch.full_like(low, -2.0), atol=0.05, rtol=0)
+        torch.testing.assert_close(high, torch.full_like(high, 2.0), atol=0.05, rtol=0)
+    many = FULL_RANK_LIMIT + 1
+    normal = make_gaussian(many, condition=1.0, seed=0)
+    assert searched(Exact(normal), normal, draws=2_000).extent is None
+
+
 def test_modes_that_are_known_do_not_take_all_starts():
     """Eight starts: the draws of highest log p lie on a narrow mode that the guide covers.
 
