@@ -137,14 +137,13 @@ def search_mass(
     )
     modes = modes_among(target, log_evidence, places, dtype)
     spent = ends.gradient_evaluations + places.gradient_evaluations + len(modes)
-    white = partial(_white, loc=loc, tril=tril)
-    improper, *more = is_improper(target, ends, white, dtype, lambda n: enough(spent + n))
-    cost = ends.iterations + places.iterations + bool(len(modes)) + more[0], spent + more[1]
-    found = (
-        weigh(target, guide, log_evidence, places, generator, dtype)
-        if len(places.loc)
-        else Weighed(loc.new_zeros(0), 0.0, 0)
+    improper, *more = is_improper(
+        target, ends, partial(_white, loc=loc, tril=tril), dtype, lambda n: enough(spent + n)
     )
+    cost = ends.iterations + places.iterations + bool(len(modes)) + more[0], spent + more[1]
+    found = Weighed(loc.new_zeros(0), 0.0, 0)
+    if len(places.loc):
+        found = weigh(target, guide, log_evidence, places, generator, dtype)
     own = _own_share(guide, target, log_evidence, generator) if len(places.loc) else 0.0
     excess = max(float(found.masses.sum()) - own, 0.0)
     share = excess / (1 + excess)
