@@ -136,20 +136,21 @@ def search_mass(
         target, guide, log_evidence, ends, dtype, lambda: enough(ends.gradient_evaluations)
     )
     modes = modes_among(target, log_evidence, places, dtype)
+    above = _above(guide, places, log_evidence)
     spent = ends.gradient_evaluations + places.gradient_evaluations + len(modes)
     improper, *more = is_improper(
         target, ends, partial(_white, loc=loc, tril=tril), dtype, lambda n: enough(spent + n)
     )
     cost = ends.iterations + places.iterations + bool(len(modes)) + more[0], spent + more[1]
-    found = Weighed(loc.new_zeros(0), 0.0, 0)
+    found, own = Weighed(loc.new_zeros(0), 0.0, 0), 0.0
     if len(places.loc):
         found = weigh(target, guide, log_evidence, places, generator, dtype)
-    own = _own_share(guide, target, log_evidence, generator) if len(places.loc) else 0.0
+        own = _own_share(guide, target, log_evidence, generator)
     excess = max(float(found.masses.sum()) - own, 0.0)
     share = excess / (1 + excess)
     logger.info(FOUND, target.name, seen, len(chosen), len(places.loc), share)
     return MissedMass(
-        places=_told(places, found, modes, guide, log_evidence),
+        places=_told(places, found, modes, above),
         share=share,
         share_se=found.error / (1 + excess) ** 2,
         log_evidence=log_evidence + math.log1p(excess),
@@ -161,10 +162,17 @@ def search_mass(
         gradient_evaluations=cost[1],
         cut=enough(cost[1]),
         prior=prior is not None,
-        crowded=is_crowded(modes),
+        crowded=is_crowded(modes, above),
         improper=improper,
         extent=_extent(ends),
     )
+
+
+def _above(guide: AnyGuide, places: Gaussians, log_z: float) -> Tensor:
+    """log p − log q − log Z at the places (K)."""
+    if not len(places.loc):
+        return places.log_p
+    return places.log_p - log_q_at(guide, places.loc) - log_z
 
 
 def _extent(ends: Ends) -> tuple[Tensor, Tensor] | None:
@@ -266,11 +274,8 @@ def _own_share(guide: AnyGuide, target: Target, log_z: float, generator: torch.G
     return float(weights[ratio - log_z > THIN].sum())
 
 
-def _told(
-    places: Gaussians, found: Weighed, modes: Tensor, guide: AnyGuide, log_z: float
-) -> tuple[Place, ...]:
-    """The places in falling order of their share."""
-    excess = places.log_p - log_q_at(guide, places.loc) - log_z if len(places.loc) else places.log_p
+def _told(places: Gaussians, found: Weighed, modes: Tensor, above: Tensor) -> tuple[Place, ...]:
+    """The places in falling order of their share, with how far log p is above log q + log Z."""
     shares = found.masses / (1 + found.masses.sum())
     order = shares.argsort(descending=True).tolist()
     return tuple(
@@ -278,7 +283,7 @@ def _told(
             places.loc[i],
             float(places.log_p[i]),
             float(shares[i]),
-            float(excess[i]),
+            float(above[i]),
             places.tril[i],
             bool(modes[i]),
         )

@@ -146,6 +146,9 @@ class TestDistinctPlaces:
         assert len(distinct_places(target, GUIDE, 0.0, ends, DTYPE).loc) == 0
 
 
+FAR = torch.tensor(50.0)
+
+
 class TestCrowded:
     """Modes of equal mass, a hundred of sd 1 on a line."""
 
@@ -167,16 +170,19 @@ class TestCrowded:
 
     def test_as_many_modes_as_are_looked_at(self):
         modes = self.modes(self.places())
-        assert modes.all() and is_crowded(modes)
+        assert modes.all() and is_crowded(modes, FAR.expand(len(modes)))
+        assert not is_crowded(
+            modes, torch.full((len(modes),), 3.0)
+        )  # a flow that is a bit low there
 
     def test_fewer(self):
         modes = self.modes(self.places(MOST_PLACES - 1))
-        assert modes.all() and not is_crowded(modes)
+        assert modes.all() and not is_crowded(modes, FAR.expand(len(modes)))
 
     def test_ascents_that_stopped_on_the_way(self):
         """Half an sd from the modes, the gradient says so."""
         modes = self.modes(self.places(off=0.5))
-        assert not modes.any() and not is_crowded(modes)
+        assert not modes.any() and not is_crowded(modes, FAR.expand(len(modes)))
 
     def test_modes_without_mass(self):
         """Each holds less than 10⁻¹² of the evidence; with 10⁻⁸ they still count."""
@@ -184,7 +190,7 @@ class TestCrowded:
         assert self.modes(self.places(), LOG_Z + math.log(1e6)).all()
 
     def test_none(self):
-        assert not is_crowded(self.modes(self.places(0)))
+        assert not is_crowded(self.modes(self.places(0)), torch.zeros(0))
 
 
 class TestWeigh:
