@@ -122,9 +122,8 @@ def search_mass(
     alone = tril.dim() == 1 and len(loc) > 1
     if draws is None:
         draws = draws_for(target, guide.sample(PROBES, generator=generator))
-        draws = draws if most is None else min(draws, most)
-        if alone:
-            draws = max(min(draws, NUMBERS_ALONE // len(loc)), 1)
+        draws = min(draws, draws if most is None else most)
+        draws = max(min(draws, NUMBERS_ALONE // len(loc)), 1) if alone else draws
     prior = prior_of(target, generator)
     if starts is None:
         starts = min(max(draws // 64, STARTS[0]), STARTS[1])
