@@ -87,7 +87,7 @@ def learned_rungs(dim: int) -> tuple[Learned, ...]:
     if dim <= ROTATED_DIMENSIONS:
         return (
             Learned("(realnvp*2-lu)*4", 1_500, 128, 0.004),
-            Learned("(realnvp*2-lu)*8", 5_000, 512, 0.003),
+            Learned("(realnvp*2-lu)*8", 6_000, 512, 0.003),
         )
     return (
         Learned("realnvp*4", 1_000, 64, 0.005),
