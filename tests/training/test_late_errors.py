@@ -205,11 +205,11 @@ class TestAuto:
         assert caught.value.guide.sample(3).shape == (3, 5)
 
     def test_while_modes_are_looked_for(self) -> None:
-        target = Counted(10**9, raising)
+        target, plain = Counted(10**9, raising), {"dim": 5, "compile": False}
         whole = NFVI("auto", seed=1, dtype=torch.float64)
-        gaussians = whole.fit(target, dim=5, budget=Budget(steps=1)).path[1].batched_evaluations
+        gaussians = whole.fit(target, budget=Budget(steps=1), **plain).path[1].batched_evaluations
         with pytest.raises(FitError, match=r"error\.guide is the best of [12], ") as caught:
-            whole.fit(Counted(gaussians + 30, raising), dim=5)
+            whole.fit(Counted(gaussians + 30, raising), **plain)
         assert caught.value.guide.dim == 5
 
     def test_in_the_first_gaussian(self) -> None:
