@@ -22,7 +22,7 @@ OF_VALUES = 2**24
 CPU seconds at 16 384 at once, and 2 at 128."""
 OF_GRADIENTS = 2**26
 """Likewise with gradients, without what these take: 2 048 of that regression take a third of the
-time in pieces of 173, and a third of the memory."""
+time in pieces of 173."""
 MOST = 32
 """Pieces that a trace of a step unrolls."""
 

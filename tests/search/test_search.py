@@ -135,6 +135,21 @@ def test_how_far_the_ends_reach():
     assert searched(Exact(normal), normal, draws=2_000).extent is None
 
 
+def test_what_is_known_of_a_prior_is_used():
+    """A mode 40 sds off, which a prior around it shows to a thousand draws."""
+    target = mixture(0.5, at=40.0)
+    known = torch.tensor([0.0, 40.0], dtype=DTYPE), torch.ones(2, dtype=DTYPE)
+    asked = []
+
+    def prior_of(*arguments: Any) -> tuple[Tensor, Tensor]:
+        asked.append(arguments)
+        return known
+
+    found = searched(unit(), target, math.log(0.5), draws=1_024, prior_of=prior_of)
+    assert len(asked) == 1 and found.prior and not found.clean
+    assert not searched(unit(), target, math.log(0.5), draws=1_024).prior
+
+
 def test_modes_that_are_known_do_not_take_all_starts():
     """Eight starts: the draws of highest log p lie on a narrow mode that the guide covers.
 
