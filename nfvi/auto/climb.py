@@ -189,15 +189,16 @@ class Climb:
         self._step(last, starts)
 
     def _step(self, rung: Learned, starts: Starts) -> Starts:
-        """One rung, and heavier tails where nothing else is wrong; its guides."""
+        """One rung, and heavier tails where it has none and nothing else is wrong; its guides."""
         before = self.record.rungs[
             max(range(len(self.record.scores)), key=self.record.scores.__getitem__)
         ]
         guides = parts(self._learn(rung, starts))
         if self.record.gap() <= GOOD[1] and len(guides) == 1:
-            # Only the tails are wrong: heavier ones cost less than more layers.
             lighter = self.record.last
-            self._learn(heavier(rung), guides)
+            if rung.base == "normal":
+                # Only the tails are wrong: heavier ones cost less than more layers.
+                self._learn(heavier(rung), guides)
             self._stop_if_good(self.record.best_rung, GOOD_ENOUGH)
             self._stop_if_good(lighter, GOOD_ENOUGH)
         self._stop_if_no_gain(before)

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from nfvi.flows import Option
 from nfvi.formula import parse_call
+from nfvi.guides.student_quantile import student_quantile
 
 __all__ = ["BASES", "Base", "Laplace", "Normal", "StudentT", "make_base"]
 
 
 NORMAL = 1 / 0.6744897501960817
 """The sd of a normal distribution in units of its upper quartile."""
+LEAST_WITH_QUANTILES = 1.0
+"""Degrees of freedom of a Student-t."""
 
 
 class Base(ABC):
@@ -52,7 +55,7 @@ class Base(ABC):
 
     @property
     def has_quantiles(self) -> bool:
-        """Whether :meth:`from_uniform` is given, so that draws can be quasi-Monte Carlo."""
+        """Whether :meth:`from_uniform` can be had, so that draws can be quasi-Monte Carlo."""
         return type(self).from_uniform is not Base.from_uniform
 
     def from_uniform(self, u: Tensor) -> Tensor:
@@ -62,8 +65,8 @@ class Base(ABC):
             ValueError: this base has none.
         """
         raise ValueError(
-            f'base {self} has no quantile function here, which draws="qmc" needs; use normal or'
-            ' laplace, or draws="iid"'
+            f'base {self} has no quantile function here, which draws="qmc" needs; use normal,'
+            ' laplace or studentt with df of 1 or more, or draws="iid"'
         )
 
 
@@ -128,7 +131,10 @@ class Laplace(Base):
 
 @dataclass(frozen=True)
 class StudentT(Base):
-    """Student-t coordinates with ``df`` degrees of freedom, above 0 up to 10⁶: polynomial tails."""
+    """Student-t coordinates with ``df`` degrees of freedom, above 0 up to 10⁶: polynomial tails.
+
+    There are quantiles for ``df`` of 1 and more; below, single draws outweigh whole sets.
+    """
 
     df: float = 5.0
 
@@ -159,6 +165,13 @@ class StudentT(Base):
         half = (self.df + 1) / 2
         constant = math.lgamma(half) - math.lgamma(self.df / 2) - 0.5 * math.log(self.df * math.pi)
         return (constant - half * (z * z / self.df).log1p()).sum(-1)
+
+    @property
+    def has_quantiles(self) -> bool:
+        return self.df >= LEAST_WITH_QUANTILES
+
+    def from_uniform(self, u: Tensor) -> Tensor:
+        return student_quantile(u, self.df) if self.has_quantiles else super().from_uniform(u)
 
     @property
     def sd(self) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from nfvi.tracing.nodes import draws, has_effect, is_view, written
+from nfvi.tracing.record import Recording
 
 __all__ = ["clean", "failures_as_outputs"]
 
@@ -17,7 +18,7 @@ NO_OPERATION = (aten.detach.default, aten.alias.default, aten.lift_fresh.default
 Key = tuple[Any, ...]
 
 
-def clean(module: fx.GraphModule) -> None:
+def clean(module: Recording) -> None:
     """Remove dead, empty and repeated operations, and compute what depends on no input."""
     graph = module.graph
     graph.eliminate_dead_code(has_effect)
@@ -28,14 +29,13 @@ def clean(module: fx.GraphModule) -> None:
     while _merge(module):
         pass
     graph.eliminate_dead_code(has_effect)
-    module.recompile()
 
 
 CHECK = "aten._linalg_check_errors.default"
 """The operation that raises where a factorisation failed."""
 
 
-def failures_as_outputs(module: fx.GraphModule) -> int:
+def failures_as_outputs(module: Recording) -> int:
     """Give back what factorisations say of their failure, in place of an error; how many there are.
 
     TorchScript drops ``_linalg_check_errors``, which returns nothing, and would go on with a factor
@@ -60,7 +60,7 @@ def _drop_no_operations(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _fold(module: fx.GraphModule) -> None:
+def _fold(module: Recording) -> None:
     """Compute what depends on no input, once.
 
     A view of a constant stays a view: written out, an expanded one takes much memory, and products
@@ -106,7 +106,7 @@ def _edge(graph: fx.Graph, known: dict[fx.Node, Any]) -> list[fx.Node]:
     return [node for node in graph.nodes if node in needed]
 
 
-def _merge(module: fx.GraphModule) -> int:
+def _merge(module: Recording) -> int:
     """Make one of operations that are the same; how many are gone."""
     graph, touched = module.graph, written(module.graph)
     seen: dict[Key, fx.Node] = {}
@@ -138,7 +138,7 @@ def _key(value: Any) -> Key:
     return (type(value).__name__, repr(value))  # repr tells 0.0 from -0.0, the type 1 from 1.0
 
 
-def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
+def _attribute(module: Recording, node: fx.Node) -> Any:
     value: Any = module
     for part in str(node.target).split("."):
         value = getattr(value, part)

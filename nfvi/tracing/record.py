@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nfvi.tracing.nodes import draws, reads_values, storage, writes
 
-__all__ = ["NoGraphError", "recorded"]
+__all__ = ["NoGraphError", "Recording", "recorded"]
 
 aten = torch.ops.aten
 READERS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr)
@@ -25,9 +25,23 @@ class NoGraphError(RuntimeError):
     """A function does what a graph cannot hold; the message says what."""
 
 
-def recorded(
-    function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
-) -> fx.GraphModule:
+class Recording(torch.nn.Module):
+    """A graph of operations, with the tensors that it holds as buffers.
+
+    Attributes:
+        graph: the operations.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+
+    def code(self) -> fx.GraphModule:
+        """The graph as a function in Python, which takes longer to write than other ways to run."""
+        return fx.GraphModule(self, self.graph)
+
+
+def recorded(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]) -> Recording:
     """The operations of ATen, below autograd and vmap, that a function does at some inputs.
 
     It runs with these very numbers: a twentieth of a millisecond an operation, where torch's
@@ -51,7 +65,7 @@ def recorded(
         raise
     if record.refused is not None:
         raise NoGraphError(record.refused)
-    return record.module(values)
+    return record.ended(values)
 
 
 class _Record(TorchDispatchMode):
@@ -64,7 +78,8 @@ class _Record(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.refused: str | None = None
-        self._graph, self._root = fx.Graph(), torch.nn.Module()
+        self._root = Recording()
+        self._graph = self._root.graph
         self._constants = 0
         # By identity; a reference that is dead tells that its number was given anew.
         self._nodes: dict[int, tuple[weakref.ref[Tensor], fx.Node]] = {}
@@ -81,10 +96,10 @@ class _Record(TorchDispatchMode):
         self._dependent.add(node)
         self._keep(x, node)
 
-    def module(self, values: Sequence[Tensor]) -> fx.GraphModule:
+    def ended(self, values: Sequence[Tensor]) -> Recording:
         """The graph that gives these values."""
         self._graph.output(tuple(self._node(value) for value in values))
-        return fx.GraphModule(self._root, self._graph)
+        return self._root
 
     def refuse(self, reason: str) -> NoGraphError:
         """The error for something that no graph can hold."""

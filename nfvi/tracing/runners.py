@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
+from nfvi.tracing.record import Recording
 from nfvi.tracing.script import scripted
 
 __all__ = ["Run", "inductor", "runners"]
@@ -20,7 +21,7 @@ Run = Callable[..., tuple[Tensor, ...]]
 SCRIPTED = sys.version_info < (3, 14)
 
 
-def runners(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Iterator[Run]:
+def runners(module: Recording, inputs: Sequence[Tensor]) -> Iterator[Run]:
     """Functions of tensors like these that run the graph, the fastest first."""
     # On another device the host is ahead of it, and a captured graph has no Python at all.
     if SCRIPTED and inputs[0].device.type == "cpu":
@@ -29,14 +30,14 @@ def runners(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Iterator[Run]:
     yield _generated(module)
 
 
-def inductor(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:
+def inductor(module: Recording, inputs: Sequence[Tensor]) -> Run:
     """By code that is generated and compiled for this graph, whose sums may go in another order."""
     with torch.no_grad(), warnings.catch_warnings():
         # Of its own way of writing code, and that products could be rounded to ten bits.
         warnings.simplefilter("ignore")
         from torch._inductor import compile  # takes seconds to import
 
-        run = compile(module, list(inputs))
+        run = compile(module.code(), list(inputs))
 
     def call(*inputs: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
@@ -45,19 +46,19 @@ def inductor(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:
     return call
 
 
-def _written_out(module: fx.GraphModule) -> list[Run]:
+def _written_out(module: Recording) -> list[Run]:
     """By TorchScript's interpreter; nothing where another version of torch knows no such way."""
     with suppress(Exception):
         return [scripted(module)]
     return []
 
 
-def _script(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Run:
+def _script(module: Recording, inputs: Sequence[Tensor]) -> Run:
     """By TorchScript's interpreter, of what torch traces itself."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        script = torch.jit.trace(module, tuple(inputs), check_trace=False)
+        script = torch.jit.trace(module.code(), tuple(inputs), check_trace=False)
         script = torch.jit.freeze(script.eval(), optimize_numerics=False)
     return _interpreted(script)
 
@@ -72,9 +73,11 @@ def _interpreted(script: Run) -> Run:
     return run
 
 
-def _generated(module: fx.GraphModule) -> Run:
+def _generated(module: Recording) -> Run:
+    code = module.code()
+
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            return module(*inputs)  # type: ignore[no-any-return]
+            return code(*inputs)  # type: ignore[no-any-return]
 
     return run

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from nfvi.tracing.passes import clean, failures_as_outputs
-from nfvi.tracing.record import NoGraphError, recorded
+from nfvi.tracing.record import NoGraphError, Recording, recorded
 from nfvi.tracing.runners import Run, inductor, runners
 
 __all__ = [
@@ -169,7 +169,7 @@ def _values(function: Function, points: Sequence[Inputs]) -> list[tuple[Tensor, 
         raise TraceError(_first_line(error)) from error
 
 
-def _graph(function: Function, inputs: Inputs) -> tuple[fx.GraphModule, int]:
+def _graph(function: Function, inputs: Inputs) -> tuple[Recording, int]:
     """The graph, cleaned, and how many of its outputs tell whether a factorisation failed."""
     try:
         module = recorded(function, inputs)

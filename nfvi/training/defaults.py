@@ -73,7 +73,7 @@ def default_anneal(guide: Guide) -> float:
 
 
 def default_draws(guide: Guide) -> Literal["iid", "qmc"]:
-    """``"qmc"`` for a base that has quantiles, normal or laplace, in up to 1 000 dimensions."""
+    """``"qmc"`` for a base that has quantiles, as ours have, in up to 1 000 dimensions."""
     even = guide.dim <= SOBOL_LIMIT and guide.base.has_quantiles
     return "qmc" if even else "iid"
 

@@ -80,7 +80,7 @@ def qmc_elbo(
     error is far below that of R n independent draws.
 
     Args:
-        guide: q, over the base normal or laplace; of a mixture each component has a set.
+        guide: q, over a base with quantiles; of a mixture each component has a set.
         target: p.
         n: points in a set, at least 2; powers of 2 are the most even.
         replicates: R, at least 2.

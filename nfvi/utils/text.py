@@ -11,6 +11,7 @@ __all__ = ["WIDTH", "align", "filled", "plus_minus", "short", "to_sd", "wrapped"
 
 WIDTH = 88
 GAP = "  "
+HANG = "    "
 LEAST_LABEL = 16
 """Columns that a cell on the left is not made narrower than."""
 
@@ -128,7 +129,7 @@ def _block(
     """Some columns of a table; a row whose cells are too long has several lines."""
     said = []
     for line in lines:
-        pieces = [_cut(line[i], widths[i]) for i in chosen]
+        pieces = [_cut(line[i], widths[i], HANG) for i in chosen]
         for parts in zip_longest(*pieces, fillvalue=""):
             cells = [
                 part.ljust(widths[i]) if i < left else part.rjust(widths[i])
@@ -138,12 +139,19 @@ def _block(
     return "\n".join(said)
 
 
-def _cut(text: str, size: int) -> list[str]:
-    """A text in pieces of at most so many letters, cut behind blanks and signs if it can be."""
-    pieces = []
-    while len(text) > size:
-        end = max(text.rfind(sign, 0, size) + 1 for sign in " -*,)]|/")
-        end = end if end > size // 3 else size
-        pieces.append(text[:end].rstrip())
-        text = text[end:].lstrip()
-    return [*pieces, text]
+def _cut(text: str, size: int, hang: str = "") -> list[str]:
+    """A text in pieces of at most so many letters, cut behind blanks and signs if it can be.
+
+    Args:
+        text: the text.
+        size: that number, of which ``hang`` takes some.
+        hang: what all pieces but the first begin with.
+    """
+    pieces, lead = [], ""
+    while len(lead) + len(text) > size:
+        room = size - len(lead)
+        end = max(text.rfind(sign, 0, room) + 1 for sign in " -*,)]|/")
+        end = end if end > room // 3 else room
+        pieces.append(lead + text[:end].rstrip())
+        text, lead = text[end:].lstrip(), hang
+    return [*pieces, lead + text]

@@ -203,7 +203,8 @@ class TestThePath:
     def test_costs_rise_and_add_up(self, curved):
         path = curved.path
         names = [str(r) for r in path]
-        assert names[:2] == ["scale-loc", "tril"] and names[-2:] == ["monotone", "monotone*2"]
+        learned = [f"{formula}, base {TAILS}" for formula in ("monotone", "monotone*2")]
+        assert names[:2] == ["scale-loc", "tril"] and names[-2:] == learned
         # To the search, the ends of the banana are mass that a single Gaussian misses.
         assert names[2:-2] and all(name.endswith(" × tril") for name in names[2:-2])
         for name in ("batched_evaluations", "gradient_evaluations", "wall_time"):
@@ -252,7 +253,9 @@ class TestThePath:
 
     def test_it_is_printed(self, curved, mixed):
         text = str(curved)
-        assert str(curved.path).splitlines()[1].strip() in text
+        assert str(curved.path).splitlines()[1].split() in [
+            row.split() for row in text.splitlines()
+        ]
         rungs = len(curved.path)
         words = f"rung {rungs - 1} of {rungs}, with 400 steps of 128 draws; in all"
         assert words in " ".join(text.split())
@@ -471,10 +474,21 @@ class TestTails:
 
     def test_a_base_with_heavier_ones_where_nothing_else_is_wrong(self):
         """Within 0.002 nats of the log evidence; below 0.7 and within 0.001 the climb ends."""
-        climb = Scripted(3, (-0.0009, 0.9), (-0.0009, 0.6))
+        climb = Scripted(65, (-0.0009, 0.9), (-0.0009, 0.6))
         with pytest.raises(ClimbOver, match=r"as good as can be told: k-hat 0\.60"):
             climb._ladder([])
-        assert climb.asked == [learned_rungs(3)[0], heavier(learned_rungs(3)[0])]
+        assert climb.asked == [learned_rungs(65)[0], heavier(learned_rungs(65)[0])]
+
+    def test_a_rung_that_was_learned_on_heavier_ones_has_them(self):
+        assert all(rung.base == TAILS for rung in learned_rungs(48))
+        climb = Scripted(3, (-0.0009, 0.6))
+        with pytest.raises(ClimbOver, match=r"as good as can be told: k-hat 0\.60"):
+            climb._ladder([])
+        assert climb.asked == [learned_rungs(3)[0]]
+        further = Scripted(3, (-0.0009, 0.8), (-0.0009, 0.6))
+        with pytest.raises(ClimbOver):
+            further._ladder([])
+        assert further.asked == list(learned_rungs(3)[:2])
 
     def test_a_larger_rung_without_a_gain_is_the_last(self):
         """Most draws must be in use: 0.9 of them here, and half of them in the other tests."""
@@ -490,10 +504,10 @@ class TestTails:
 
     def test_the_lighter_one_is_good_enough_where_heavier_ones_do_no_better(self):
         """Of lower k-hat, and so the best rung, but further below its log evidence."""
-        climb = Scripted(3, (-0.0009, 0.6), (-0.0015, 0.55))
+        climb = Scripted(65, (-0.0009, 0.6), (-0.0015, 0.55))
         with pytest.raises(ClimbOver, match=r"as good as can be told: k-hat 0\.60"):
             climb._ladder([])
-        assert climb.asked == [learned_rungs(3)[0], heavier(learned_rungs(3)[0])]
+        assert climb.asked == [learned_rungs(65)[0], heavier(learned_rungs(65)[0])]
         assert climb.record.best() == 2
 
 
@@ -736,7 +750,7 @@ class TestGoingOn:
         assert again.elbo == fit.elbo and str(again.formula) == str(fit.formula)
 
     def test_its_formula_starts_the_next_fit(self, curved):
-        again = NFVI(str(curved.formula), seed=3, dtype=DTYPE).fit(
+        again = NFVI(str(curved.formula), base=str(curved.guide.base), seed=3, dtype=DTYPE).fit(
             CURVED, init=curved, steps=1, restarts=1, n_mc=64, lr=1e-6
         )
         assert again.path is None and abs(again.elbo - curved.elbo) < 0.05

@@ -55,6 +55,40 @@ def test_student_t_at_the_ends_of_its_range(df):
     assert StudentT(df).log_prob(draws).isfinite().all()
 
 
+@pytest.mark.parametrize("df", [1.0, 1.5, 2.0, 5.0, 20.0, 1e3, 1e6])
+def test_quantiles_of_student_s_t(df):
+    """By SciPy, far into both tails: of these u the least is 1e-12 and 1 less the largest too."""
+    tail = torch.logspace(-12, -0.31, 400, dtype=torch.float64)
+    u = torch.cat([tail, torch.linspace(0.2, 0.8, 100, dtype=torch.float64), 1 - tail])
+    expected = torch.from_numpy(scipy.stats.t(df).ppf(u.numpy()))
+    got = StudentT(df).from_uniform(u)
+    torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-12)
+    single = StudentT(df).from_uniform(u.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single[:500], got[:500].float(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_farthest_quantiles_of_student_s_t():
+    """At the ends of float64 those of Cauchy's distribution are 1 / (π u)."""
+    u = torch.tensor([1e-300, 1e-100, 1e-30], dtype=torch.float64)
+    got = StudentT(1.0).from_uniform(u)
+    torch.testing.assert_close(got, -1 / (math.pi * u), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_quantiles_of_student_s_t_on_devices(device):
+    u = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    got = StudentT(4.0).from_uniform(u.to(device))
+    assert got.device.type == device
+    torch.testing.assert_close(got.cpu(), StudentT(4.0).from_uniform(u))
+
+
+def test_few_degrees_of_freedom_have_no_quantiles():
+    assert StudentT(1.0).has_quantiles and not StudentT(0.99).has_quantiles
+    with pytest.raises(ValueError, match="studentt with df of 1 or more"):
+        StudentT(0.99).from_uniform(torch.full((2,), 0.5))
+
+
 @each_case
 @each_dtype
 def test_draws_follow_the_distribution(base, reference, law, dtype):

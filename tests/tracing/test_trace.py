@@ -29,7 +29,7 @@ def points(*shape: int, n: int = 2) -> list[tuple[Tensor]]:
 def graph(function, *inputs: Tensor) -> torch.fx.GraphModule:
     module = recorded(function, inputs)
     clean(module)
-    return module
+    return module.code()
 
 
 def targets(module: torch.fx.GraphModule) -> list[str]:
@@ -97,8 +97,9 @@ class TestNumbers:
     @pytest.mark.parametrize("function", [value_and_gradient, constants, many_kinds_of_arguments])
     def test_every_way_to_run_a_graph_gives_the_same(self, function) -> None:
         [inputs] = points(2, 3, n=1)
-        module = graph(function, *inputs)
-        ways = list(runners_module.runners(module, inputs))
+        recording = recorded(function, inputs)
+        clean(recording)
+        ways = list(runners_module.runners(recording, inputs))
         assert len(ways) == (3 if runners_module.SCRIPTED else 1)
         assert all(same(run(*inputs), function(*inputs)) for run in ways)
 

@@ -522,9 +522,9 @@ COMPILERS = [
 ]
 
 
-def uncompiled(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+def uncompiled(recording: Any, inputs: Any) -> Callable[..., Any]:
     """What a compiler would make code of, as it is."""
-    return torch.no_grad()(graph)
+    return torch.no_grad()(recording.code())
 
 
 class TestCompiled:

@@ -56,7 +56,7 @@ class TestTablesThatAreTooWide:
         assert text.splitlines() == [
             "                          a  b",
             "realnvp(hidden=[64, 64])  1  2",
-            "*8-scale-loc",
+            "    *8-scale-loc",
             "c                         3  4",
         ]
 
