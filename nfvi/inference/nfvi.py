@@ -215,9 +215,9 @@ class NFVI:
                 default ``"path"``, but ``"total"`` for a formula with splines, whose bins make
                 the path gradient noisy.
             draws: ``"iid"``, independent draws, or ``"qmc"``, randomised quasi-Monte Carlo, see
-                :class:`~nfvi.training.noise.SobolNoise`: less noise in few dimensions; for the
-                bases normal and laplace. Default ``"qmc"`` for these in up to 1 000 dimensions,
-                but ``"iid"`` with ``steps="auto"``, ``n_mc="auto"`` or ``anneal="adaptive"``.
+                :class:`~nfvi.training.noise.SobolNoise`: less noise in few dimensions; not for
+                studentt with ``df`` below 1. Default ``"qmc"`` in up to 1 000 dimensions, but
+                ``"iid"`` with ``steps="auto"``, ``n_mc="auto"`` or ``anneal="adaptive"``.
             optimizer: a ``torch.optim`` class, or a function from a list of parameters to an
                 optimiser; default Adam. :class:`~nfvi.NaturalGradient`, whose defaults are 200
                 steps of 512 draws in two restarts, finishes what Adam has begun.
