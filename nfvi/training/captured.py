@@ -219,6 +219,7 @@ def _why_not(loop: LoopState, groups: bool) -> str | None:
         "several processes share a step": loop.ranks.size > 1,
         "restarts have learning rates of their own": loop.rates is not None,
         "an optimizer other than the default Adam": not is_default(loop.optimizer),
+        "prune=True changes the number of restarts": bool(loop.settings.get("prune")),
         "restarts were pruned": len(loop.rows) < loop.restarts,
         "a callback wants the gradients of groups of draws": groups,
     }

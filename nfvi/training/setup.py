@@ -160,7 +160,6 @@ def _traced(ensemble: Ensemble, target: Target, plan: Plan) -> TracedStep:
         "the gradient of the target is that of another library": target.differentiable_once,
         'anneal="adaptive"': plan.adaptive,
         'n_mc="auto" changes the number of draws': plan.growing,
-        "prune=True changes the number of restarts": plan.prune,
     }
     return stepper(plan.compile, plan.steps, ensemble.flat.device, otherwise)
 

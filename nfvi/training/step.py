@@ -89,6 +89,8 @@ class Differentiated(NamedTuple):
 class TracedStep:
     """Evaluates an objective and its gradient by a graph that is traced at the first step.
 
+    Where restarts are pruned, it is traced again.
+
     The graph is verified at the first step's numbers and at fresh ones, and again on every 500th
     step. Where it is not equal to autograd to the last bit, all steps are left to autograd, so that
     the result for a seed never depends on it.
@@ -160,6 +162,8 @@ class TracedStep:
         evaluate = evaluation(ensemble, objective, batch)
         inputs = (ensemble.flat.detach(), beta, *objective.tensors(batch))
         kind = [(x.shape, x.dtype) for x in inputs]
+        if self._kind and len(ensemble.flat) < self._kind[0][0][0]:
+            self._graph = None  # of restarts that were pruned since
         if self._graph is None:
             points = [inputs, *fresh_points(ensemble, objective, beta)]
             try:

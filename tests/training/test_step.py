@@ -184,7 +184,6 @@ class TestEager:
             ({"compile": False}, "compile=False"),
             ({"anneal": "adaptive"}, 'anneal="adaptive"'),
             ({"n_mc": "auto"}, 'n_mc="auto" changes the number of draws'),
-            ({"prune": True}, "prune=True changes the number of restarts"),
         ],
     )
     def test_by_the_arguments(self, options, reason) -> None:

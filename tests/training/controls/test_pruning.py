@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from nfvi import NFVI, Checkpoint, Fit, GradientTracker, Tracker
+from nfvi.tracing import Traced, same, traced
+from nfvi.training import step
 from nfvi.training.controls.pruning import LOOKS, far_behind
 
 STEPS, N_MC, R = 200, 16, 4
@@ -96,6 +98,29 @@ class TestFit:
         assert sum(r.best for r in pruned.restarts) == 1 and not any(
             r.dropped for r in pruned.restarts
         )
+
+    def test_its_steps_are_traced(self, pruned: Fit) -> None:
+        """Anew where restarts have gone: the numbers are those of autograd to the last bit."""
+        eager = fit(compile=False)
+        assert pruned.settings["evaluation"] == "traced"
+        assert eager.settings["evaluation"] == "eager: compile=False"
+        for name, value in eager.history.state_dict().items():
+            assert same([pruned.history.state_dict()[name]], [value]), name
+        assert [r.pruned for r in pruned.restarts] == [r.pruned for r in eager.restarts]
+        assert torch.equal(pruned.sample(9, seed=0), eager.sample(9, seed=0))
+
+    def test_a_graph_for_each_number_of_restarts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sizes: list[int] = []
+
+        def counted(evaluate: Any, points: Any) -> Traced:
+            sizes.append(len(points[0][0]))
+            return traced(evaluate, points)
+
+        monkeypatch.setattr(step, "traced", counted)
+        found = fit()
+        ends = sorted({r.pruned for r in found.restarts if r.pruned is not None})
+        left = [sum(r.pruned is None or r.pruned > end for r in found.restarts) for end in ends]
+        assert sizes == [R, *left]
 
     def test_callbacks_see_every_restart(self) -> None:
         tracker = Tracker(every=10, loc=lambda s: s.parameters["loc_1"], alive=lambda s: s.alive)
