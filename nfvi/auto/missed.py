@@ -37,7 +37,7 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
 
     Modes are taken where a search is clean, too. It may be so because the weights of the rung show
     that mass: a few draws of a wide Gaussian that fall on a mode say that it is there, and hardly
-    more.
+    more. It ends there if the mixture is no better for them, as along a ridge of waves.
 
     Args:
         record: of the climb, with one rung at least.
@@ -46,7 +46,8 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
     """
     for _ in range(ROUNDS):
         found = record.search(generator)
-        guide = record.tried[record.best()].guide
+        best = record.best()
+        guide = record.tried[best].guide
         places = _worth_a_gaussian(found)
         hopeless = found.improper or len(found.places) >= MOST_PLACES
         if not places or hopeless or record.out_of_time():
@@ -57,6 +58,9 @@ def cover_missed_mass(record: Record, generator: torch.Generator, dtype: torch.d
             return
         logger.info("Gaussians at %d places that a search found join the guide", len(places))
         keep_guide(record, mixed)
+        if found.clean and record.best() == best:
+            logger.info("it is no better for them")
+            return
 
 
 def _worth_a_gaussian(found: MissedMass) -> Sequence[Place]:

@@ -37,6 +37,8 @@ TRIED = 6
 DRAWS, LEAST_DRAWS, DRAWS_IN_ALL = 2_000, 200, 40_000
 CHUNK = 16_384
 ROUNDING = 1e-12
+# Of the density of all guides: draws of those that are left out may have none under the others.
+LEAST_DENSITY = 1e-290
 
 
 def draws_of_each(count: int) -> int:
@@ -141,9 +143,17 @@ class _Points:
         """Log-density of all guides together, in equal shares, at all draws (K, n)."""
         return self.log_q.logsumexp(0) - math.log(len(self.log_q))
 
+    @cached_property
+    def density(self) -> Tensor:
+        """Density of each guide by that of all together, from 0 to K: (K, K · n)."""
+        return (self.log_q - self.everything).exp().nan_to_num(0.0).flatten(1)
+
     def log_mixture(self, weights: Tensor) -> Tensor:
-        """Log-density of a mixture at all draws (K, n)."""
-        return (self.log_q + weights.log()[:, None, None]).logsumexp(0)
+        """Log-density of a mixture at all draws (K, n).
+
+        It is −∞ where that is not a 1e-308th of the density of all guides together.
+        """
+        return self.everything + (weights @ self.density).log().reshape(self.everything.shape)
 
     def without_each(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """For each guide of a mixture: the weights without it, and log-density at all draws (K, n).
@@ -224,14 +234,11 @@ def _points(
 
 def _fitted(points: _Points, kept: Tensor, enough: Callable[[], bool] = lambda: False) -> Tensor:
     """The weights (K) that minimise KL(p ‖ q), of guides of a mask (K); those too small are 0."""
-    log_q, omega = points.log_q[kept].flatten(1), points.omega.flatten()
-    top = log_q.amax(0)
-    # Draws of a guide that is left out may have no density under the others.
-    density = torch.where(top > -torch.inf, log_q - top, -torch.inf).exp()
-    found = omega.new_full((len(log_q),), 1 / len(log_q))
+    density, omega = points.density[kept], points.omega.flatten()
+    found = omega.new_full((len(density),), 1 / len(density))
     for _ in range(ITERATIONS):
         total = found @ density
-        new = found * (density @ torch.where(total > 0, omega / total, 0))
+        new = found * (density @ torch.where(total > LEAST_DENSITY, omega / total, 0))
         new = new / new.sum() if float(new.sum()) > 0 else found
         moved = float((new - found).abs().max())
         found = new

@@ -38,7 +38,7 @@ from nfvi import (
 from nfvi.auto.arguments import ClimbArguments
 from nfvi.auto.climb import GOOD, GOOD_ENOUGH, Climb, ClimbOver
 from nfvi.auto.gaussians import gaussian_rungs, keep_guide, places_of
-from nfvi.auto.missed import cover_missed_mass
+from nfvi.auto.missed import ROUNDS, cover_missed_mass
 from nfvi.auto.record import Record
 from nfvi.auto.rungs import (
     TAILS,
@@ -611,6 +611,22 @@ def test_modes_that_few_draws_know_get_a_gaussian(mode, share, components, monke
     monkeypatch.setattr(climb.record, "search", lambda generator: found)
     cover_missed_mass(climb.record, climb.generator, DTYPE)
     assert climb.record.rungs[-1].components == components
+
+
+@pytest.mark.parametrize(("missed", "tries"), [(0.0, 1), (0.5, ROUNDS)], ids=["clean", "missed"])
+def test_modes_for_which_a_guide_is_no_better_are_tried_once(missed, tries, monkeypatch):
+    """Mass that is missed is tried for again, by other draws."""
+    climb = Climb(ClimbArguments(two_modes(0.5, 8.0, 2), 0, DTYPE))
+    here, far = torch.zeros(2, dtype=DTYPE), torch.full((2,), 50.0, dtype=DTYPE)
+    eye = torch.eye(2, dtype=DTYPE)
+    keep_guide(climb.record, gaussian_guide(here, eye, DTYPE))
+    place = Place(far, 0.0, 0.5, 9.0, eye, True)
+    found = MissedMass((place,), missed, 0.0, 0.0, 0.0, 1, 1, 10.0, 0, 0)
+    monkeypatch.setattr(climb.record, "search", lambda generator: found)
+    worse = gaussian_guide(far, eye, DTYPE)
+    monkeypatch.setattr("nfvi.auto.missed._with_places", lambda *arguments: worse)
+    cover_missed_mass(climb.record, climb.generator, DTYPE)
+    assert len(climb.record.rungs) == 1 + tries and climb.record.best() == 0
 
 
 class TestHowItEnds:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.mixture import GaussianMixture
 from nfvi import FitError, Guide, LogDensity, MixtureGuide, Target
-from nfvi.fit.mixture_weights import _points, draws_of_each, mixture_weights
+from nfvi.fit.mixture_weights import _fitted, _points, draws_of_each, mixture_weights
 from nfvi.guides.mixture import AnyGuide
 from nfvi.guides.placement import Placement
 
@@ -154,9 +154,10 @@ SIX = [gaussian(5.0 * k, 1.0 + 0.1 * k) for k in range(6)]
 class TestCost:
     """Of many guides: what is asked of each, and what is left out where time is up."""
 
-    def points(self):
-        target, generator = modes(*[1 / 6] * 6, apart=5.0), torch.Generator().manual_seed(0)
-        return _points(SIX, target, 300, generator, lambda: False)
+    def points(self, apart: float = 5.0):
+        target, generator = modes(*[1 / 6] * 6, apart=apart), torch.Generator().manual_seed(0)
+        six = [gaussian(apart * k, 1.0 + 0.1 * k) for k in range(6)]
+        return _points(six, target, 300, generator, lambda: False)
 
     def test_each_guide_is_asked_for_densities_once(self, monkeypatch) -> None:
         asked = []
@@ -175,6 +176,24 @@ class TestCost:
         alone = torch.eye(6, dtype=torch.float64)
         expected = torch.stack([points.terms(weights).mean() for weights in alone])
         torch.testing.assert_close(points.elbos(), expected)
+
+    def test_the_density_of_a_mixture_is_that_of_its_guides(self) -> None:
+        """Also where the guides that it has are far below one that it has not."""
+        points = self.points(apart=20.0)
+        for weights in ([0.3, 0.0, 0.2, 0.1, 0.15, 0.25], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]):
+            w = torch.tensor(weights, dtype=torch.float64)
+            expected = (points.log_q + w.log()[:, None, None]).logsumexp(0)
+            near = expected > points.everything - 600
+            found = points.log_mixture(w)
+            torch.testing.assert_close(found[near], expected[near], rtol=0, atol=1e-9)
+            assert (found[~near] < points.everything[~near] - 599).all()
+
+    def test_guides_far_apart_have_weights_alone(self) -> None:
+        """At the draws of the others one alone has next to no density, down to none at all."""
+        points = self.points(apart=20.0)
+        for k in range(6):
+            kept = torch.arange(6) == k
+            torch.testing.assert_close(_fitted(points, kept), kept.double())
 
     def test_a_mixture_without_a_guide_is_that_of_the_others(self) -> None:
         points = self.points()
