@@ -188,12 +188,20 @@ class TestCost:
             torch.testing.assert_close(found[near], expected[near], rtol=0, atol=1e-9)
             assert (found[~near] < points.everything[~near] - 599).all()
 
+    def test_no_other_weights_are_nearer_by_a_thousandth_of_a_nat(self) -> None:
+        """By the concavity of Σ ω log q in the weights: of guides that overlap."""
+        points = self.points(apart=2.0)
+        weights = _fitted(points, torch.ones(6, dtype=torch.float64))
+        ratio = (points.log_q - points.log_mixture(weights)).exp()
+        assert float((points.omega * ratio).sum((1, 2)).max()) < 1 + 2e-3
+        assert float(weights.sum()) == pytest.approx(1)
+
     def test_guides_far_apart_have_weights_alone(self) -> None:
         """At the draws of the others one alone has next to no density, down to none at all."""
         points = self.points(apart=20.0)
         for k in range(6):
-            kept = torch.arange(6) == k
-            torch.testing.assert_close(_fitted(points, kept), kept.double())
+            alone = (torch.arange(6) == k).double()
+            torch.testing.assert_close(_fitted(points, alone), alone)
 
     def test_a_mixture_without_a_guide_is_that_of_the_others(self) -> None:
         points = self.points()
