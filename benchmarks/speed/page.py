@@ -89,14 +89,25 @@ def _conditions(rows: Sequence[Row]) -> str:
         part for row in done for part in row["environment"].split(", ") if " " in part
     )
     packages = [v for v in versions if v.split()[0].lower() in NAMES]
-    repeats = max(row["seed"] for row in rows)
     return (
-        f"{'; '.join(places)}. {', '.join(packages)}. {repeats}"
-        f" {'repeat' if repeats == 1 else 'repeats'}. The load (processes that want to run) was"
+        f"{'; '.join(places)}. {', '.join(packages)}. {_repeats(rows)}."
+        " The load (processes that want to run) was"
         f" {min(loads):.1f} to {max(loads):.1f}, {statistics.median(loads):.1f} in the median:"
         " where it is above the number of cores, wall times are longer than on a machine of one's"
         " own.\n"
     )
+
+
+def _repeats(rows: Sequence[Row]) -> str:
+    """How often what was measured was, and what more often than the rest."""
+    often: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        key = (row["method"], row["target"], row["settings"])
+        often[key] = max(often.get(key, 0), row["seed"])
+    least, most = min(often.values()), max(often.values())
+    said = f"{least} {'repeat' if least == 1 else 'repeats'}"
+    more = [f"{method} on {target}" for (method, target, _), n in often.items() if n > least]
+    return said if most == least else f"{said}, but up to {most} of {', '.join(more)}"
 
 
 NAMES = (

@@ -54,7 +54,11 @@ class TestPage:
         assert "| FlowJAX BNAF | not installed: flowjax is not installed |" in text
         assert "| Pyro | 4 / 8 | not run | not run | not run |" in text
         assert "| eight schools | NumPyro | 4 × 500 | 400 | 8 | 50 | 100 | 40 |" in text
-        assert "3 repeats" in text and "3.0 in the median" in text and "torch 2.13.0" in text
+        assert "1 repeat, but up to 3 of nfvi planar*8 on pot1, Pyro on pot1. The" in text
+        assert "3.0 in the median" in text and "torch 2.13.0" in text
+
+    def test_as_many_repeats_of_all(self) -> None:
+        assert "3 repeats. The load" in page(self.rows()[:3])
 
     def test_a_page_of_nothing(self) -> None:
         assert "Nothing has been measured yet" in page([])
