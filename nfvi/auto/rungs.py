@@ -39,6 +39,9 @@ VERY_FEW = 4
 # is nearer to a Gaussian. A rung that is learned on it from its beginning does what one on a normal
 # base and a second one for its tails did: on nine of posteriordb's twelve for 10 to 25 % less CPU.
 TAILS = "studentt(df=20)"
+# Each coordinate costs a little ELBO on it. On 26 of a regression (diamonds) that made a second
+# rung needed, and a fit dearer, where one on a normal base had been enough.
+TAILED_DIMENSIONS = 20
 # KL 0.0002 to 0.008 on pot2 to pot4 (docs/benchmarks.md); without the waves 0.25 on pot4.
 FOURIER = "monotone(features=fourier(8),alternate=false)*2"
 
@@ -77,15 +80,17 @@ def learned_rungs(dim: int) -> tuple[Learned, ...]:
     """The rungs above the Gaussians.
 
     Up to 48 dimensions these are layers of ``monotone``, which is the most flexible family for its
-    cost there, on a base with heavier tails; above, layers of ``realnvp``, whose cost grows more
-    slowly: up to 64 with ``lu`` after every two of them, which mixes the coordinates anew.
+    cost there, up to 20 on a base with heavier tails; above, layers of ``realnvp``, whose cost
+    grows more slowly: up to 64 with ``lu`` after every two of them, which mixes the coordinates
+    anew.
     """
     if dim <= FEW_DIMENSIONS:
+        base = TAILS if dim <= TAILED_DIMENSIONS else "normal"
         return (
-            Learned("monotone", 400, 128, 0.02, base=TAILS),
-            Learned("monotone*2", 600, 128, 0.02, base=TAILS, within=0.015),
-            Learned("monotone*3", 1_500, 256, 0.02, base=TAILS),
-            Learned("monotone*3", 2_000, 256, 0.01, base=TAILS),
+            Learned("monotone", 400, 128, 0.02, base=base),
+            Learned("monotone*2", 600, 128, 0.02, base=base, within=0.015),
+            Learned("monotone*3", 1_500, 256, 0.02, base=base),
+            Learned("monotone*3", 2_000, 256, 0.01, base=base),
         )
     if dim <= ROTATED_DIMENSIONS:
         return (
