@@ -193,6 +193,8 @@ class Climb:
         before = self.record.rungs[
             max(range(len(self.record.scores)), key=self.record.scores.__getitem__)
         ]
+        if len(starts) > 1:  # what lies between modes is nobody's tail
+            rung = replace(rung, base="normal")
         guides = parts(self._learn(rung, starts))
         if self.record.gap() <= GOOD[1] and len(guides) == 1:
             lighter = self.record.last

@@ -493,6 +493,14 @@ class TestTails:
             further._ladder([])
         assert further.asked == list(learned_rungs(3)[:2])
 
+    def test_flows_beside_each_other_have_a_normal_base(self):
+        """Heavier tails of each would lie between the modes."""
+        place = Placement(torch.zeros(3, dtype=DTYPE), torch.eye(3, dtype=DTYPE))
+        for starts, base in (([place], TAILS), ([place, place], "normal")):
+            climb = Scripted(3, (-0.5, 0.9))
+            climb._step(learned_rungs(3)[0], starts)
+            assert climb.asked == [replace(learned_rungs(3)[0], base=base)]
+
     def test_a_larger_rung_without_a_gain_is_the_last(self):
         """Most draws must be in use: 0.9 of them here, and half of them in the other tests."""
         climb = Scripted(3, (-1.0, 0.6), (-0.999, 0.6), efficiency=0.9)
