@@ -327,7 +327,8 @@ class TestDefaults:
         [
             ("normal", {}, "qmc"),
             ("laplace", {}, "qmc"),
-            ("studentt(df=5)", {}, "iid"),
+            ("studentt(df=5)", {}, "qmc"),
+            ("studentt(df=0.5)", {}, "iid"),
             ("normal", {"draws": "iid"}, "iid"),
             ("normal", {"n_mc": "auto"}, "iid"),
             ("normal", {"anneal": "adaptive"}, "iid"),
