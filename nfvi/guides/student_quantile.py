@@ -16,8 +16,8 @@ __all__ = ["student_quantile"]
 SPACING = 1 / 32
 NODES = 39 * 32
 STEPS = 4
-LOG_2 = math.log(2)
 """Of the Runge-Kutta rule from one point to the next."""
+LOG_2 = math.log(2)
 
 
 def student_quantile(u: Tensor, df: float) -> Tensor:
