@@ -8,7 +8,7 @@ from nfvi.targets.evaluated_by import alone, evaluated_by, log_prob_of
 from nfvi.targets.factorization import evaluate_anywhere
 from nfvi.targets.graph_scope import graphs, has_graph
 from nfvi.targets.jax import JaxLogDensity
-from nfvi.targets.known_gradient import known_gradient
+from nfvi.targets.known_gradient import by_another_library, known_gradient
 from nfvi.targets.laplace import batches_of_laplace, laplace, laplace_all
 from nfvi.targets.log_density import LogDensity, log_density
 from nfvi.targets.minibatch import MinibatchTarget, affordable, takes_rows
@@ -45,6 +45,7 @@ __all__ = [
     "alone",
     "as_target",
     "batches_of_laplace",
+    "by_another_library",
     "check_simulable",
     "checked_call",
     "declared_parameters",

@@ -30,8 +30,8 @@ class Target(ABC):
         batching: ``"loop"`` where a batch is evaluated point by point, which is slow.
         dtype: that of the model behind it; ``None`` where there is no such thing.
         differentiable_once: whether values and gradients come from another library, by
-            :func:`~nfvi.targets.known_gradient.known_gradient`. Steps are then not traced, and
-            second derivatives are differences of gradients.
+            :func:`~nfvi.targets.known_gradient.by_another_library`. Steps are then not captured on
+            CUDA, and second derivatives are differences of gradients.
         evidence_caveats: why the integral is no evidence, or of what; none where it is.
         work: numbers that one evaluation of one point writes, where torch does not see them.
         counted: the same where torch does, once it was counted.

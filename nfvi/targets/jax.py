@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, name_of, shape_text
 from nfvi.targets.jax_batches import OnBatches, jax_package, points_at_once, precision, work_of
-from nfvi.targets.known_gradient import known_gradient
+from nfvi.targets.known_gradient import by_another_library
 from nfvi.targets.log_density import checked_dimension, improper_text
 from nfvi.utils import process_wide
 
@@ -74,8 +75,7 @@ class JaxTarget(CheckedTarget):
         if not (z.requires_grad and torch.is_grad_enabled()):
             found: Tensor = self._mapped(self._of_point, z)
             return found
-        value, gradient = self._mapped(self._of_point, z, with_gradient=True)
-        return known_gradient(z.to(gradient.dtype), value, gradient)
+        return by_another_library(partial(self._mapped, self._of_point, with_gradient=True), z)
 
     def _mapped(self, fn: Callable[[Any], Any], z: Tensor, with_gradient: bool = False) -> Any:
         """The values of a function of one point at points z (n, d), apart from autograd."""

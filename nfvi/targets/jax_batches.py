@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from nfvi.utils import quiet_log, sizes
+from nfvi.utils import quiet_log
 
 __all__ = ["OnBatches", "jax_package", "points_at_once", "precision", "work_of"]
 
 NO_JAX = "{what} needs JAX, the extra `jax`: pip install 'nfvi[jax]'"
 # 256 MB in float64; XLA keeps only some of what a function writes.
 AT_ONCE = 2**25
-FEWEST = 64
-# From here on a third of a batch is filled up at most, and before, a half.
-FINER = 1024
+FEWEST = 128
+# Each takes 0.3 to 1 s to compile, a call some tenths of a millisecond. GARCH in PyMC takes 0.9 ms
+# for 1 or 64 points, 1.8 for 128, 3, 3.9 and 7.3 for the next three, and 47 for 4 096.
+SIZES = (1, 16, 128, 256, 512, 1024, 4096, 16384)
+# From here on a batch is no longer filled up, but goes in several.
+WHOLE = 1024
 
 
 def jax_package(what: str) -> Any:
@@ -59,9 +62,9 @@ def precision(dtype: torch.dtype) -> AbstractContextManager[Any]:
 class OnBatches:
     """A function of one point (d,) to arrays, as one of a batch of torch's points (n, d).
 
-    It is mapped by ``jax.vmap`` and compiled for a few numbers of points; a batch is filled up to
-    the next of these by copies of its last point. Memory is shared by DLPack where both libraries
-    know the device; else z goes by way of the CPU.
+    Its Python runs once; it is mapped by ``jax.vmap`` and compiled for a few numbers of points. A
+    batch goes in such pieces, the last of them filled up by copies of its last point. Memory is
+    shared by DLPack where both libraries know the device; else z goes by way of the CPU.
 
     Args:
         fn: the function; its values may be any tree of arrays.
@@ -83,14 +86,15 @@ class OnBatches:
             return fn(*point)
 
         axes = (0, *(None,) * shared)
-        self._compiled, self._most = jax.jit(jax.vmap(transform(one), in_axes=axes)), most
+        self._compiled = jax.jit(jax.vmap(_Once(transform(one)), in_axes=axes))
+        self._most = most
 
     def __call__(self, z: Tensor, *shared: Any) -> Any:
         """The same tree of tensors (n, \\*shape), apart from autograd."""
         import jax
 
         z = z.detach()
-        pieces = z.split([*sizes(len(z), self._most)]) if len(z) else (z,)
+        pieces = z.split(_pieces(len(z), self._most)) if len(z) else (z,)
         found = [self._piece(piece, shared) for piece in pieces]
         if len(found) == 1:
             return found[0]
@@ -144,17 +148,38 @@ def _parts(params: dict[str, Any]) -> Iterator[Any]:
                 yield program
 
 
-def _rung(n: int) -> int:
-    """The next of 1, 16, 64, 128, ..., 1024, 1536, 2048, 3072, ... that is not below n.
+class _Once:
+    """A function of arrays whose Python runs at its first call with such arrays, and not again."""
 
-    To compile takes 0.3 s or more; up to some tens of points a call takes as long as for one.
-    """
-    if n <= 1:
-        return 1
-    power = 1 << (n - 1).bit_length()
-    if power <= 64:
-        return 16 if n <= 16 else 64
-    return 3 * power // 4 if power > FINER and n <= 3 * power // 4 else power
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+        self._programs: dict[Any, tuple[Callable[..., Any], Any]] = {}
+
+    def __call__(self, *inputs: Any) -> Any:
+        import jax
+        from jax.extend.core import jaxpr_as_fun
+
+        key = tuple((x.shape, x.dtype) for x in inputs)
+        if key not in self._programs:
+            program, shapes = jax.make_jaxpr(self._fn, return_shape=True)(*inputs)
+            self._programs[key] = jaxpr_as_fun(program), jax.tree.structure(shapes)
+        run, tree = self._programs[key]
+        return jax.tree.unflatten(tree, run(*inputs))
+
+
+def _pieces(n: int, most: int) -> list[int]:
+    """The sizes of the pieces in which a batch of n goes, none above ``most``."""
+    possible = [size for size in reversed(SIZES) if size <= most]
+    found: list[int] = []
+    for size in [size for size in possible if size >= WHOLE] or possible[:1]:
+        found += [size] * (n // size)
+        n %= size
+    return [*found, n] if n else found
+
+
+def _rung(n: int) -> int:
+    """For how many points the function is compiled that takes n."""
+    return next((size for size in SIZES if size >= n), n)
 
 
 def _filled(z: Tensor, rows: int) -> Tensor:

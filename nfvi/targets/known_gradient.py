@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["known_gradient"]
+from nfvi.tracing import opaque
+
+__all__ = ["by_another_library", "known_gradient"]
+
+
+def by_another_library(function: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
+    """log p (n) at points z (n, d) where another library computes it, differentiable once.
+
+    A traced step calls the function as one operation.
+
+    Args:
+        function: from points (n, d) to log p (n) and its gradients (n, d); it gives the same for
+            the same points.
+        z: the points.
+    """
+
+    def no_wider(points: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = function(points)
+        return _narrowed(value, points.dtype), _narrowed(gradient, points.dtype)
+
+    return known_gradient(z, *opaque(no_wider, z.detach()))
+
+
+def _narrowed(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in a dtype of less precision; as it is where its own is less still."""
+    return x.to(dtype) if x.dtype.itemsize > dtype.itemsize else x
 
 
 def known_gradient(z: Tensor, value: Tensor, gradient: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import USER_ERRORS, Evaluate, check_values, probe_points
-from nfvi.targets.known_gradient import known_gradient
+from nfvi.targets.known_gradient import by_another_library
 from nfvi.targets.minibatch import MinibatchTarget, random_rows
 from nfvi.targets.pymc_compiled import compiled
 from nfvi.targets.pymc_containers import NewData, holding, new_data, read_containers
@@ -294,8 +294,12 @@ class PyMCTarget(CheckedTarget, MinibatchTarget):
         """log p (n) of points (n, d); its gradient is computed with it, where one is asked for."""
         if not (z.requires_grad and torch.is_grad_enabled()):
             return self._function(f"value{kind}")(z, *rows)[0].to(z.dtype)
-        value, gradient = self._function(f"gradient{kind}")(z, *rows)
-        return known_gradient(z, value.to(z.dtype), gradient.to(z.dtype))
+
+        def with_gradient(z: Tensor) -> tuple[Tensor, Tensor]:
+            value, gradient = self._function(f"gradient{kind}")(z, *rows)
+            return value, gradient
+
+        return by_another_library(with_gradient, z)
 
     def _function(self, kind: str) -> OnPoints:
         """``"value"``, ``"gradient"`` (log p with it), ``"sites"`` or ``"likelihood"``, once.

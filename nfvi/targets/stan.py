@@ -15,7 +15,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, check_values
-from nfvi.targets.known_gradient import known_gradient
+from nfvi.targets.known_gradient import by_another_library
 from nfvi.targets.stan_files import open_stan
 from nfvi.targets.stan_models import REJECTED, StanModel, short
 
@@ -142,11 +142,14 @@ class StanTarget(CheckedTarget):
         if not (z.requires_grad and torch.is_grad_enabled()):
             values = self._each(lambda x: _accepted(self._model.density, x, -np.inf), z)
             return torch.tensor(values, dtype=torch.float64).to(z)
+        return by_another_library(self._with_gradient, z)
+
+    def _with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         nothing = (-np.inf, np.zeros(self.dim))
         rows = self._each(lambda x: _accepted(self._model.with_gradient, x, nothing), z)
         value = torch.tensor([row[0] for row in rows], dtype=torch.float64)
         gradient = np.array([row[1] for row in rows]).reshape(len(z), self.dim)
-        return known_gradient(z, value.to(z), torch.from_numpy(gradient).to(z))
+        return value.to(z), torch.from_numpy(gradient).to(z)
 
     def _each(self, fn: Callable[[np.ndarray], Any], z: Tensor) -> list[Any]:
         """A function of one point, for all points, in threads where the model allows them."""

@@ -1,5 +1,6 @@
 """Functions of tensors as flat graphs of operations, which cost less than Python and autograd."""
 
+from nfvi.tracing.record import opaque
 from nfvi.tracing.trace import (
     Traced,
     TraceError,
@@ -16,6 +17,7 @@ __all__ = [
     "compiled",
     "compiled_in_place",
     "equal",
+    "opaque",
     "same",
     "traced",
 ]

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tag, Tensor, fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
 from nfvi.tracing.nodes import draws, reads_values, storage, writes
+from nfvi.tracing.opaque import Opaque, OpaqueFunction, operation
 
-__all__ = ["NoGraphError", "Recording", "recorded"]
+__all__ = ["NoGraphError", "Recording", "opaque", "recorded"]
 
 aten = torch.ops.aten
 READERS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr)
@@ -30,11 +31,13 @@ class Recording(torch.nn.Module):
 
     Attributes:
         graph: the operations.
+        opaque: functions that it calls, and keeps.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.graph = fx.Graph()
+        self.opaque: list[Opaque] = []
 
     def code(self) -> fx.GraphModule:
         """The graph as a function in Python, which takes longer to write than other ways to run."""
@@ -68,6 +71,20 @@ def recorded(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tenso
     return record.ended(values)
 
 
+def opaque(function: OpaqueFunction, points: Tensor) -> tuple[Tensor, Tensor]:
+    """``function(points)``, as one operation where a graph is being recorded.
+
+    Args:
+        function: from points (n, d) to values (n) and gradients (n, d) of their dtype, apart from
+            autograd. It may do whatever Python can, and gives the same for the same points.
+        points: (n, d).
+    """
+    record = _get_current_dispatch_mode()
+    if isinstance(record, _Record):
+        return operation(points, record.hold(function))
+    return function(points)
+
+
 class _Record(TorchDispatchMode):
     """Writes down what is done while it is entered.
 
@@ -95,6 +112,11 @@ class _Record(TorchDispatchMode):
         node = self._graph.placeholder(f"input_{k}")
         self._dependent.add(node)
         self._keep(x, node)
+
+    def hold(self, function: OpaqueFunction) -> Opaque:
+        """A function as the graph is to know it."""
+        self._root.opaque.append(Opaque(function))
+        return self._root.opaque[-1]
 
     def ended(self, values: Sequence[Tensor]) -> Recording:
         """The graph that gives these values."""

@@ -36,14 +36,23 @@ class Traced:
 
     It must be called with tensors of the shapes, dtypes and device that it was traced with.
 
+    Args:
+        run: the graph.
+        module: what it was made from.
+        checks: how many of its outputs tell whether a factorisation failed.
+
     Attributes:
         agrees: whether what it gave is what the function itself gave: ``agrees(values, others)``.
     """
 
     def __init__(
-        self, run: Run, checks: int, agrees: Callable[[Inputs, Inputs], bool] | None = None
+        self,
+        run: Run,
+        module: Recording,
+        checks: int,
+        agrees: Callable[[Inputs, Inputs], bool] | None = None,
     ) -> None:
-        self._run, self._checks = run, checks
+        self._run, self._opaque, self._checks = run, module.opaque, checks
         self.agrees = same if agrees is None else agrees
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -51,8 +60,16 @@ class Traced:
 
         Raises:
             LinAlgError: a factorisation failed; the function itself may know what to do then.
+            RuntimeError: something that it calls raised an error, likewise.
         """
-        values = tuple(self._run(*inputs))
+        try:
+            values = tuple(self._run(*inputs))
+        except Exception as error:
+            for raised in filter(None, (one.raised() for one in self._opaque)):
+                if not isinstance(raised, Exception):
+                    raise raised from None  # Ctrl-C
+                raise RuntimeError(_first_line(raised)) from error
+            raise
         if not self._checks:
             return values
         if any(bool(info.any()) for info in values[-self._checks :]):
@@ -77,7 +94,7 @@ def traced(function: Function, points: Sequence[Inputs]) -> Traced:
     expected = _values(function, points)
     module, checks = _graph(function, points[0])
     for run in runners(module, points[0]):
-        found = Traced(run, checks)
+        found = Traced(run, module, checks)
         if _agrees(found, points, expected):
             return found
     raise TraceError("the traced graph gives other numbers")
@@ -98,7 +115,7 @@ def compiled(function: Function, points: Sequence[Inputs]) -> Traced:
     expected = _values(function, points)
     module, checks = _graph(function, points[0])
     try:
-        found = Traced(inductor(module, points[0]), checks, _near)
+        found = Traced(inductor(module, points[0]), module, checks, _near)
     except Exception as error:
         raise TraceError(_first_line(error)) from error
     if not _agrees(found, points, expected):

@@ -155,13 +155,18 @@ def build_trainer(
 
 
 def _traced(ensemble: Ensemble, target: Target, plan: Plan) -> TracedStep:
+    device = ensemble.flat.device
     otherwise = {
-        "the target is evaluated draw by draw": target.batching == "loop",
-        "the gradient of the target is that of another library": target.differentiable_once,
+        "the target is evaluated draw by draw": (
+            target.batching == "loop" and not target.differentiable_once
+        ),
+        "the gradient of the target is that of another library": (
+            target.differentiable_once and device.type != "cpu"
+        ),
         'anneal="adaptive"': plan.adaptive,
         'n_mc="auto" changes the number of draws': plan.growing,
     }
-    return stepper(plan.compile, plan.steps, ensemble.flat.device, otherwise)
+    return stepper(plan.compile, plan.steps, device, otherwise)
 
 
 def _controls(plan: Plan, ensemble: Ensemble) -> list[Control]:

@@ -89,21 +89,33 @@ def test_values_are_torchs_own():
 
 
 def test_few_sizes_are_compiled():
-    traces = []
+    traces, own = [], make_normal()
 
     def counted(z):
         traces.append(z.shape)
-        return normal(z)
+        return own(z)
 
     target = JaxLogDensity(counted, dim=3)
-    target.check()
+    target.log_prob(torch.zeros(2, 3, dtype=torch.float64))
+    target._compiled.clear()
     traces.clear()
-    for n in range(1, 129):
-        target.log_prob(torch.randn(n, 3))
-    assert len(traces) <= 4
-    rungs = [jax_batches._rung(n) for n in range(4097)]
-    assert all(n <= rung <= max(2 * n, 64) for n, rung in enumerate(rungs[1:], 1))
-    assert sorted(set(rungs)) == [1, 16, 64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096]
+    for n in (1, 2, 127, 128, 129, 5000):
+        z = torch.randn(n, 3, dtype=torch.float64)
+        expected = -0.5 * (z / torch.from_numpy(SCALE)).square().sum(1)
+        torch.testing.assert_close(target.log_prob(z), expected)
+    assert len(traces) == 1  # its Python runs once, for all sizes
+    (batches,) = target._compiled.values()
+    assert batches._compiled._cache_size() == 6  # 1, 16, 128, 256, 1 024 and 4 096
+
+
+@pytest.mark.parametrize("most", [128, 700, 1024, 5000, 2**20])
+@pytest.mark.parametrize("n", [0, 1, 63, 1024, 1025, 2048, 9236, 40_000])
+def test_the_pieces_of_a_batch(n, most):
+    pieces = jax_batches._pieces(n, most)
+    assert sum(pieces) == n and all(0 < piece <= most for piece in pieces)
+    filled = [jax_batches._rung(piece) for piece in pieces]
+    assert {*filled} <= {*jax_batches.SIZES} and max(filled, default=1) <= max(most, 1024)
+    assert filled[:-1] == pieces[:-1]  # but the last, they are whole
 
 
 def test_large_batches_go_in_pieces(monkeypatch):

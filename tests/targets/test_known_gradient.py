@@ -7,23 +7,40 @@ import pytest
 import torch
 from torch import Tensor
 
-from nfvi import NFVI, nuts
+from nfvi import NFVI, FitError, nuts
 from nfvi.mcmc import potential
-from nfvi.targets import Target, known_gradient, laplace, numbers_per_point
+from nfvi.targets import Target, by_another_library, known_gradient, laplace, numbers_per_point
 from nfvi.training import step as step_module
 
 SCALE = np.array([0.5, 2.0])
+SETTINGS = {"steps": 60, "n_mc": 8, "restarts": 3, "progress": False}
 
 
 class NumpyNormal(Target):
-    """N(0, SCALE²) by NumPy."""
+    """N(0, SCALE²) by NumPy.
+
+    Attributes:
+        shown: whether a graph may call it as one operation.
+        calls: sizes of its batches of gradients.
+    """
 
     dim, name, differentiable_once, work = 2, "of NumPy", True, 7.0
 
+    def __init__(self, shown: bool = True) -> None:
+        self.shown, self.calls = shown, []
+
     def log_prob(self, z: Tensor) -> Tensor:
+        if self.shown:
+            return by_another_library(self.with_gradient, z)
+        return known_gradient(z, *(x.to(z) for x in self.with_gradient(z)))
+
+    def with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls.append(len(z))
         standard = z.detach().numpy() / SCALE
-        value = torch.from_numpy(-0.5 * (standard**2).sum(1)).to(z)
-        return known_gradient(z, value, torch.from_numpy(-standard / SCALE).to(z))
+        return (
+            torch.from_numpy(-0.5 * (standard**2).sum(1)),
+            torch.from_numpy(-standard / SCALE),
+        )
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         return {"z": z}
@@ -54,11 +71,45 @@ def test_its_work_is_what_it_says():
     assert numbers_per_point(NumpyNormal(), torch.zeros(32, 2)) == 7
 
 
-def test_steps_are_not_traced(monkeypatch):
-    monkeypatch.setattr(step_module, "LEAST_STEPS", 1)
-    fit = NFVI("planar*2", seed=0).fit(NumpyNormal(), steps=5, n_mc=8, progress=False)
-    reason = "eager: the gradient of the target is that of another library"
-    assert fit.settings["evaluation"] == reason
+class TestSteps:
+    """Traced, with the other library as one operation."""
+
+    @pytest.fixture(autouse=True)
+    def _short(self, monkeypatch):
+        monkeypatch.setattr(step_module, "LEAST_STEPS", 1)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_the_same_numbers(self, dtype):
+        fits = [
+            NFVI("planar*2", seed=0, dtype=dtype).fit(NumpyNormal(), compile=compile, **SETTINGS)
+            for compile in ("trace", False)
+        ]
+        assert [fit.settings["evaluation"] for fit in fits] == ["traced", "eager: compile=False"]
+        traced, eager = (fit.history.elbo.numpy() for fit in fits)
+        np.testing.assert_array_equal(traced, eager)
+        assert traced.std(0).min() > 0
+
+    def test_each_asks_the_library_once(self):
+        target = NumpyNormal()
+        NFVI("planar*2", seed=0).fit(target, **SETTINGS)
+        steps = [n for n in target.calls if n == 3 * 8]
+        # The trace: three points as written and as a graph, and the recording.
+        assert len(steps) == SETTINGS["steps"] + 7
+
+    def test_it_is_no_part_of_a_graph_unless_it_is_shown(self):
+        fit = NFVI("planar*2", seed=0).fit(NumpyNormal(shown=False), **SETTINGS)
+        assert fit.settings["evaluation"] == "eager: its course depends on values (numpy)"
+
+    def test_an_error_of_the_library_is_told_as_it_is(self):
+        class Failing(NumpyNormal):
+            def with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+                if len(self.calls) > 40:
+                    raise ValueError("the library has had enough")
+                return super().with_gradient(z)
+
+        with pytest.raises(FitError, match="the library has had enough") as caught:
+            NFVI("planar*2", seed=0).fit(Failing(), **SETTINGS)
+        assert caught.value.guide is not None
 
 
 def test_a_fit_that_asks_for_the_noise_of_gradients():
