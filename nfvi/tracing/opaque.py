@@ -18,8 +18,6 @@ OpaqueFunction: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 _NUMBERS = itertools.count()
 _KNOWN: weakref.WeakValueDictionary[int, Opaque] = weakref.WeakValueDictionary()
-_library = torch.library.Library("nfvi", "DEF")  # for as long as the process runs
-_library.define("value_and_gradient(Tensor points, int function) -> (Tensor, Tensor)")
 
 
 class Opaque:
@@ -58,14 +56,12 @@ def operation(points: Tensor, function: Opaque) -> tuple[Tensor, Tensor]:
     return torch.ops.nfvi.value_and_gradient(points, function.number)  # type: ignore[no-any-return]
 
 
+@torch.library.custom_op("nfvi::value_and_gradient", mutates_args=())
 def _call(points: Tensor, function: int) -> tuple[Tensor, Tensor]:
     return _KNOWN[function](points)
 
 
+@_call.register_fake
 def _shapes(points: Tensor, function: int) -> tuple[Tensor, Tensor]:
     """What PyTorch's compiler is to know of the values."""
     return points.new_empty(len(points)), torch.empty_like(points)
-
-
-_library.impl("value_and_gradient", _call, "CompositeExplicitAutograd")
-torch.library.register_fake("nfvi::value_and_gradient", _shapes, lib=_library)

@@ -147,7 +147,7 @@ def compiled_in_place(
     if checks:
         raise TraceError("it holds a factorisation that may fail")
     try:
-        run = inductor(module, inputs)
+        run = Traced(inductor(module, inputs), module, checks)
     except Exception as error:
         raise TraceError(_first_line(error)) from error
 
