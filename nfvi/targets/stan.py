@@ -17,7 +17,7 @@ from nfvi.targets.base import CheckedTarget
 from nfvi.targets.checks import Evaluate, check_values
 from nfvi.targets.known_gradient import by_another_library
 from nfvi.targets.stan_files import open_stan
-from nfvi.targets.stan_models import REJECTED, StanModel, short
+from nfvi.targets.stan_models import REJECTED, StanModel, accepted, short
 
 __all__ = ["StanTarget"]
 
@@ -103,8 +103,12 @@ class StanTarget(CheckedTarget):
         self._require_shape(z)
         count = len(self._model.names)
         empty = np.full(count, np.nan)
-        rows = self._each(lambda point: _accepted(self._model.constrained, point, empty), z)
-        flat = torch.from_numpy(np.array(rows).reshape(len(z), count)).to(z)
+
+        def constrained(points: np.ndarray) -> np.ndarray:
+            rows = [accepted(self._model.constrained, point, empty) for point in points]
+            return np.array(rows, float).reshape(len(points), count)
+
+        flat = torch.from_numpy(np.concatenate(self._parts(constrained, z))).to(z)
         return {
             key: flat[:, place].reshape(len(z), *shape)
             for key, (shape, place) in self._places.items()
@@ -140,35 +144,22 @@ class StanTarget(CheckedTarget):
     def _evaluate(self, z: Tensor) -> Tensor:
         """log p (n) of points (n, d); its gradient is computed with it, where one is asked for."""
         if not (z.requires_grad and torch.is_grad_enabled()):
-            values = self._each(lambda x: _accepted(self._model.density, x, -np.inf), z)
-            return torch.tensor(values, dtype=torch.float64).to(z)
-        return by_another_library(self._with_gradient, z)
+            return torch.from_numpy(np.concatenate(self._parts(self._model.densities, z))).to(z)
+        return by_another_library(self._with_gradients, z)
 
-    def _with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        nothing = (-np.inf, np.zeros(self.dim))
-        rows = self._each(lambda x: _accepted(self._model.with_gradient, x, nothing), z)
-        value = torch.tensor([row[0] for row in rows], dtype=torch.float64)
-        gradient = np.array([row[1] for row in rows]).reshape(len(z), self.dim)
-        return value.to(z), torch.from_numpy(gradient).to(z)
+    def _with_gradients(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        found = zip(*self._parts(self._model.with_gradients, z), strict=True)
+        values, gradients = (torch.from_numpy(np.concatenate(part)).to(z) for part in found)
+        return values, gradients
 
-    def _each(self, fn: Callable[[np.ndarray], Any], z: Tensor) -> list[Any]:
-        """A function of one point, for all points, in threads where the model allows them."""
+    def _parts(self, fn: Callable[[np.ndarray], Any], z: Tensor) -> list[Any]:
+        """A function of points, for all of them: in threads where the model allows them."""
         points = z.detach().to("cpu", torch.float64).numpy()
         threads = min(torch.get_num_threads(), len(points) // POINTS_A_THREAD)
         if threads < 2 or not self._model.threads:
-            return [fn(point) for point in points]
-        parts = np.array_split(points, threads)
+            return [fn(points)]
         with ThreadPoolExecutor(threads) as pool:
-            found = pool.map(lambda part: [fn(point) for point in part], parts)
-            return [value for part in found for value in part]
-
-
-def _accepted(fn: Callable[[np.ndarray], Any], point: np.ndarray, otherwise: Any) -> Any:
-    """The value of a function of the model, or another where the model rejects the point."""
-    try:
-        return fn(point)
-    except REJECTED:
-        return otherwise
+            return list(pool.map(fn, np.array_split(points, threads)))
 
 
 def _places(names: list[str]) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:

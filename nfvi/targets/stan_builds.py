@@ -17,9 +17,10 @@ __all__ = ["built", "built_library", "is_built_with_functions"]
 FUNCTIONS = Path(__file__).with_name("stan_held.cpp")
 # Of a second each.
 TRIES = 60
-# Those of httpstan itself, and our functions before what Stan's compiler writes. An interface that
-# changes takes other names than nfvi_open, so that older builds are built again.
+# Those of httpstan itself, and our functions before what Stan's compiler writes.
 COMPILER = ("-O3", "-std=c++14", "-Wno-sign-compare", "-include", str(FUNCTIONS))
+NEWEST = b"nfvi_densities"
+"""The name of the function that came last: builds without it are built again."""
 
 
 def built(program: str, name: str) -> Any:
@@ -61,7 +62,7 @@ def is_built_with_functions(program: str) -> bool:
     Raises:
         ImportError: httpstan is not installed.
     """
-    return any(b"nfvi_open" in path.read_bytes() for path in _cached(program))
+    return any(NEWEST in path.read_bytes() for path in _cached(program))
 
 
 def _httpstan() -> Any:

@@ -4,8 +4,11 @@
 
 #include <stan/io/json/json_data.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -71,16 +74,33 @@ int nfvi_names(const void* model, char* names, int size) {
   return text.size() + 1;
 }
 
-// log p with its constants and Jacobian at one point; the gradient where it is not null.
-int nfvi_density(const void* model, const double* point, double* value, double* gradient,
-                 char* message, int size) {
+// log p with its constants and Jacobian at one point.
+int nfvi_density(const void* model, const double* point, double* value, char* message, int size) {
   nfvi::require_tape();
   try {
-    *value = nfvi::density(*static_cast<const nfvi::Model*>(model), point, gradient);
+    *value = nfvi::density(*static_cast<const nfvi::Model*>(model), point, nullptr);
     return 0;
   } catch (const std::exception& error) {
     nfvi::tell(error.what(), message, size);
     return 1;
+  }
+}
+
+// The same at n points, one behind the other, and the gradients where they are not null; minus
+// infinity and a gradient of 0 where the model rejects a point.
+void nfvi_densities(const void* model, const double* points, int n, double* values,
+                    double* gradients) {
+  nfvi::require_tape();
+  const nfvi::Model& made = *static_cast<const nfvi::Model*>(model);
+  const int dim = made.num_params_r();
+  for (int i = 0; i < n; ++i) {
+    double* gradient = gradients == nullptr ? nullptr : gradients + std::size_t(i) * dim;
+    try {
+      values[i] = nfvi::density(made, points + std::size_t(i) * dim, gradient);
+    } catch (const std::exception& error) {
+      values[i] = -std::numeric_limits<double>::infinity();
+      if (gradient != nullptr) std::fill(gradient, gradient + dim, 0.0);
+    }
   }
 }
 

@@ -17,6 +17,8 @@ __all__ = ["HeldModel"]
 
 # Bytes for what went wrong.
 MESSAGE = 2000
+# Points that Ctrl-C waits for.
+AT_ONCE = 256
 
 
 class HeldModel(StanModel):
@@ -59,14 +61,15 @@ class HeldModel(StanModel):
     def density(self, point: np.ndarray) -> float:
         value = ctypes.c_double()
         point = np.ascontiguousarray(point)
-        self._call("nfvi_density", point.ctypes.data, ctypes.byref(value), None)
+        self._call("nfvi_density", point.ctypes.data, ctypes.byref(value))
         return value.value
 
-    def with_gradient(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = ctypes.c_double(), np.empty(self.dim)
-        point = np.ascontiguousarray(point)
-        self._call("nfvi_density", point.ctypes.data, ctypes.byref(value), gradient.ctypes.data)
-        return value.value, gradient
+    def densities(self, points: np.ndarray) -> np.ndarray:
+        return self._at(points, None)
+
+    def with_gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        gradients = np.empty(points.shape)
+        return self._at(points, gradients), gradients
 
     def constrained(self, point: np.ndarray) -> np.ndarray:
         scalars, point = np.empty(len(self.names)), np.ascontiguousarray(point)
@@ -77,6 +80,16 @@ class HeldModel(StanModel):
         message = ctypes.create_string_buffer(MESSAGE)
         if getattr(self._library, function)(self._made, *arguments, message, MESSAGE):
             raise RuntimeError(_text(message))
+
+    def _at(self, points: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
+        """log p (n) at points, and its gradients into an array where one is given."""
+        points, values = np.ascontiguousarray(points), np.empty(len(points))
+        for first in range(0, len(points), AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            place = None if gradients is None else gradients[some].ctypes.data
+            part = points[some].ctypes.data, len(points[some]), values[some].ctypes.data
+            self._library.nfvi_densities(self._made, *part, place)
+        return values
 
     def _open(self) -> None:
         self._library = _library(built_library(self._program, self.name))
@@ -100,7 +113,9 @@ def _library(path: str) -> Any:
     library.nfvi_close.argtypes = library.nfvi_dim.argtypes = [place]
     library.nfvi_close.restype = None
     library.nfvi_names.argtypes = [place, place, whole]
-    library.nfvi_density.argtypes = [place, place, place, place, place, whole]
+    library.nfvi_density.argtypes = [place, place, place, place, whole]
+    library.nfvi_densities.argtypes = [place, place, whole, place, place]
+    library.nfvi_densities.restype = None
     library.nfvi_constrain.argtypes = [place, place, place, place, whole]
     return library
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nfvi.errors import TargetError
 from nfvi.targets.stan_builds import built
-from nfvi.targets.stan_models import REJECTED, StanModel, short
+from nfvi.targets.stan_models import REJECTED, PointwiseModel, short
 
 __all__ = ["HttpstanModel"]
 
@@ -18,7 +18,7 @@ TRIES = 20
 COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"", re.DOTALL)
 
 
-class HttpstanModel(StanModel):
+class HttpstanModel(PointwiseModel):
     """A model that PyStan built without our functions, called in this process.
 
     It reads its data at every call, and leaves out the constants of statements with ``~``.

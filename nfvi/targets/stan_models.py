@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["NO_STAN", "REJECTED", "BridgeModel", "StanModel", "one_line", "short"]
+__all__ = [
+    "NO_STAN",
+    "REJECTED",
+    "BridgeModel",
+    "PointwiseModel",
+    "StanModel",
+    "accepted",
+    "one_line",
+    "short",
+]
 
 NO_STAN = (
     "StanTarget needs BridgeStan or PyStan, the extra `stan`: pip install 'nfvi[stan]'. PyStan"
@@ -45,14 +56,34 @@ class StanModel(Protocol):
             RuntimeError, ValueError: the model rejects the point.
         """
 
-    def with_gradient(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        """The same with its gradient (d,)."""
+    def densities(self, points: np.ndarray) -> np.ndarray:
+        """The same at points (n, d): (n,); −∞ where the model rejects one."""
+
+    def with_gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same with the gradients (n, d), 0 where the model rejects a point."""
 
     def constrained(self, point: np.ndarray) -> np.ndarray:
         """The scalars that ``names`` tells of, at one point."""
 
 
-class BridgeModel(StanModel):
+class PointwiseModel(StanModel):
+    """A model whose library takes one point at a time."""
+
+    @abstractmethod
+    def with_gradient(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        """log p and its gradient (d,) at one point."""
+
+    def densities(self, points: np.ndarray) -> np.ndarray:
+        return np.array([accepted(self.density, point, -np.inf) for point in points], float)
+
+    def with_gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nothing = -np.inf, np.zeros(self.dim)
+        found = [accepted(self.with_gradient, point, nothing) for point in points]
+        gradients = np.array([gradient for _, gradient in found], float).reshape(points.shape)
+        return np.array([value for value, _ in found], float), gradients
+
+
+class BridgeModel(PointwiseModel):
     """A model of BridgeStan.
 
     Args:
@@ -90,6 +121,14 @@ def _reopened(lib_path: str, data: Any) -> BridgeModel:
     import bridgestan
 
     return BridgeModel(bridgestan.StanModel(lib_path, data, capture_stan_prints=False))
+
+
+def accepted(fn: Callable[[np.ndarray], Any], point: np.ndarray, otherwise: Any) -> Any:
+    """The value of a function of the model, or another where the model rejects the point."""
+    try:
+        return fn(point)
+    except REJECTED:
+        return otherwise
 
 
 def short(error: BaseException) -> str:

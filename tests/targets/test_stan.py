@@ -16,7 +16,7 @@ import torch
 import torch.distributions as td
 
 from nfvi import NFVI, StanTarget, TargetError
-from nfvi.targets import stan_builds, stan_files, stan_httpstan
+from nfvi.targets import stan_builds, stan_files, stan_held, stan_httpstan
 from nfvi.targets.stan_httpstan import HttpstanModel
 
 NORMALS = """
@@ -217,7 +217,7 @@ class TestBuilding:
             assert options[-2:] == ["-include", str(stan_builds.FUNCTIONS)]
             assert stan_builds.FUNCTIONS.is_file()
             self.built.append(program)
-            self.file.write_bytes(b"... nfvi_open ...")
+            self.file.write_bytes(b"... nfvi_densities ...")
             return "said by the compiler"
 
         def module_of(key):
@@ -323,8 +323,9 @@ class TestHttpstan:
             assert torch.equal(other.log_prob(z), target.log_prob(z))
 
     def test_threads_and_points_that_the_model_rejects(self, target, monkeypatch):
-        """Each thread has a tape of its own; a scale of 0 is rejected."""
+        """Each thread has a tape of its own; a scale of 0 is rejected, and those behind it not."""
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        monkeypatch.setattr(stan_held, "AT_ONCE", 5)
         z = torch.randn(64, 10, dtype=torch.float64, requires_grad=True)
         bad = torch.zeros(64, 10, dtype=torch.float64)
         bad[7, 1] = -1e3
@@ -345,8 +346,9 @@ class TestHttpstan:
         assert (other.lacks_constants, held.lacks_constants) == (True, False)
         constants = -2 * np.log(2 * np.pi)  # of four normals
         for point in np.random.default_rng(0).normal(size=(3, 10)):
-            value, gradient = held.with_gradient(point)
+            (value,), (gradient,) = held.with_gradients(point[None])
             assert held.density(point) == pytest.approx(value, rel=1e-12)
+            assert held.densities(point[None]) == pytest.approx([value], rel=1e-12)
             assert other.density(point) + constants == pytest.approx(value, rel=1e-12)
             np.testing.assert_allclose(gradient, other.with_gradient(point)[1], rtol=1e-10)
             np.testing.assert_allclose(held.constrained(point), other.constrained(point))
