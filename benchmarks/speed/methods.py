@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from benchmarks.speed.fitter import Fitter
     from benchmarks.speed.problems import Problem
 
-__all__ = ["FITS", "NUTS", "PACKAGES", "STEPS", "Method"]
+__all__ = ["FITS", "FOURIER", "NUTS", "PACKAGES", "STEPS", "WIDE", "Method"]
 
+# Above 5 000 parameters a fit has two restarts by default, and eight below.
+WIDE = "monotone(hidden=[32],terms=16)*2"
 FOURIER = "scale-monotone(features=fourier(8),alternate=false)*2"
 BOTH = ("pot1", "pot4")
 PACKAGES = {
@@ -92,6 +94,7 @@ FITS = {
     "nfvi planar*8, eager": Method(_nfvi("planar*8", False), BOTH),
     "nfvi monotone*2": Method(_nfvi("monotone*2"), ("pot1", *SCHOOLS)),
     "nfvi monotone*2, eager": Method(_nfvi("monotone*2", False), ("pot1", *SCHOOLS)),
+    "nfvi monotone*2, 16 terms": Method(_nfvi(WIDE), ("pot1",)),
     "nfvi monotone, Fourier": Method(_nfvi(FOURIER, base="laplace"), ("pot4",)),
     "nfvi realnvp*4": Method(_nfvi("realnvp*4"), SCHOOLS),
     "Pyro planar*8": Method(_pyro("planar*8")),

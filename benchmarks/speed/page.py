@@ -9,7 +9,7 @@ from benchmarks.posteriors.page import markdown_table
 from benchmarks.posteriors.store import Row
 from benchmarks.speed.fitter import LADDER, reached
 from benchmarks.speed.jobs import SIZES
-from benchmarks.speed.methods import FITS, NUTS, STEPS
+from benchmarks.speed.methods import FITS, FOURIER, NUTS, STEPS, WIDE
 from benchmarks.speed.problems import PROBLEMS
 from benchmarks.speed.sampler_models import SAMPLED
 
@@ -37,6 +37,9 @@ its learning rate falls to its end as in any fit of that length.
 All libraries fit the same log-density of one flat vector, not a model. nfvi has its defaults. Pyro,
 NumPyro and FlowJAX run their own loops with 256 draws a step and Adam, and were tuned little.
 "JAX by hand" is one loop that does what nfvi does for `planar*8`: eight restarts and tempering.
+"16 terms" is `{WIDE}`, which was chosen on pot1: above 5 000 parameters
+the default is two restarts in place of eight. "Fourier" is
+`{FOURIER}`.
 A dash: not reached; the gap beside it is the least that was seen.
 """
 STEPPING = """\
