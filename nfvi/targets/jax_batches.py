@@ -20,8 +20,9 @@ NO_JAX = "{what} needs JAX, the extra `jax`: pip install 'nfvi[jax]'"
 # 256 MB in float64; XLA keeps only some of what a function writes.
 AT_ONCE = 2**25
 FEWEST = 128
-# Each takes 0.3 to 1 s to compile, a call some tenths of a millisecond. GARCH in PyMC takes 0.9 ms
-# for 1 or 64 points, 1.8 for 128, 3, 3.9 and 7.3 for the next three, and 47 for 4 096.
+# Each takes 0.2 to 1 s to compile, a call some tenths of a millisecond. Gradients of GARCH in
+# NumPyro take 1 ms for 16 or 64 points, 1.9 for 128, 3, 3.9 and 5.7 for the next three, and 47 for
+# 4 096.
 SIZES = (1, 16, 128, 256, 512, 1024, 4096, 16384)
 # From here on a batch is no longer filled up, but goes in several.
 WHOLE = 1024

@@ -96,6 +96,12 @@ class TestSteps:
         # The trace: three points as written and as a graph, and the recording.
         assert len(steps) == SETTINGS["steps"] + 7
 
+    def test_one_that_takes_point_by_point_is_traced_too(self):
+        target = NumpyNormal()
+        target.batching = "loop"
+        fit = NFVI("planar*2", seed=0).fit(target, **SETTINGS)
+        assert fit.settings["evaluation"] == "traced"
+
     def test_it_is_no_part_of_a_graph_unless_it_is_shown(self):
         fit = NFVI("planar*2", seed=0).fit(NumpyNormal(shown=False), **SETTINGS)
         assert fit.settings["evaluation"] == "eager: its course depends on values (numpy)"
