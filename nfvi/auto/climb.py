@@ -35,6 +35,7 @@ from nfvi.search import MissedMass
 from nfvi.starts import FULL_RANK_LIMIT
 from nfvi.targets import graphs
 from nfvi.training import Crew, NaturalGradient, Ranks, Stop, Trainer, TrainState
+from nfvi.utils import keep_freed_memory
 
 __all__ = ["AUTO", "Climb", "climb"]
 
@@ -98,6 +99,7 @@ class Climb:
             KeyboardInterrupt: Ctrl-C was pressed twice before there was any guide to keep.
         """
         whole = False
+        keep_freed_memory()
         self.bar.open(self.record.budget.limited)
         try:
             end = self._climbed()

@@ -47,24 +47,24 @@ class _AffineAutoregressive(Autoregressive):
         self.bound = bound
 
     def _apply_to(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = theta.unbind(-1)
+        shift, raw = theta.unbind(-2)
         log_scale = soft_bound(raw, self.bound)
         return u * log_scale.exp() + shift, log_scale
 
     def _solve(self, v: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = theta.unbind(-1)
+        shift, raw = theta.unbind(-2)
         log_scale = soft_bound(raw, self.bound)
         return (v - shift) * (-log_scale).exp(), -log_scale
 
     def _derivatives(self, u: Tensor, theta: Tensor) -> Derivatives:
-        t = (theta[..., 1] / self.bound).tanh()
+        t = (theta.select(-2, 1) / self.bound).tanh()
         scale, by_raw = (self.bound * t).exp(), 1 - t * t
         zero = torch.zeros_like(u)
         return Derivatives(
             slope=scale,
-            value_by_theta=torch.stack([torch.ones_like(u), u * scale * by_raw], -1),
+            value_by_theta=torch.stack([torch.ones_like(u), u * scale * by_raw], -2),
             log_slope_by_u=zero,
-            log_slope_by_theta=torch.stack([zero, by_raw], -1),
+            log_slope_by_theta=torch.stack([zero, by_raw], -2),
         )
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from nfvi.flows.base import Flow
 from nfvi.flows.networks import Features, MaskedConditioner, Walk
-from nfvi.flows.numerics import in_range
+from nfvi.flows.numerics import in_range, solve_across
 
 __all__ = ["Autoregressive", "Derivatives"]
 
 
 class Derivatives(NamedTuple):
-    """T' (\\*), ∂T/∂θ (\\*, P), ∂ log T'/∂u (\\*) and ∂ log T'/∂θ (\\*, P)."""
+    """T' (\\*, n), ∂T/∂θ (\\*, P, n), ∂ log T'/∂u (\\*, n) and ∂ log T'/∂θ (\\*, P, n)."""
 
     slope: Tensor
     value_by_theta: Tensor
@@ -33,11 +33,13 @@ class Autoregressive(Flow):
     ``fast = "density"`` maps u = x to v = z. The other direction solves one coordinate after the
     other.
 
+    Within, draws are the last axis: of u (d, n) and of the parameters θ (d, P, n).
+
     Args:
         dim: d.
         hidden: units of each hidden layer of the conditioner.
         activation: of the conditioner.
-        features: of the conditioner, see :class:`~nfvi.flows.networks.conditioner.Conditioner`.
+        features: of the conditioner, see :class:`~nfvi.flows.networks.network.Network`.
         alternate: whether layers of odd index turn the order round; if not, all go from first
             to last.
         common: see :class:`Flow`.
@@ -59,22 +61,26 @@ class Autoregressive(Flow):
     ) -> None:
         super().__init__(dim, **common)
         self.backwards = alternate and self.index % 2 == 1
-        order = self._sequence()
         self.conditioner = MaskedConditioner(
-            self, self.size, order, hidden=hidden, activation=activation, features=features
+            self,
+            self.size,
+            backwards=self.backwards,
+            hidden=hidden,
+            activation=activation,
+            features=features,
         )
 
     @abstractmethod
     def _apply_to(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """T(u; θ) and log T'(u; θ) for u (\\*) and raw parameters θ (\\*, P), 0 at the identity."""
+        """T(u; θ) and log T'(u; θ) for u (\\*, n) and raw θ (\\*, P, n), 0 at the identity."""
 
     @abstractmethod
     def _solve(self, v: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """u with T(u; θ) = v, and log du/dv, for v (\\*) and θ (\\*, P)."""
+        """u with T(u; θ) = v, and log du/dv, for v (\\*, n) and θ (\\*, P, n)."""
 
     @abstractmethod
     def _derivatives(self, u: Tensor, theta: Tensor) -> Derivatives:
-        """Those of T and of log T' at u (\\*) and θ (\\*, P)."""
+        """Those of T and of log T' at u (\\*, n) and θ (\\*, P, n)."""
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self.fast == "sampling":
@@ -91,14 +97,16 @@ class Autoregressive(Flow):
         return self._from_preimage(x, z, context)
 
     def _in_one_pass(self, u: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        v, log_slope = self._apply_to(u, self.conditioner.parameters_of(u, context))
-        return v, log_slope.sum(-1)
+        across = _across(u)
+        v, log_slope = self._apply_to(across, self.conditioner(across, _across(context)))
+        return _back(v, u), log_slope.sum(0).reshape(u.shape[:-1])
 
     def _in_sequence(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        walk = Walk(self.conditioner, v, context)
-        found: list[Tensor] = [v] * self.dim
-        ladj = v.new_zeros(v.shape[:-1])
-        columns = v.unbind(-1)
+        across = _across(v)
+        walk = Walk(self.conditioner, across, _across(context))
+        columns = across.unbind()
+        found = list(columns)
+        ladj = torch.zeros_like(columns[0])
         for i in self._sequence():
             u, log_slope = self._solve(columns[i], walk.parameters_of(i))
             # Every coordinate feeds those after it, and so the exact derivatives may grow
@@ -106,7 +114,7 @@ class Autoregressive(Flow):
             found[i] = in_range(u)
             ladj = ladj + log_slope
             walk.add(i, found[i])
-        return torch.stack(found, -1), ladj
+        return _back(torch.stack(found), v), ladj.reshape(v.shape[:-1])
 
     def _sequence(self) -> Sequence[int]:
         return range(self.dim - 1, -1, -1) if self.backwards else range(self.dim)
@@ -117,17 +125,27 @@ class Autoregressive(Flow):
         The derivatives by u are taken by hand, without a graph: this is half of the work of a
         step with the path gradient.
         """
-        u = u.detach()
-        theta, slopes = self.conditioner.taped(u, context)
-        again, log_slope = self._apply_to(u, theta)
+        across = _across(u.detach())
+        theta, slopes = self.conditioner.taped(across, _across(context))
+        again, log_slope = self._apply_to(across, theta)
         with torch.no_grad():
-            d = self._derivatives(u, theta)
-            rows = self.conditioner.pull_back(u, slopes, d.value_by_theta, d.log_slope_by_theta)
-            # dv/du, triangular in the order of the layer, and d log|det dv/du| / du.
-            jacobian = rows[..., :-1, :] + torch.diag_embed(d.slope)
-            by_u = rows[..., -1, :] + d.log_slope_by_u
-        step = torch.linalg.solve_triangular(
-            jacobian, (v - again).unsqueeze(-1), upper=self.backwards
-        )
-        step = in_range(step.squeeze(-1))
-        return u + step, -(log_slope.sum(-1) + (by_u * step).sum(-1))
+            d = self._derivatives(across, theta)
+            rows = self.conditioner.pull_back(
+                across, slopes, d.value_by_theta, d.log_slope_by_theta
+            )
+            # What is off the diagonal of dv/du, and d log|det dv/du| / du.
+            below, by_u = rows[:-1], rows[-1].mT + d.log_slope_by_u
+        step = solve_across(d.slope, below, _across(v) - again, upper=self.backwards)
+        step = in_range(step)
+        ladj = -(log_slope.sum(0) + (by_u * step).sum(0))
+        return _back(across + step, v), ladj.reshape(v.shape[:-1])
+
+
+def _across(x: Any) -> Any:
+    """x (\\*, d) as (d, n): all of one coordinate side by side. ``None`` stays."""
+    return None if x is None else x.reshape(-1, x.shape[-1]).mT.contiguous()
+
+
+def _back(x: Tensor, like: Tensor) -> Tensor:
+    """x (d, n) in the shape of ``like`` (\\*, d)."""
+    return x.mT.reshape(like.shape)

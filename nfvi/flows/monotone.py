@@ -95,7 +95,7 @@ class Monotone(Autoregressive):
             offset = steps._replace(shift=steps.shift - v)
             middle = -offset.shift / steps.rise
             # tanh lies within ±1; the room beyond lets Newton's first step arrive there.
-            reach = 2 * steps.c.abs().sum(-1) / steps.rise
+            reach = 2 * steps.c.abs().sum(-2) / steps.rise
             u = solve_increasing(lambda u: _value_and_slope(u, offset), middle, reach)
         # Newton steps from the root: the first gives it exact first derivatives, the second
         # exact second ones.
@@ -105,40 +105,40 @@ class Monotone(Autoregressive):
         return u, -_value_and_slope(u, steps)[1].log()
 
     def _derivatives(self, u: Tensor, theta: Tensor) -> Derivatives:
-        p, u = self._read(theta), u.unsqueeze(-1)
+        p, u = self._read(theta), u.unsqueeze(-2)
         h = torch.addcmul(p.t, p.s, u).tanh()
         bend = 1 - h * h
         by_t = p.c * bend
         lift = by_t + self.gamma
-        slope = p.least + (p.s * lift).sum(-1)
+        slope = p.least + (p.s * lift).sum(-2)
         # d²T/du dt = s c (1 − tanh²)', and what u, s and t have of it.
         curve = -2 * p.s * by_t * h
         # From the positive numbers a, c, s to the raw ones: softplus' = sigmoid.
-        to_raw = theta.narrow(-1, 1, 1 + 2 * self.terms).sigmoid()
+        to_raw = theta.narrow(-2, 1, 1 + 2 * self.terms).sigmoid()
+        a, c, s = to_raw.split([1, self.terms, self.terms], -2)
         one = torch.ones_like(u)
-        value_by = torch.cat([one, torch.cat([u, h, u * lift], -1) * to_raw, by_t], -1)
-        slope_by_s = torch.addcmul(lift, u, curve)
-        slope_by = torch.cat([one, p.s * bend, slope_by_s], -1) * to_raw
-        per_slope = (1 / slope).unsqueeze(-1)
+        value_by = torch.cat([one, u * a, h * c, u * lift * s, by_t], -2)
+        slope_by = torch.cat(
+            [torch.zeros_like(u), a, p.s * bend * c, torch.addcmul(lift, u, curve) * s, curve], -2
+        )
         return Derivatives(
             slope=slope,
             value_by_theta=value_by,
-            log_slope_by_u=(p.s * curve).sum(-1) / slope,
-            log_slope_by_theta=torch.cat([0 * one, slope_by, curve], -1) * per_slope,
+            log_slope_by_u=(p.s * curve).sum(-2) / slope,
+            log_slope_by_theta=slope_by / slope.unsqueeze(-2),
         )
 
     def _read(self, theta: Tensor) -> _Steps:
         terms = self.terms
-        shift, _, t = theta.split([1, 1 + 2 * terms, terms], -1)
-        # Of all of θ: of a slice, which is not contiguous in memory, softplus takes far longer.
-        _, a, c, s, _ = softplus(theta).split([1, 1, terms, terms, terms], -1)
-        least = a.squeeze(-1) + LEAST_SLOPE
-        rise = torch.add(least, s.sum(-1), alpha=self.gamma)
-        return _Steps(shift.squeeze(-1), least, rise, c - self.gamma, s, t, self.gamma)
+        shift, raw, t = theta.split([1, 1 + 2 * terms, terms], -2)
+        a, c, s = softplus(raw).split([1, terms, terms], -2)
+        least = a.squeeze(-2) + LEAST_SLOPE
+        rise = torch.add(least, s.sum(-2), alpha=self.gamma)
+        return _Steps(shift.squeeze(-2), least, rise, c - self.gamma, s, t, self.gamma)
 
 
 class _Steps(NamedTuple):
-    """m, a, A (\\*) and c, s, t (\\*, K), with γ."""
+    """m, a, A (\\*, n) and c, s, t (\\*, K, n), with γ."""
 
     shift: Tensor
     least: Tensor
@@ -151,10 +151,10 @@ class _Steps(NamedTuple):
 
 def _value_and_slope(u: Tensor, p: _Steps) -> tuple[Tensor, Tensor]:
     """T(u) and T'(u)."""
-    h = torch.addcmul(p.t, p.s, u.unsqueeze(-1)).tanh()
-    value = torch.addcmul(p.shift, p.rise, u) + (p.c * h).sum(-1)
+    h = torch.addcmul(p.t, p.s, u.unsqueeze(-2)).tanh()
+    value = torch.addcmul(p.shift, p.rise, u) + (p.c * h).sum(-2)
     # A + Σ s c (1 − tanh²) as a sum of positive terms, which cannot cancel.
-    return value, p.least + (p.s * (p.gamma + p.c * (1 - h * h))).sum(-1)
+    return value, p.least + (p.s * (p.gamma + p.c * (1 - h * h))).sum(-2)
 
 
 def _inverse_softplus(y: float) -> float:

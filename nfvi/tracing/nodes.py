@@ -11,7 +11,27 @@ import torch
 from torch import Tag, Tensor, fx
 from torch._ops import OpOverload
 
-__all__ = ["draws", "has_effect", "is_view", "reads_values", "storage", "writes", "written"]
+__all__ = [
+    "draws",
+    "has_effect",
+    "is_view",
+    "of_shape_alone",
+    "reads_values",
+    "storage",
+    "writes",
+    "written",
+]
+
+
+aten = torch.ops.aten
+OF_SHAPE_ALONE = (
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+)
 
 
 def schema_of(op: OpOverload) -> Any:
@@ -48,6 +68,11 @@ def reads_values(op: OpOverload, args: Sequence[Any]) -> bool:
     # The tag is on an index by whole numbers as well as on one by a mask.
     indices = [index for index in args[1] if isinstance(index, Tensor)]
     return any(index.dtype in (torch.bool, torch.uint8) for index in indices)
+
+
+def of_shape_alone(node: fx.Node) -> bool:
+    """Whether a node looks at no more than shape, dtype and device of what it is given."""
+    return node.target in OF_SHAPE_ALONE
 
 
 def has_effect(node: fx.Node) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from nfvi.tracing.nodes import draws, has_effect, is_view, written
+from nfvi.tracing.nodes import draws, has_effect, is_view, of_shape_alone, written
 from nfvi.tracing.record import Recording
 
 __all__ = ["clean", "failures_as_outputs"]
@@ -64,7 +64,8 @@ def _fold(module: Recording) -> None:
     """Compute what depends on no input, once.
 
     A view of a constant stays a view: written out, an expanded one takes much memory, and products
-    with it run by other kernels, which round otherwise.
+    with it run by other kernels, which round otherwise. Zeros that are given back stay too, since
+    they are the caller's then.
     """
     graph, touched = module.graph, written(module.graph)
     known: dict[fx.Node, Any] = {}
@@ -74,6 +75,8 @@ def _fold(module: Recording) -> None:
                 continue
             if node.op == "get_attr":
                 known[node] = _attribute(module, node)
+            elif of_shape_alone(node) and graph.output_node() not in node.users:
+                known[node] = module.values[node]
             elif (
                 node.op == "call_function"
                 and not has_effect(node)
@@ -86,6 +89,7 @@ def _fold(module: Recording) -> None:
         module.register_buffer(name, known[node].detach())
         with graph.inserting_before(node):
             node.replace_all_uses_with(graph.get_attr(name))
+    module.values.clear()
     graph.eliminate_dead_code(has_effect)
 
 

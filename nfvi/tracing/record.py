@@ -12,7 +12,7 @@ from torch import Tag, Tensor, fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
-from nfvi.tracing.nodes import draws, reads_values, storage, writes
+from nfvi.tracing.nodes import draws, of_shape_alone, reads_values, storage, writes
 from nfvi.tracing.opaque import Opaque, OpaqueFunction, operation
 
 __all__ = ["NoGraphError", "Recording", "opaque", "recorded"]
@@ -32,12 +32,14 @@ class Recording(torch.nn.Module):
     Attributes:
         graph: the operations.
         opaque: functions that it calls, and keeps.
+        values: of operations that depend on shapes alone, until the graph is cleaned.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.graph = fx.Graph()
         self.opaque: list[Opaque] = []
+        self.values: dict[fx.Node, Tensor] = {}
 
     def code(self) -> fx.GraphModule:
         """The graph as a function in Python, which takes longer to write than other ways to run."""
@@ -155,6 +157,8 @@ class _Record(TorchDispatchMode):
         if writes(node):
             self._write(node, dependent)
         found = func(*args, **kwargs)
+        if of_shape_alone(node):
+            self._root.values[node] = found
         if dependent:
             self._dependent.add(node)
         self._keep_all(found, node, dependent)
@@ -185,6 +189,7 @@ class _Record(TorchDispatchMode):
         return node
 
     def _keep(self, x: Tensor, node: fx.Node) -> None:
+        node.meta["dtype"] = x.dtype
         self._nodes[id(x)] = (weakref.ref(x), node)
 
     def _keep_all(self, found: Any, node: fx.Node, dependent: bool) -> None:

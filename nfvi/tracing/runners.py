@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,14 +20,16 @@ Run = Callable[..., tuple[Tensor, ...]]
 # torch.jit leaves with Python 3.14. Of what torch has in its place, nothing interprets a graph
 # without compiling it first; the generated Python takes 1.3 to 3 times as long.
 SCRIPTED = sys.version_info < (3, 14)
+# No public part of torch either.
+BELOW_AUTOGRAD: Any = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 
 
 def runners(module: Recording, inputs: Sequence[Tensor]) -> Iterator[Run]:
     """Functions of tensors like these that run the graph, the fastest first."""
     # On another device the host is ahead of it, and a captured graph has no Python at all.
     if SCRIPTED and inputs[0].device.type == "cpu":
-        yield from map(_interpreted, _written_out(module))
-        yield _script(module, inputs)
+        for script in _scripts(module, inputs):
+            yield _interpreted(script, below_autograd=not module.opaque)
     yield _generated(module)
 
 
@@ -46,28 +49,37 @@ def inductor(module: Recording, inputs: Sequence[Tensor]) -> Run:
     return call
 
 
-def _written_out(module: Recording) -> list[Run]:
-    """By TorchScript's interpreter; nothing where another version of torch knows no such way."""
-    with suppress(Exception):
-        return [scripted(module)]
-    return []
+def _scripts(module: Recording, inputs: Sequence[Tensor]) -> Iterator[Run]:
+    """What TorchScript's interpreter can run: written out here, and what torch traces itself."""
+    with suppress(Exception):  # of another version of torch, which knows no such way
+        yield scripted(module)
+    yield _script(module, inputs)
 
 
 def _script(module: Recording, inputs: Sequence[Tensor]) -> Run:
-    """By TorchScript's interpreter, of what torch traces itself."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         script = torch.jit.trace(module.code(), tuple(inputs), check_trace=False)
         script = torch.jit.freeze(script.eval(), optimize_numerics=False)
-    return _interpreted(script)
+    return script  # type: ignore[no-any-return]
 
 
-def _interpreted(script: Run) -> Run:
+def _interpreted(script: Run, below_autograd: bool) -> Run:
+    """A graph by TorchScript's interpreter.
+
+    Args:
+        script: the graph.
+        below_autograd: whether operations go past what autograd does in each, even without a
+            graph of it. One that calls another library's function may need it within.
+    """
+    guard = BELOW_AUTOGRAD if below_autograd else nullcontext
+
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         # Without TorchScript's rewrites, as fused operations round otherwise. The setting is this
         # thread's own.
-        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        optimized = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+        with torch.no_grad(), guard(), optimized:
             return script(*inputs)
 
     return run

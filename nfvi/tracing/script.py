@@ -13,7 +13,16 @@ from nfvi.tracing.record import Recording
 
 __all__ = ["scripted"]
 
+aten = torch.ops.aten
 jit: Any = torch._C
+WITH_NUMBERS = {
+    aten.mul.Scalar: aten.mul.Tensor,
+    aten.mul.Tensor: aten.mul.Tensor,
+    aten.div.Tensor: aten.div.Tensor,
+    aten.add.Tensor: aten.add.Tensor,
+    aten.sub.Tensor: aten.sub.Tensor,
+}
+"""Operations that make a tensor of a number anew each time, and those that take the tensor."""
 FORMATS = {
     torch.contiguous_format: 0,
     torch.preserve_format: 1,
@@ -58,13 +67,14 @@ class _Writer:
         elif node.op == "output":
             self.graph.registerOutput(self._tuple(node.args[0]))
         elif isinstance(node.target, OpOverload):
-            self._values[node] = self._call(node, node.target._schema)
+            self._values[node] = self._call(*_numbers_as_tensors(node))
         else:
             self._values[node] = self._item(*node.args)
 
-    def _call(self, node: fx.Node, schema: Any) -> Any:
+    def _call(self, op: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        schema = op._schema
         names = [argument.name for argument in schema.arguments]
-        given = dict(zip(names, node.args, strict=False)) | node.kwargs
+        given = dict(zip(names, args, strict=False)) | kwargs
         inputs = [self._value(given.get(a.name, a.default_value), a.type) for a in schema.arguments]
         outputs = self._insert(schema.name, inputs, [value.type for value in schema.returns])
         return outputs[0] if len(outputs) == 1 else outputs
@@ -102,3 +112,14 @@ class _Writer:
         if isinstance(kind, jit.FloatType) and value is not None:
             value = float(value)
         return self.graph.insertConstant(value)
+
+
+def _numbers_as_tensors(node: fx.Node) -> tuple[OpOverload, Sequence[Any], dict[str, Any]]:
+    """The operation of a node and its arguments, with a tensor for a number of its own dtype."""
+    op: Any = node.target
+    args: Any = node.args
+    if op in WITH_NUMBERS and len(args) == 2 and type(args[1]) in (int, float):
+        dtype = node.meta["dtype"]
+        if dtype.is_floating_point and args[0].meta["dtype"] == dtype:
+            op, args = WITH_NUMBERS[op], (args[0], torch.tensor(float(args[1]), dtype=dtype))
+    return op, args, dict(node.kwargs)

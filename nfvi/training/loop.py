@@ -26,6 +26,7 @@ from nfvi.training.ranks import STOPS, Found
 from nfvi.training.snapshot import hand_back, snapshot
 from nfvi.training.state import CallbackLike, Stop, TrainState
 from nfvi.training.step import EAGER
+from nfvi.utils import keep_freed_memory
 
 __all__ = ["Trainer"]
 
@@ -64,6 +65,7 @@ class Trainer(LoopState):
         if self.last > self.schedule.steps:
             self.schedule = self.schedule.extend(self.last - self.schedule.steps)
             self.ending = "steps"
+        keep_freed_memory()
         callbacks = sorted(callbacks, key=goes_last)
         state = TrainState(self, partial(snapshot, self, callbacks))
         if self.recorded is not None:

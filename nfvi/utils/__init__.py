@@ -35,7 +35,7 @@ from nfvi.utils.html import card, folded, html_table, preformatted, sparkline
 from nfvi.utils.interval import HDI, hdi
 from nfvi.utils.limits import KHAT_LIMIT
 from nfvi.utils.masks import check_unmasked
-from nfvi.utils.memory import check_memory
+from nfvi.utils.memory import check_memory, keep_freed_memory
 from nfvi.utils.multiples import next_multiple
 from nfvi.utils.names import scalar_names
 from nfvi.utils.pareto import psislw, tail_length
@@ -113,6 +113,7 @@ __all__ = [
     "html_table",
     "in_processes",
     "jobs_for",
+    "keep_freed_memory",
     "kept_at_once",
     "label_of",
     "nearest",

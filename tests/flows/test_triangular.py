@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.nn.functional import softplus
 
-from nfvi.flows.numerics.triangular_solve import solve_rows
+from nfvi.flows.numerics import solve_across, solve_rows
 from nfvi.flows.triangular import Triangular
 from nfvi.guides.guide import Guide
 
@@ -93,6 +93,25 @@ def test_rows_are_solved_and_the_other_triangle_is_not_read(upper, unit):
         triangle = triangle - triangle.diagonal().diag() + torch.eye(5)
     solution = solve_rows(full, rows, upper=upper, unit=unit)
     torch.testing.assert_close(solution @ triangle.mT, rows)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 9])
+def test_systems_side_by_side_are_solved_each(upper, dim):
+    """Up to four coordinates by substitution, beyond by LAPACK; gradients as well."""
+    matrix = 3 * torch.eye(dim, dtype=torch.float64) + normal(7, dim, dim)
+    matrix = matrix.triu() if upper else matrix.tril()
+    right = normal(dim, 7, seed=2).requires_grad_()
+    diagonal = matrix.diagonal(0, 1, 2)
+    rows = (matrix - diagonal.diag_embed()).transpose(0, 1)
+    rows = rows[:-1] if upper else rows[1:]
+    found = solve_across(diagonal.mT, rows, right, upper=upper)
+    expected = torch.linalg.solve(matrix, right.mT.unsqueeze(-1)).squeeze(-1).mT
+    torch.testing.assert_close(found, expected)
+    weight = normal(dim, 7, seed=3)
+    (got,) = torch.autograd.grad(found, right, weight)
+    by_right = torch.linalg.solve(matrix.mT, weight.mT.unsqueeze(-1)).squeeze(-1).mT
+    torch.testing.assert_close(got, by_right)
 
 
 @pytest.mark.parametrize("upper", [False, True])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import linear
 
-from nfvi.flows.networks.conditioner import REACH, MaskedConditioner
+from nfvi.flows.networks.masked_conditioner import MaskedConditioner
 
 __all__ = ["Walk"]
 
@@ -15,8 +14,8 @@ class Walk:
 
     Args:
         net: the conditioner.
-        like: a tensor (\\*, d) with the batch shape, dtype and device of the inputs to come.
-        context: (\\*, c) or ``None``.
+        like: a tensor (d, n) with the number of draws, dtype and device of the inputs to come.
+        context: (c, n) or ``None``.
     """
 
     def __init__(self, net: MaskedConditioner, like: Tensor, context: Tensor | None) -> None:
@@ -26,29 +25,28 @@ class Walk:
         # Split once: slicing inside the loop would cost a gradient of full size for each slice.
         columns = matrix.split(net.per_input, 1)
         self.columns = columns[: net.inputs]
-        start: Tensor = first.bias
+        start: Tensor = first.bias.unsqueeze(-1)
         if net.context_dim:
-            inside = context.clamp(-REACH, REACH)  # type: ignore[union-attr]
-            start = linear(inside, matrix[:, net.inputs * net.per_input :], start)
-        self.sum = start.expand(*like.shape[:-1], matrix.shape[0])
-        self.middle = [(layer.masked(), layer.bias) for layer in middle]
+            start = matrix[:, net.inputs * net.per_input :] @ net.inside(context) + start
+        self.sum = start.expand(-1, like.shape[-1])
+        self.middle = [(layer.masked(), layer.bias.unsqueeze(-1)) for layer in middle]
         if middle:
             weight, bias = self.middle.pop()
             self.rows = weight.unflatten(0, (net.inputs, net.each)).unbind(0)
             self.bias = bias.unflatten(0, (net.inputs, net.each)).unbind(0)
 
     def parameters_of(self, i: int) -> Tensor:
-        """The parameters (\\*, P) of coordinate i, once all before it were added."""
+        """The parameters (P, n) of coordinate i, once all before it were added."""
         net = self.net
         if len(net.linears) == 1:
-            every: Tensor = self.sum.unflatten(-1, (net.inputs, net.each))
-            return every.select(-2, i)
+            every: Tensor = self.sum.unflatten(0, (net.inputs, net.each))
+            return every[i]
         h = net.activation.function(self.sum)
         for weight, bias in self.middle:
-            h = net.activation.function(linear(h, weight, bias))
-        return linear(h, self.rows[i], self.bias[i])
+            h = net.activation.function(weight @ h + bias)
+        return self.rows[i] @ h + self.bias[i]  # type: ignore[no-any-return]
 
     def add(self, i: int, x: Tensor) -> None:
-        """Take up coordinate i, x (\\*)."""
-        features = self.net.expand(x.unsqueeze(-1), only=i)
-        self.sum = self.sum + linear(features, self.columns[i])
+        """Take up coordinate i, x (n)."""
+        features = self.net.expand(x.unsqueeze(0), only=i)
+        self.sum = self.sum + self.columns[i] @ features

@@ -51,3 +51,7 @@ class MaskedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.masked(), self.bias)
+
+    def across(self, x: Tensor) -> Tensor:
+        """y (outputs, n) for x (inputs, n): draws are the last axis."""
+        return self.masked() @ x + self.bias.unsqueeze(-1)

@@ -9,9 +9,10 @@ from nfvi.flows.numerics.planar_recursion import backward_recursion, forward_rec
 from nfvi.flows.numerics.rational_quadratic import RationalQuadratic, raw_size
 from nfvi.flows.numerics.rootfind import solve_increasing, solve_tanh
 from nfvi.flows.numerics.soft_bound import LARGEST, check_bound, soft_bound
-from nfvi.flows.numerics.triangular_solve import solve_rows
+from nfvi.flows.numerics.triangular_solve import FEW_DIMENSIONS, solve_across, solve_rows
 
 __all__ = [
+    "FEW_DIMENSIONS",
     "LARGEST",
     "Blocks",
     "Layer",
@@ -25,6 +26,7 @@ __all__ = [
     "product_in_range",
     "raw_size",
     "soft_bound",
+    "solve_across",
     "solve_increasing",
     "solve_rows",
     "solve_tanh",

@@ -9,9 +9,8 @@ from torch.autograd.functional import jacobian
 
 from nfvi.flows.affine import Loc
 from nfvi.flows.call import Call
+from nfvi.flows.networks import Conditioner, MaskedConditioner, Walk
 from nfvi.flows.networks.activations import ACTIVATIONS
-from nfvi.flows.networks.conditioner import Conditioner, MaskedConditioner
-from nfvi.flows.networks.conditioner_walk import Walk
 
 FOURIER = Call("fourier", (), (3,))
 
@@ -60,21 +59,23 @@ def test_fourier_features_are_waves_of_learned_frequencies():
 
 
 @pytest.mark.parametrize("features", ["none", FOURIER])
-@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
+@pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("hidden", [[], [2], [7, 5], [40]])
 @pytest.mark.parametrize("context_dim", [0, 2])
-def test_outputs_see_the_coordinates_before_their_own(features, order, hidden, context_dim):
-    net = MaskedConditioner(owner(4, context_dim), 3, order, hidden=hidden, features=features)
-    context = points(context_dim, seed=2) if context_dim else None
-    slope = jacobian(lambda x: net.parameters_of(x, context), points(4)).abs().sum(1)
-    rank = torch.tensor(order)
+def test_outputs_see_the_coordinates_before_their_own(features, backwards, hidden, context_dim):
+    net = MaskedConditioner(
+        owner(4, context_dim), 3, backwards=backwards, hidden=hidden, features=features
+    )
+    context = points(context_dim, 1, seed=2) if context_dim else None
+    slope = jacobian(lambda x: net(x, context), points(4, 1))[:, :, 0, :, 0].abs().sum(1)
+    rank = torch.arange(4).flip(0) if backwards else torch.arange(4)
     before = rank[None, :] < rank[:, None]
     assert (slope[~before] == 0).all()
     # With enough units every coordinate before is seen; two units cannot tell three degrees.
     if hidden != [2]:
         assert (slope[before] > 0).all()
     if context_dim:
-        by_context = jacobian(lambda c: net.parameters_of(points(4), c), context).abs().sum(1)
+        by_context = jacobian(lambda c: net(points(4, 1), c), context)[:, :, 0].abs().sum((1, 3))
         # A unit that sees no coordinate has to carry the context to the first output.
         assert (by_context > 0).all() or hidden == [2]
 
@@ -82,36 +83,55 @@ def test_outputs_see_the_coordinates_before_their_own(features, order, hidden, c
 @pytest.mark.parametrize("features", ["none", FOURIER])
 @pytest.mark.parametrize("hidden", [[], [6], [7, 5]])
 @pytest.mark.parametrize("context_dim", [0, 2])
-def test_the_unrolled_network_is_the_network(features, hidden, context_dim):
-    order = [1, 0, 2]
-    net = MaskedConditioner(owner(3, context_dim), 2, order, hidden=hidden, features=features)
-    x = points(4, 3)
-    context = points(4, context_dim, seed=2) if context_dim else None
-    walk, expected = Walk(net, x, context), net.parameters_of(x, context)
-    for i in [1, 0, 2]:
-        torch.testing.assert_close(walk.parameters_of(i), expected[:, i])
-        walk.add(i, x[:, i])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_unrolled_network_is_the_network(features, hidden, context_dim, backwards):
+    net = MaskedConditioner(
+        owner(3, context_dim), 2, backwards=backwards, hidden=hidden, features=features
+    )
+    x = points(3, 4)
+    context = points(context_dim, 4, seed=2) if context_dim else None
+    walk, expected = Walk(net, x, context), net(x, context)
+    for i in reversed(range(3)) if backwards else range(3):
+        torch.testing.assert_close(walk.parameters_of(i), expected[i])
+        walk.add(i, x[i])
 
 
 @pytest.mark.parametrize("features", ["none", FOURIER])
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 @pytest.mark.parametrize("hidden", [[], [6], [7, 5]])
-def test_pulling_back_is_the_jacobian_of_the_network(features, activation, hidden):
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("dim", [3, 6])  # few coordinates, and more
+def test_pulling_back_is_the_jacobian_of_the_network(features, activation, hidden, backwards, dim):
     net = MaskedConditioner(
-        owner(3, 1), 2, range(3), hidden=hidden, activation=activation, features=features
+        owner(dim, 1),
+        2,
+        backwards=backwards,
+        hidden=hidden,
+        activation=activation,
+        features=features,
     )
-    x, context, weight = points(4, 3), points(4, 1, seed=2), points(4, 3, 2, seed=3)
-    summed = points(4, 3, 2, seed=4)
+    x, context, weight = points(dim, 4), points(1, 4, seed=2), points(dim, 2, 4, seed=3)
+    summed = points(dim, 2, 4, seed=4)
     x[0, 0] = 2e4  # further out than a network looks
     theta, slopes = net.taped(x, context)
-    assert torch.equal(theta, net.parameters_of(x, context))
+    assert torch.equal(theta, net(x, context))
     got = net.pull_back(x, slopes, weight, summed)
+    assert got.shape == (dim, 4, dim)
+    behind_the_first = slice(0, dim - 1) if backwards else slice(1, dim)
     for n in range(4):
-        full = jacobian(lambda p, n=n: net.parameters_of(p, context[n]), x[n])
-        expected = torch.einsum("ip,ipj->ij", weight[n], full)
-        torch.testing.assert_close(got[n, :3], expected, rtol=1e-10, atol=1e-12)
-        expected = torch.einsum("ip,ipj->j", summed[n], full)
-        torch.testing.assert_close(got[n, 3], expected, rtol=1e-10, atol=1e-12)
+        full = jacobian(lambda p, n=n: net(p, context[:, [n]])[..., 0], x[:, [n]])[..., 0]
+        rows = torch.einsum("ip,ipj->ij", weight[..., n], full)[behind_the_first]
+        torch.testing.assert_close(got[:-1, n], rows, rtol=1e-10, atol=1e-12)
+        last = torch.einsum("ip,ipj->j", summed[..., n], full)
+        torch.testing.assert_close(got[-1, n], last, rtol=1e-10, atol=1e-12)
+
+
+def test_draws_do_not_meet_in_a_masked_network():
+    net = MaskedConditioner(owner(3, 1), 2, backwards=False, hidden=[6], features=FOURIER)
+    x, context = points(3, 4), points(1, 4, seed=2)
+    for n in range(4):
+        alone = net(x[:, [n]], context[:, [n]])
+        torch.testing.assert_close(alone[..., 0], net(x, context)[..., n])
 
 
 def test_inputs_beyond_reach_count_as_lying_there():
