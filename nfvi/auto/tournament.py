@@ -52,7 +52,7 @@ def _prolong(record: Record, learn: Learn, rung: Learned, guide: AnyGuide) -> No
     guide = learn(sharpened(rung), parts(guide))
     if _within(record, DONE):
         return
-    if record.gap() <= ALL_BUT_TAILS[1]:
+    if record.gap() <= DONE[1]:
         guide = learn(settled(rung), parts(guide))
         if _within(record, ALL_BUT_TAILS):
             return
