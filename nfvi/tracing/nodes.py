@@ -17,6 +17,7 @@ __all__ = [
     "is_view",
     "of_shape_alone",
     "reads_values",
+    "schema_of",
     "storage",
     "writes",
     "written",

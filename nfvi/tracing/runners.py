@@ -28,8 +28,7 @@ def runners(module: Recording, inputs: Sequence[Tensor]) -> Iterator[Run]:
     """Functions of tensors like these that run the graph, the fastest first."""
     # On another device the host is ahead of it, and a captured graph has no Python at all.
     if SCRIPTED and inputs[0].device.type == "cpu":
-        for script in _scripts(module, inputs):
-            yield _interpreted(script, below_autograd=not module.opaque)
+        yield from map(_interpreted, _scripts(module, inputs))
     yield _generated(module)
 
 
@@ -65,21 +64,14 @@ def _script(module: Recording, inputs: Sequence[Tensor]) -> Run:
     return script  # type: ignore[no-any-return]
 
 
-def _interpreted(script: Run, below_autograd: bool) -> Run:
-    """A graph by TorchScript's interpreter.
-
-    Args:
-        script: the graph.
-        below_autograd: whether operations go past what autograd does in each, even without a
-            graph of it. One that calls another library's function may need it within.
-    """
-    guard = BELOW_AUTOGRAD if below_autograd else nullcontext
+def _interpreted(script: Run) -> Run:
+    """A graph by TorchScript's interpreter, past what autograd does in each operation."""
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         # Without TorchScript's rewrites, as fused operations round otherwise. The setting is this
         # thread's own.
         optimized = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
-        with torch.no_grad(), guard(), optimized:
+        with torch.no_grad(), BELOW_AUTOGRAD(), optimized:
             return script(*inputs)
 
     return run

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
 
+from nfvi.tracing.nodes import schema_of
 from nfvi.tracing.record import Recording
 
 __all__ = ["scripted"]
@@ -72,7 +73,7 @@ class _Writer:
             self._values[node] = self._item(*node.args)
 
     def _call(self, op: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        schema = op._schema
+        schema = schema_of(op)
         names = [argument.name for argument in schema.arguments]
         given = dict(zip(names, args, strict=False)) | kwargs
         inputs = [self._value(given.get(a.name, a.default_value), a.type) for a in schema.arguments]

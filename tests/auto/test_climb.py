@@ -532,7 +532,8 @@ class TestTournament:
             ([(-0.008, 0.4)], [sharpened]),
             ([SHARPENED, (-0.003, 0.6)], [sharpened, settled]),
             ([(-0.02, 0.4), (-0.006, 0.6)], [sharpened, prolonged]),
-            ([(-0.008, 0.6), (-0.006, 0.6)], [sharpened, prolonged]),
+            ([(-0.012, 0.6), (-0.006, 0.6)], [sharpened, prolonged]),
+            ([(-0.008, 0.6), (-0.003, 0.6)], [sharpened, settled]),
             ([SHARPENED, SETTLED, (-0.003, 0.6)], [sharpened, settled, prolonged]),
         ],
     )

@@ -59,6 +59,12 @@ def constants(x: Tensor) -> tuple[Tensor, ...]:
     return (x * scale, x @ torch.eye(3), x - 0.0, x - -0.0, x * 1, x * 1.0)
 
 
+def numbers(x: Tensor) -> tuple[Tensor, ...]:
+    """A number beside a tensor of its dtype, of another, and of no dimension."""
+    whole, alone = (x > 0).long(), x.double().sum()
+    return (x * 0.1, x / 3, x + 1, x - 0.7, 2 * x, 1 - x, whole * 2, whole * 0.5, alone * 0.1)
+
+
 def many_kinds_of_arguments(x: Tensor) -> tuple[Tensor, ...]:
     whole = x.new_zeros((2, 0), dtype=torch.float64).to(x.device, torch.float32)
     first, second = x.split([1, 2], dim=1)
@@ -85,7 +91,7 @@ def factor(x: Tensor) -> tuple[Tensor, ...]:
 
 class TestNumbers:
     @pytest.mark.parametrize(
-        "function", [value_and_gradient, in_place, constants, many_kinds_of_arguments]
+        "function", [value_and_gradient, in_place, constants, numbers, many_kinds_of_arguments]
     )
     @pytest.mark.parametrize("scripted", [True, False])
     def test_equal_to_the_function_to_the_last_bit(self, function, scripted, monkeypatch) -> None:
@@ -180,6 +186,23 @@ class TestPasses:
     def test_zeros_of_either_sign_and_numbers_of_either_type_are_told_apart(self) -> None:
         module = graph(lambda x: (x * 0.0, x * -0.0, x * 0), torch.ones(2, 3))
         assert targets(module).count("aten.mul.Tensor") == 3
+
+    def test_zeros_of_the_shape_of_something_are_a_constant(self) -> None:
+        module = graph(lambda x: (torch.cat([torch.zeros_like(x), x.exp()]),), torch.ones(3))
+        assert targets(module) == ["aten.exp.default", "aten.cat.default"]
+
+    def test_zeros_that_are_written_to_or_given_back_are_made_each_time(self) -> None:
+        def function(x: Tensor) -> tuple[Tensor, Tensor]:
+            filled = torch.zeros_like(x)
+            filled[0] += x[1]
+            return torch.ones_like(x), filled
+
+        names = targets(graph(function, torch.ones(3)))
+        assert {"aten.zeros_like.default", "aten.ones_like.default"} <= set(names)
+        run = traced(function, points(3))
+        first, _ = run(torch.ones(3))
+        first.zero_()
+        assert same(run(torch.ones(3)), function(torch.ones(3)))
 
     def test_writes_are_left_in_their_place(self) -> None:
         names = targets(graph(in_place, torch.ones(2, 3)))
