@@ -147,5 +147,5 @@ def _across(x: Any) -> Any:
 
 
 def _back(x: Tensor, like: Tensor) -> Tensor:
-    """x (d, n) in the shape of ``like`` (\\*, d)."""
-    return x.mT.reshape(like.shape)
+    """x (d, n) in the shape of ``like`` (\\*, d), and row by row: a user's target may view it."""
+    return x.mT.contiguous().view(like.shape)

@@ -179,6 +179,18 @@ def test_a_known_preimage_changes_nothing(name, dim):
 
 
 @each_flow
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (4,), (0, 4)], ids=str)
+def test_draws_lie_row_by_row(name, shape):
+    """A user's target may take a view of the draws that it is given; and there may be none."""
+    flow, z = generic(name, 4), normal(*shape)
+    x, ladj = flow(z)
+    assert x.shape == shape and ladj.shape == shape[:-1]
+    assert x.is_contiguous()
+    back, ladj = flow.inverse(x)
+    assert back.shape == shape and ladj.shape == shape[:-1]
+
+
+@each_flow
 def test_a_known_preimage_is_believed(name):
     """No root find corrects a preimage that is given, which makes the path gradient cheap."""
     flow, x = generic(name, 2), normal(5, 2)
