@@ -57,6 +57,7 @@ def fit_row(problem: Problem, seed: int, budget: float | None = None) -> Row:
         **_search(fit),
         "gradient_evaluations": fit.gradient_evaluations,
         "batched_evaluations": fit.batched_evaluations,
+        "value_evaluations": fit.path.value_evaluations,
         **cost,
     }
     return {**row, "class": class_of({**row, "status": "ok"})}

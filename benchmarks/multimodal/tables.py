@@ -94,7 +94,11 @@ def answers(rows: Sequence[Row]) -> Table:
 def costs(rows: Sequence[Row]) -> Table:
     """For each target, medians over its seeds."""
     header = ["target", "guide", "gradients", "batches", "values", "CPU s", "wall s"]
-    names = ("gradient_evaluations", "batched_evaluations", "search_draws")
+    spent = (
+        lambda row: row["gradient_evaluations"],
+        lambda row: row["batched_evaluations"],
+        _value_evaluations,
+    )
     table = []
     for target, all_of_it in _by_target(rows):
         done = [row for row in all_of_it if row["status"] == "ok"]
@@ -102,7 +106,7 @@ def costs(rows: Sequence[Row]) -> Table:
             continue
         table.append(
             [f"`{target}`", f"`{guide(done[0])}`"]
-            + [count(median(row[name] for row in done)) for name in names]
+            + [count(median(map(each, done))) for each in spent]
             + [seconds(median(row[name] for row in done)) for name in ("cpu_time", "wall_time")]
         )
     return header, table
@@ -157,8 +161,13 @@ def nested_in_words(rows: Sequence[Row], fits: Sequence[Row]) -> str:
 
 
 def _evaluations(row: Row) -> int:
-    """Gradients, and the values of the wide draws."""
-    return int(row["gradient_evaluations"]) + int(row["search_draws"] or 0)
+    """Gradients and values."""
+    return int(row["gradient_evaluations"]) + _value_evaluations(row)
+
+
+def _value_evaluations(row: Row) -> int:
+    """Values of the wide draws, and of mixtures of Gaussians that are fitted to their own draws."""
+    return int(row["search_draws"] or 0) + int(row.get("value_evaluations", 0))
 
 
 def _off(rows: Sequence[Row]) -> float:

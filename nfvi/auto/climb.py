@@ -16,6 +16,7 @@ from nfvi.auto.forecast import forecast
 from nfvi.auto.gaussians import gaussian_rungs, mode_rungs, nothing_finite, places_of
 from nfvi.auto.missed import cover_missed_mass
 from nfvi.auto.particle_flow import learn_from_particles
+from nfvi.auto.population import ENOUGH, populate
 from nfvi.auto.record import CLOSE, Record
 from nfvi.auto.rungs import (
     Learned,
@@ -26,7 +27,7 @@ from nfvi.auto.rungs import (
     plan_of,
     tailed_rung,
 )
-from nfvi.auto.tournament import NEAR, tournament
+from nfvi.auto.tournament import ALL_BUT_TAILS, DONE, NEAR, tournament
 from nfvi.auto.tried import Tried, described
 from nfvi.errors import FitError, TargetError
 from nfvi.fit import KHAT_LIMIT, ClimbPath, Rung
@@ -45,7 +46,7 @@ AUTO = "auto"
 # (k-hat, nats): a guide is good below both, and good enough below the second pair where heavier
 # tails have been tried. What these limits give on ten seeds of 21 targets is in docs/posteriors.md;
 # what one of them moved alone would do there is not on record.
-GOOD, GOOD_ENOUGH = (0.5, 0.002), (KHAT_LIMIT, 0.001)
+GOOD, GOOD_ENOUGH = (0.5, ENOUGH), (KHAT_LIMIT, 0.001)
 LEAST_GAIN = CLOSE
 # A mixture so near to its log evidence is "good" by docs/diagnostics.md. A flow that starts from
 # one place and ends further below it than NEAR has lost modes, which no more layers bring back.
@@ -145,9 +146,10 @@ class Climb:
         self.record.measure(self.dtype, self.generator.device)
         start = gaussian_rungs(self.record, self.generator, self.dtype)
         self._stop_if_spent()
-        starts = self._cover(mode_rungs(self.record, start, self.generator, self.dtype))
-        self._stop_if_good()
-        if self.record.best_rung.efficiency < ROUGH and candidates(self.target.dim):
+        starts: Starts = mode_rungs(self.record, start, self.generator, self.dtype)
+        rough = self.record.best_rung.efficiency < ROUGH
+        starts = self._cover(starts)
+        if rough and candidates(self.target.dim):
             tournament(self.record, self._learn, self.generator.device)
             raise ClimbOver("the best of several families was fitted for longer")
         self._ladder(starts)
@@ -156,6 +158,7 @@ class Climb:
         """Gaussians for mass that no start has found; where flows are to start by now."""
         if self.target.dim > FULL_RANK_LIMIT:
             return starts
+        self._populate()
         rungs = len(self.record.rungs)
         cover_missed_mass(self.record, self.generator, self.dtype)
         self._stop_if_spent()
@@ -164,9 +167,19 @@ class Climb:
             raise ClimbOver("the target is improper: log p does not fall along a line")
         if len(self.record.rungs) > rungs:
             starts = places_of(self.record.tried[-1].guide) or starts
+            self._populate()
         if missed is not None and missed.crowded:
             self._particles(missed)
         return starts
+
+    def _populate(self) -> None:
+        """More Gaussians, in a few dimensions; the end, where they are good."""
+        self._stop_if_good(self.record.best_rung)
+        rungs = len(self.record.rungs)
+        populate(self.record, self.generator, self.dtype)
+        if len(self.record.rungs) > rungs:
+            for limits in (DONE, ALL_BUT_TAILS):
+                self._stop_if_good(self.record.best_rung, limits)
 
     def _particles(self, missed: MissedMass) -> None:
         """A flow from particles, for modes too many for a mixture; the end, where it is good."""

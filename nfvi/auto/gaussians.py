@@ -28,6 +28,7 @@ from nfvi.targets import Target
 from nfvi.training import catch_interrupt, default_n_mc
 
 __all__ = [
+    "MOST_FLOWS",
     "gaussian_rungs",
     "keep_guide",
     "mode_rungs",

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from nfvi.auto.failure import carries_best
-from nfvi.auto.gaussians import keep_guide, weights_of
+from nfvi.auto.gaussians import MOST_FLOWS, keep_guide, weights_of
 from nfvi.auto.record import Record
 from nfvi.guides import AnyGuide, Guide, MixtureGuide, parts
 from nfvi.search import MOST_PLACES, MissedMass, Place
@@ -78,16 +79,29 @@ def _with_places(
     generator: torch.Generator,
     dtype: torch.dtype,
 ) -> AnyGuide | None:
-    """A mixture of the guide and a Gaussian at each place; ``None`` if no Gaussian is needed."""
-    old = parts(guide)
+    """A mixture of the guide and a Gaussian at each place; ``None`` if no Gaussian is needed.
+
+    A mixture of many components keeps their shares among each other: to fit all weights again, and
+    to try each of them for whether it is needed, would take longer than all else.
+    """
+    whole = len(parts(guide)) > MOST_FLOWS
+    old = (guide,) if whole else parts(guide)
     new = _gaussians_at(record, places, generator, dtype)
     pool = [*old, *new]
     weights = weights_of(record, pool, generator)
     needed = (weights > 0).nonzero()[:, 0].tolist()
     if not new or max(needed) < len(old):
         return None
-    chosen = [pool[i] for i in needed]
-    return MixtureGuide(chosen, weights[needed]) if len(chosen) > 1 else chosen[0]
+    shares = [(part, weights[i] * share) for i in needed for part, share in _shares(pool[i])]
+    guides, each = zip(*shares, strict=True)
+    return MixtureGuide(guides, torch.stack(each)) if len(guides) > 1 else guides[0]
+
+
+def _shares(guide: AnyGuide) -> list[tuple[Guide, Tensor]]:
+    """The components of a guide with their weights."""
+    if isinstance(guide, MixtureGuide):
+        return list(zip(guide.guides, guide.weights, strict=True))
+    return [(guide, torch.ones((), dtype=torch.float64, device=guide.device))]
 
 
 def _gaussians_at(

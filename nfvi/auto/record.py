@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 # As many as `print(fit)` takes, so that the rung that was judged good is shown as such.
 DRAWS = 10_000
-# Of a component of a mixture, whose ELBO is only shown.
-PART_DRAWS = 2_000
+# Of a component of a mixture, whose ELBO is only shown, and of all of them.
+PART_DRAWS, PARTS_DRAWS = 2_000, 40_000
 RANKING, RANKED_IN_ALL = 20_000, 400_000
 MOST_WIDE, FEWEST_WIDE = 2**30, 512
 FEWEST_DRAWS, FEWEST_PART_DRAWS = 500, 100
@@ -76,6 +76,7 @@ class Record:
         seconds_per_point: of one value of log p, in a small batch; 0 where it was not measured.
         batches: evaluations of the target, one after the other.
         gradients: points at which its gradient was taken.
+        values: points at which its value alone was taken to fit mixtures of Gaussians.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Record:
         self.target, self.seed, self.budget, self.settings = target, seed, budget, settings
         self.bar = ClimbBar(shown=False) if bar is None else bar
         self.started = time.perf_counter()
-        self.steps = self.batches = self.gradients = 0
+        self.steps = self.batches = self.gradients = self.values = 0
         self.seconds_per_point = 0.0
         self.missed: MissedMass | None = None
         self._searched: AnyGuide | None = None
@@ -147,11 +148,12 @@ class Record:
             return True
         return GRADIENT * gradients * self.seconds_per_point < 0.1 * self.budget.seconds
 
-    def count(self, batches: int, gradients: int, steps: int = 0) -> None:
+    def count(self, batches: int, gradients: int, steps: int = 0, values: int = 0) -> None:
         """Add to the costs."""
         self.batches += batches
         self.gradients += gradients
         self.steps += steps
+        self.values += values
 
     def spent(self, running: Trainer | None = None) -> str | None:
         """Which limit of the budget is reached, with what a run has cost so far; or ``None``."""
@@ -269,7 +271,8 @@ class Record:
 
     def path(self, reason: str) -> ClimbPath:
         """All rungs, and why there are no more."""
-        return ClimbPath(tuple(self.rungs), self.best(), reason, self.batches, self.gradients)
+        costs = self.batches, self.gradients, self.values
+        return ClimbPath(tuple(self.rungs), self.best(), reason, *costs)
 
     def _judge(self, guide: AnyGuide) -> tuple[Diagnostics, float]:
         """With the draws that a fit's own diagnostics would take; and the score."""
@@ -283,15 +286,16 @@ class Record:
         """The guide as the only restart, or each of its components with its own ELBO."""
         if not isinstance(guide, MixtureGuide):
             return (Restart(0, found.elbo, found.elbo_se, False, 0, False, best=True),)
-        elbos = [self._elbo(part) for part in guide.guides]
+        each = max(min(PART_DRAWS, PARTS_DRAWS // len(guide.guides)), FEWEST_PART_DRAWS)
+        elbos = [self._elbo(part, each) for part in guide.guides]
         best = max(range(len(elbos)), key=lambda i: elbos[i][0])
         return tuple(
             Restart(k, *elbo, False, 0, False, best=k == best, weight=weight)
             for k, (elbo, weight) in enumerate(zip(elbos, guide.weights.tolist(), strict=True))
         )
 
-    def _elbo(self, guide: AnyGuide) -> tuple[float, float]:
-        n = self.affordable(PART_DRAWS, FEWEST_PART_DRAWS)
+    def _elbo(self, guide: AnyGuide, most: int) -> tuple[float, float]:
+        n = self.affordable(most, FEWEST_PART_DRAWS)
         found = evaluate(guide, self.target, n, self._stream(guide, 0), keep=0)
         return elbo_of(found.log_p, found.log_q)
 

@@ -13,7 +13,7 @@ from nfvi.auto.rungs import Learned, candidates, prolonged, settled, sharpened
 from nfvi.fit import KHAT_LIMIT
 from nfvi.guides import AnyGuide, Guide, Placement, parts
 
-__all__ = ["NEAR", "tournament"]
+__all__ = ["ALL_BUT_TAILS", "DONE", "NEAR", "tournament"]
 
 # So near, tails are what is left to mend.
 NEAR = 0.05

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfvi.errors import FitError
 from nfvi.fit.neutra import BaseSpace
-from nfvi.guides import AnyGuide, Guide, MixtureGuide
+from nfvi.guides import AnyGuide, GaussianParts, Guide, MixtureGuide, gaussian_parts
 from nfvi.mcmc import DENSE_LIMIT, ParallelHMC
 from nfvi.targets import Target, log_prob_anywhere, log_prob_of
 
@@ -38,9 +38,40 @@ class _Share(Target):
         return self.target.constrain(z)
 
 
+class _Shares(Target):
+    """As :class:`_Share` in the base space of each component, for many Gaussians at once.
+
+    A point is u (d) and, as its last coordinate, the component k whose map x = f_k(u) it goes
+    through: log p(x) + log r_k(x) + log|det df_k/du|.
+    """
+
+    def __init__(self, target: Target, mixture: MixtureGuide, gaussians: GaussianParts) -> None:
+        self.target, self.mixture, self.gaussians = target, mixture, gaussians
+        self.dim, self.name, self.batching = target.dim + 1, target.name, target.batching
+        self.named, self.log_normalizer = target.named, None
+        self.differentiable_once = target.differentiable_once
+
+    def _placed(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        which = z[:, -1].detach().long()
+        return *self.gaussians.place(z[:, :-1], which), which
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        x, ladj, which = self._placed(z)
+        shares = self.mixture.log_parts(x).log_softmax(0)
+        return log_prob_of(self.target, x) + shares.gather(0, which.unsqueeze(0))[0] + ladj
+
+    def constrain(self, z: Tensor) -> dict[str, Tensor]:
+        return self.target.constrain(self.to_target(z))
+
+    @torch.no_grad()
+    def to_target(self, z: Tensor) -> Tensor:
+        """x = f_k(u)."""
+        return self._placed(z)[0]
+
+
 @dataclass
 class GuideChains:
-    """Short chains of HMC, a batch for each component of a guide with its own step size.
+    """Short chains of HMC; those of each component of a guide have a step size of their own.
 
     Attributes:
         batches: the chains, and the map from where they run to the target's space.
@@ -84,30 +115,47 @@ def start_chains(
     """
     batches: list[tuple[ParallelHMC, Callable[[Tensor], Tensor]]] = []
     bad = started = 0
-    for part, space, count in _parts(guide, target, chains, generator):
-        z = part.base_sample(count, generator=generator)
-        log_p = log_prob_anywhere(target, part.transform(z)[0])
+    for space, z in _starts(guide, target, chains, generator):
+        log_p = log_prob_anywhere(target, space.to_target(z))
         bad += int((log_p.isnan() | (log_p == torch.inf)).sum())
         z = z[log_p.isfinite()]
         started += len(z)
         if len(z):
-            few = isinstance(guide, MixtureGuide)
-            batches.append((ParallelHMC(space, z, generator, unit=few), space.to_target))
+            batches.append((_chains(space, z, generator, guide), space.to_target))
     least = guide.dim + 1 if guide.dim <= DENSE_LIMIT else 2
     if started < max(chains // 2, least):
         raise FitError("fewer than half of the guide's draws have a finite log-density")
     return GuideChains(batches, bad)
 
 
-def _parts(
-    guide: AnyGuide, target: Target, chains: int, generator: torch.Generator
-) -> list[tuple[Guide, BaseSpace, int]]:
-    """Each component, the target in its base space, and how many chains it gets."""
+def _chains(
+    space: BaseSpace | _Shares, z: Tensor, generator: torch.Generator, guide: AnyGuide
+) -> ParallelHMC:
     if isinstance(guide, Guide):
-        return [(guide, BaseSpace(guide, target), chains)]
+        return ParallelHMC(space, z, generator)
+    scale = torch.ones_like(z[0])
+    if isinstance(space, BaseSpace):
+        return ParallelHMC(space, z, generator, scale=scale)
+    scale[-1] = 0  # the component stays as it is
+    return ParallelHMC(space, z, generator, scale=scale, groups=z[:, -1].long())
+
+
+def _starts(
+    guide: AnyGuide, target: Target, chains: int, generator: torch.Generator
+) -> Iterator[tuple[BaseSpace | _Shares, Tensor]]:
+    """The target in the base space of each component, or of all of them, and where chains start."""
+    if isinstance(guide, Guide):
+        yield BaseSpace(guide, target), guide.base_sample(chains, generator=generator)
+        return
     counts = guide.counts(chains, generator)
-    return [
-        (part, BaseSpace(part, _Share(target, guide, k)), count)
-        for k, (part, count) in enumerate(zip(guide.guides, counts, strict=True))
-        if count
-    ]
+    gaussians = gaussian_parts(guide.guides)
+    if gaussians is not None:
+        which = torch.arange(len(counts), device=guide.device)
+        which = which.repeat_interleave(torch.tensor(counts, device=guide.device))
+        u = guide.guides[0].base_sample(chains, generator=generator)
+        yield _Shares(target, guide, gaussians), torch.cat([u, which.unsqueeze(1).to(u)], 1)
+        return
+    for k, (part, count) in enumerate(zip(guide.guides, counts, strict=True)):
+        if count:
+            space = BaseSpace(part, _Share(target, guide, k))
+            yield space, part.base_sample(count, generator=generator)

@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import torch
 
+from nfvi.errors import FitError
 from nfvi.fit.mixture_weights import draws_of_each, mixture_weights
 from nfvi.fit.restarts import Restart, kept, rank
-from nfvi.guides import AnyGuide, MixtureGuide
+from nfvi.guides import AnyGuide, MixtureGuide, gaussian_parts
+from nfvi.starts import gaussian_of, grouped
 from nfvi.targets import affordable
 from nfvi.training import Trainer
 
-__all__ = ["outcome"]
+__all__ = ["check_apart", "outcome"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,3 +74,22 @@ def _weighed(
     top = max((r for r in able if r.index in shares), key=lambda r: r.elbo).index
     mixed = shares if len(shares) > 1 else {}
     return tuple(replace(r, best=r.index == top, weight=mixed.get(r.index)) for r in restarts)
+
+
+def check_apart(guide: AnyGuide) -> None:
+    """Check that the components of a guide can go on side by side, each by its own ELBO.
+
+    Raises:
+        FitError: it is a mixture of Gaussians, some of which overlap: alone, each would move to
+            where all of them are.
+    """
+    if not isinstance(guide, MixtureGuide) or gaussian_parts(guide.guides) is None:
+        return
+    pairs = [gaussian_of(part) for part in guide.guides]
+    loc, tril = (torch.stack(values) for values in zip(*pairs, strict=True))
+    if len(grouped(loc, tril, guide.weights)[0]) < len(pairs):
+        raise FitError(
+            f"refine fits each component of a mixture by its own ELBO, and of these {len(pairs)}"
+            " Gaussians some follow one shape together, which they would leave: fit a flow instead,"
+            " as in NFVI('monotone*3').fit(target, init='auto')"
+        )

@@ -12,7 +12,7 @@ import torch
 
 from nfvi.fit.approximation import Approximation
 from nfvi.fit.beside import Beside, beside
-from nfvi.fit.combine import outcome
+from nfvi.fit.combine import check_apart, outcome
 from nfvi.fit.diagnostics import Diagnostics
 from nfvi.fit.file import FitRecord, load_fit, save_fit, target_for
 from nfvi.fit.html import fit_html
@@ -177,8 +177,13 @@ class Fit(Approximation):
 
         Returns:
             This fit.
+
+        Raises:
+            FitError: the guide is a mixture of Gaussians, as ``"auto"`` finds it in up to five
+                dimensions, of which some overlap.
         """
         check_whole("steps", steps, 1)
+        check_apart(self.guide)
         started = time.perf_counter()
         trainer = self._trainer
         if trainer is None:

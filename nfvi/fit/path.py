@@ -90,6 +90,8 @@ class ClimbPath(Sequence[Rung]):
         batched_evaluations: of the target in the whole climb, one after the other, with searches
             that led to no rung.
         gradient_evaluations: points at which its gradient was taken, likewise.
+        value_evaluations: points at which its value alone was taken to fit mixtures of Gaussians;
+            those that judge a rung are not counted, and those of a search are in ``fit.missed``.
     """
 
     rungs: tuple[Rung, ...]
@@ -97,6 +99,7 @@ class ClimbPath(Sequence[Rung]):
     reason: str
     batched_evaluations: int
     gradient_evaluations: int
+    value_evaluations: int = 0
 
     def __len__(self) -> int:
         return len(self.rungs)
@@ -119,6 +122,7 @@ class ClimbPath(Sequence[Rung]):
             "reason": self.reason,
             "batched_evaluations": self.batched_evaluations,
             "gradient_evaluations": self.gradient_evaluations,
+            "value_evaluations": self.value_evaluations,
         }
 
     @classmethod
@@ -129,7 +133,7 @@ class ClimbPath(Sequence[Rung]):
             ValueError: a value is missing or wrong; the message names it.
         """
         counts = {"batched_evaluations": Count, "gradient_evaluations": Count}
-        read = check_entries(values, ENTRIES, counts, "path")
+        read = check_entries(values, ENTRIES, {**counts, "value_evaluations": Count}, "path")
         narrower = {**counts, "steps": Count, "components": Positive, "wall_time": Amount}
         rungs = tuple(
             record_of(Rung, rung, f"path.rungs[{k}]", without=("guide",), **narrower)
@@ -140,6 +144,7 @@ class ClimbPath(Sequence[Rung]):
                 f"its entry path.best is {read['best']}, and it has {len(rungs)} rungs"
             )
         costs = [read.get(name, getattr(rungs[-1], name)) for name in counts]
+        costs.append(read.get("value_evaluations", 0))
         return cls(rungs, read["best"], read["reason"], *costs)
 
     def __str__(self) -> str:

@@ -11,13 +11,19 @@ __all__ = ["restart_lines", "spread"]
 
 # A mode that holds a quarter of the mass costs 0.3 nats when it is lost.
 SPREAD = 0.3
+MOST_LISTED = 10
+"""Components of a mixture; more are Gaussians that follow one shape, or modes in a row."""
 
 
 def restart_lines(restarts: Sequence[Restart]) -> list[str]:
     """The ELBO of each restart, and what became of it; the weights of a mixture."""
     if len(restarts) == 1 and not restarts[0].skipped:
         return []
-    mixed = [f"{r.weight:.3f}" for r in restarts if r.weight is not None]
+    weights = [r.weight for r in restarts if r.weight is not None]
+    if len(weights) > MOST_LISTED:
+        shares = f"weights from {min(weights):.2g} to {max(weights):.2g}"
+        return [f"mixture of {len(weights)} components with {shares}"]
+    mixed = [f"{weight:.3f}" for weight in weights]
     mixture = f"mixture of {len(mixed)} restarts with weights {', '.join(mixed)}"
     words = "; ".join(_words(restart, bool(mixed)) for restart in restarts)
     return [f"ELBO of each restart: {words}", *([mixture] if mixed else [])]

@@ -1,6 +1,7 @@
 """Guides: a base distribution behind flows, mixtures of them, and the same for Pyro."""
 
 from nfvi.guides.bases import Base, Normal, StudentT, make_base
+from nfvi.guides.gaussian_parts import GaussianParts, gaussian_parts
 from nfvi.guides.guide import Guide
 from nfvi.guides.header import forms_of_header, guide_from_header, header_of_guide
 from nfvi.guides.mixture import AnyGuide, MixtureGuide, parts
@@ -17,6 +18,7 @@ __all__ = [
     "AnyGuide",
     "AutoFlow",
     "Base",
+    "GaussianParts",
     "Guide",
     "MixtureGuide",
     "Normal",
@@ -24,6 +26,7 @@ __all__ = [
     "StudentT",
     "draws_at_once",
     "forms_of_header",
+    "gaussian_parts",
     "guide_from_header",
     "header_of_guide",
     "log_prob_in_pieces",

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, constraints
 from nfvi.errors import FitError
 from nfvi.formula import Formula
 from nfvi.guides.bases import Base
+from nfvi.guides.gaussian_parts import gaussian_parts
 from nfvi.guides.guide import Guide
 from nfvi.utils import check_unmasked
 
@@ -94,9 +95,12 @@ class MixtureGuide(nn.Module):
 
     def log_parts(self, x: Tensor) -> Tensor:
         """log w_k + log q_k(x) (K, \\*) at points x (\\*, d), as for :meth:`log_prob`."""
-        return torch.stack(
-            [w + guide.log_prob(x) for w, guide in zip(self.log_weights, self.guides, strict=True)]
-        )
+        gaussians = gaussian_parts(self.guides)
+        if gaussians is not None and x.shape[-1] == self.dim:
+            logs = gaussians.log_prob(x)
+        else:
+            logs = torch.stack([guide.log_prob(x) for guide in self.guides])
+        return logs + self.log_weights.reshape(-1, *[1] * (x.dim() - 1))
 
     def rsample_and_log_prob(
         self, n: int, *, generator: torch.Generator | None = None
@@ -113,12 +117,20 @@ class MixtureGuide(nn.Module):
     def rsample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n draws x (n, d), as for :meth:`rsample_and_log_prob`."""
         counts = self.counts(n, generator)
-        draws = [
-            guide.transform(guide.base_sample(count, generator=generator))[0]
+        noise = [
+            guide.base_sample(count, generator=generator)
             for guide, count in zip(self.guides, counts, strict=True)
         ]
+        gaussians = gaussian_parts(self.guides)
+        if gaussians is not None:
+            which = torch.arange(len(counts), device=self.device)
+            which = which.repeat_interleave(torch.tensor(counts, device=self.device))
+            draws = gaussians.place(torch.cat(noise), which)[0]
+        else:
+            pairs = zip(self.guides, noise, strict=True)
+            draws = torch.cat([guide.transform(z)[0] for guide, z in pairs])
         order = torch.randperm(n, generator=generator, device=self.device)
-        return torch.cat(draws)[order]
+        return draws[order]
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:

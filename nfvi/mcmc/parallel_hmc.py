@@ -20,6 +20,7 @@ LEAPFROGS = 8
 # Ten iterations at acceptance 1 raise the step by a fifth. The mean over two thousand chains has so
 # little noise that the gain need not decay, as it must where one chain adapts its own step.
 GAIN = 0.1
+FIRST_STEP = 0.5
 DENSE_LIMIT = 300
 """Dimensions to which the mass is a matrix; above, it is a diagonal, which needs few chains."""
 
@@ -34,33 +35,45 @@ class _Points:
 
 
 class ParallelHMC:
-    """Hamiltonian Monte Carlo for n chains that share one step size and one mass matrix.
+    """Hamiltonian Monte Carlo for n chains that share one mass matrix and one step size.
 
     The mass is the inverse of the covariance of the starting points, or of their variances above
-    300 dimensions, and the step size follows
-    the mean acceptance of the chains. Each iteration takes 1 to 8 leapfrog steps, all chains the
-    same number, so that no chain keeps to one period.
+    300 dimensions, and the step size follows the mean acceptance of the chains, or of each group of
+    them. Each iteration takes 1 to 8 leapfrog steps, all chains the same number, so that no chain
+    keeps to one period.
 
     Args:
         target: the log-density.
         start: where the chains start (n, d); n above d up to 300 dimensions.
         generator: source of momenta and of acceptance.
-        unit: whether the mass is I, as in the base space of a guide; the chains may be few then.
+        scale: by which each coordinate moves (d), in place of that covariance; the chains may be
+            few then. In the base space of a guide it is 1; where it is 0 nothing moves.
+        groups: of each chain (n), from 0 to G − 1; each has a step size of its own.
 
     Attributes:
         accept: mean acceptance of the last iteration.
-        step_size: in units of the starting points' spread.
+        step_size: in units of the starting points' spread; (G) for groups.
         gradient_evaluations: points at which the gradient was taken.
     """
 
     def __init__(
-        self, target: Target, start: Tensor, generator: torch.Generator, *, unit: bool = False
+        self,
+        target: Target,
+        start: Tensor,
+        generator: torch.Generator,
+        *,
+        scale: Tensor | None = None,
+        groups: Tensor | None = None,
     ) -> None:
-        self.target, self.generator = target, generator
-        self.step_size, self.accept, self.gradient_evaluations = 0.5, 1.0, 0
+        self.target, self.generator, self.groups = target, generator, groups
+        self.accept, self.gradient_evaluations = 1.0, 0
+        self.step_size: float | Tensor = FIRST_STEP
+        if groups is not None:
+            self.lengths = groups.bincount().to(start)
+            self.step_size = FIRST_STEP * torch.ones_like(self.lengths)
         # z moves by L p for momenta p ~ N(0, I): covariance L Lᵀ takes the place of mass⁻¹. L is
         # kept as (d, d), or as its diagonal (d).
-        self.scale = torch.ones_like(start[0]) if unit else _factor(start)
+        self.scale = _factor(start) if scale is None else scale
         self.points = self._evaluate(start.detach())
 
     def run(self, iterations: int) -> Iterator[Tensor]:
@@ -90,10 +103,23 @@ class ParallelHMC:
             torch.where(column, new.gradient, old.gradient),
         )
         self.accept = float(chance.mean())
-        self.step_size *= float(torch.tensor(GAIN * (self.accept - TARGET_ACCEPT)).exp())
+        self.step_size = self.step_size * self._change(chance)
+
+    def _change(self, chance: Tensor) -> float | Tensor:
+        """The factor by which the step size changes, or that of each group (G)."""
+        if self.groups is None:
+            return float(torch.tensor(GAIN * (self.accept - TARGET_ACCEPT)).exp())
+        rate = torch.zeros_like(self.lengths).index_add(0, self.groups, chance) / self.lengths
+        return torch.where(self.lengths > 0, GAIN * (rate - TARGET_ACCEPT), 0).exp()
+
+    def _step(self) -> float | Tensor:
+        """The step size, or that of each chain (n, 1)."""
+        if self.groups is None:
+            return self.step_size
+        return torch.as_tensor(self.step_size)[self.groups].unsqueeze(1)
 
     def _leapfrog(self, points: _Points, momentum: Tensor, steps: int) -> tuple[_Points, Tensor]:
-        h = self.step_size
+        h = self._step()
         momentum = momentum + 0.5 * h * self._pull(points)
         for step in range(steps):
             points = self._evaluate(points.z + h * self._times_scale(momentum))
