@@ -58,8 +58,9 @@ COSTS = """\
 ## What they cost
 
 Medians over the seeds, of the fit and its verdict together. A batch is one evaluation of the
-gradient at many points. "Values" are the wide draws of the last search, at which log p is taken
-without its gradient. The machine did other work at the same time, so look at CPU seconds first.
+gradient at many points, or of values in a round of mixtures of Gaussians. "Values" are points at
+which log p is taken without its gradient: the wide draws of the last search, and those of such
+rounds. The machine did other work at the same time, so look at CPU seconds first.
 """
 NEEDLES = """\
 ## What cannot be found
@@ -86,9 +87,9 @@ NESTED = f"""\
 
 dynesty with its default settings, under a uniform prior on a box of {BOX:g} sds to each side of the
 mean: it knows where all of the mass lies, and a fit does not. It takes values point by point, so
-that its seconds say less than its number of values. The evaluations of a fit are its gradients and
-the wide draws of its last search; a batch is many of them at once. Errors are the worst over the
-seeds, costs their median.
+that its seconds say less than its number of values. The evaluations of a fit are its gradients,
+the wide draws of its last search and the values of its mixtures of Gaussians; a batch is many of
+them at once. Errors are the worst over the seeds, costs their median.
 """
 
 

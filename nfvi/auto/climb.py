@@ -149,6 +149,7 @@ class Climb:
         starts: Starts = mode_rungs(self.record, start, self.generator, self.dtype)
         rough = self.record.best_rung.efficiency < ROUGH
         starts = self._cover(starts)
+        self._stop_if_good()
         if rough and candidates(self.target.dim):
             tournament(self.record, self._learn, self.generator.device)
             raise ClimbOver("the best of several families was fitted for longer")

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
 __all__ = ["NormalMixture", "features", "fitted", "split"]
 
@@ -17,6 +18,8 @@ POINTS_EACH = 2
 """Effective points for each of d + 1: with fewer a covariance is about to collapse."""
 RIDGE = 1e-6
 """Of a component's own mean variance."""
+EDGE = 1e-12
+"""Of uniform numbers that become normal ones: 7 sds."""
 CHUNK = 4_096
 """Points at once, whose numbers stay in a cache: three times as fast as all of them."""
 APART, LEFT = 0.6, 0.9
@@ -89,14 +92,17 @@ class NormalMixture:
     ) -> tuple[Tensor, Tensor]:
         """n draws (n, d), of t distributions if ``wide``, and the component of each (n).
 
-        Each component has its share of the draws to within one.
+        Each component has its share of the draws to within one, and a stretch of one scrambled
+        Sobol sequence, made normal: half as many draws do as of independent ones.
         """
         dtype, device = self.loc.dtype, generator.device
         normal = partial(torch.randn, generator=generator, dtype=dtype, device=device)
         start = torch.rand((), generator=generator, dtype=dtype, device=device)
         edges = (torch.arange(n, dtype=dtype, device=device) + start) / n
         which = torch.searchsorted(self.weights.cumsum(0), edges).clamp_max_(self.size - 1)
-        noise = normal((n, self.dim))
+        seed = int(torch.randint(2**31, (), generator=generator, device=device))
+        even = SobolEngine(self.dim, scramble=True, seed=seed).draw(n, dtype=torch.float64)
+        noise = torch.special.ndtri(even.clamp(EDGE, 1 - EDGE)).to(device, dtype)
         if wide:
             # χ² as a sum of squares: torch draws no gamma variables from a generator.
             chi2 = normal((n, int(DF))).square().sum(1)

@@ -9,6 +9,7 @@ from nfvi.fit.diagnostics import (
     diagnose,
     draw_weighted,
     elbo_of,
+    smoothed_weights,
 )
 from nfvi.fit.evaluation import evaluate
 from nfvi.fit.fit import Fit
@@ -42,6 +43,7 @@ __all__ = [
     "judge",
     "mixture_weights",
     "outcome",
+    "smoothed_weights",
     "summarize",
     "summary_lines",
 ]

@@ -63,7 +63,7 @@ class TestFromOneWideGaussian:
         populate(record, seeded(1), torch.float32)
         found, error = kl(record.tried[-1].guide, pot1, pot1.log_normalizer)
         assert found < 0.004 + 5 * error
-        assert record.last.khat < 0.7
+        assert record.last.efficiency > 0.99
         draws = record.tried[-1].guide.sample(2_000, generator=seeded(2))
         assert 0.4 < float((draws[:, 0] > 0).double().mean()) < 0.6
 
@@ -110,7 +110,7 @@ class TestWhatItLeavesAlone:
         record = record_of(LogDensity(lambda z: -0.5 * z.square().sum(-1), 2), wide(2, 1.0))
         populate(record, seeded(1), torch.float32)
         assert len(record.rungs) == 1
-        assert record.batches == 1
+        assert record.batches == 2  # the second with as many draws as make it sure
 
     def test_a_target_that_is_finite_at_none_of_its_draws(self) -> None:
         record = record_of(pot1, wide(2))

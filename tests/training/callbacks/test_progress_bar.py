@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from models import pot4
 from nfvi import NFVI, Budget, ProgressBar
 from nfvi.training.callbacks import with_progress
 from nfvi.training.callbacks.progress_bar import shorten
@@ -45,9 +46,8 @@ def test_counts_the_steps_of_this_run_when_a_fit_goes_on(capsys):
 
 
 def test_names_each_rung_of_a_climb_and_cuts_long_formulas_short(capsys):
-    curved = lambda z: -0.5 * (z[..., 0] ** 2 + (z[..., 1] - z[..., 0] ** 2) ** 2)  # noqa: E731
     bar = [ProgressBar()]
-    NFVI("auto", seed=0).fit(curved, dim=2, budget=Budget(steps=3), callbacks=bar)
+    NFVI("auto", seed=0).fit(pot4, budget=Budget(steps=3), callbacks=bar)
     assert capsys.readouterr().err.strip().split("\r")[-1].startswith("monotone")
     assert shorten("planar*8") == "planar*8"
     assert shorten("monotone(features=fourier(8))*2") == "monotone(features=fouri…"
