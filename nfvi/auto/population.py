@@ -45,7 +45,7 @@ NEAR, HEAVIEST = 0.02, 10.0
 """Nats, from which on draws that the mixture takes too seldom count up to 10 times as much: on pot1
 k-hats of 0.82 and 0.69 fell to 0.16 and 0.56. Further off, a few draws would rule a fit."""
 FAR = 1e6
-"""Nats; where log p is −∞, a draw counts as that far behind."""
+"""Nats; where log p is not finite, +∞ included, a draw counts as that far behind."""
 GAIN, PATIENCE = 0.85, 2
 """Rounds that do not take a gap to that part of the lowest, the last with 32 768 draws or more."""
 FEWEST_EFFECTIVE = 300
@@ -161,7 +161,7 @@ class Population:
         effective = 1 / float(omega.square().sum())
         # ∫ q = 1: the error of the same sum for q is nearly that for p, and so cancels.
         log_z -= float((own - log_all).logsumexp(0))
-        behind = (log_z - self.log_p + own).nan_to_num(FAR).clamp_max(FAR)
+        behind = torch.where(self.log_p.isfinite(), log_z - self.log_p + own, FAR).clamp_max(FAR)
         gap = float((own - log_all).softmax(0) @ behind)
         first = len(own) - self.counts[-1]
         mine = behind[first : first + len(which)]
@@ -170,7 +170,7 @@ class Population:
         if effective < FEWEST_EFFECTIVE:
             omega = _flatter(ratio)
         elif gap < NEAR:
-            short = (self.log_p - own - log_z).nan_to_num(-torch.inf).exp().clamp_max(HEAVIEST)
+            short = (-behind).exp().clamp_max(HEAVIEST)
             omega = omega * (0.5 + 0.5 * short)
             omega = omega / omega.sum()
         return Seen(gap + (ENOUGH if khat >= LIGHT else 0.0), omega, effective, losses)

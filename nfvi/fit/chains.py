@@ -150,8 +150,7 @@ def _starts(
     counts = guide.counts(chains, generator)
     gaussians = gaussian_parts(guide.guides)
     if gaussians is not None:
-        which = torch.arange(len(counts), device=guide.device)
-        which = which.repeat_interleave(torch.tensor(counts, device=guide.device))
+        which = guide.components_of(counts)
         u = guide.guides[0].base_sample(chains, generator=generator)
         yield _Shares(target, guide, gaussians), torch.cat([u, which.unsqueeze(1).to(u)], 1)
         return

@@ -123,9 +123,7 @@ class MixtureGuide(nn.Module):
         ]
         gaussians = gaussian_parts(self.guides)
         if gaussians is not None:
-            which = torch.arange(len(counts), device=self.device)
-            which = which.repeat_interleave(torch.tensor(counts, device=self.device))
-            draws = gaussians.place(torch.cat(noise), which)[0]
+            draws = gaussians.place(torch.cat(noise), self.components_of(counts))[0]
         else:
             pairs = zip(self.guides, noise, strict=True)
             draws = torch.cat([guide.transform(z)[0] for guide, z in pairs])
@@ -148,6 +146,11 @@ class MixtureGuide(nn.Module):
         edges[-1] = n  # the sum of the weights may miss 1 by rounding
         edges = edges.clamp_max(n)
         return edges.diff(prepend=edges.new_zeros(1)).tolist()
+
+    def components_of(self, counts: Sequence[int]) -> Tensor:
+        """The number of the component of each draw (n), for counts (K) one after the other."""
+        each = torch.arange(len(counts), device=self.device)
+        return each.repeat_interleave(torch.tensor(counts, device=self.device))
 
     def transform(self, *_: object, **__: object) -> NoReturn:
         """Refused: a mixture is no image of its base under one map.

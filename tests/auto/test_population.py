@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +13,7 @@ from models import pot1
 from nfvi import NFVI, Budget, Fit, FitError, Guide, LogDensity, MixtureGuide, Target, TargetError
 from nfvi.auto.gaussians import keep_guide
 from nfvi.auto.normal_mixture import NormalMixture
-from nfvi.auto.population import MOST, POOL, Population, populate
+from nfvi.auto.population import ENOUGH, MOST, POOL, Population, Seen, populate
 from nfvi.auto.record import Record
 from nfvi.fit import evaluate
 from nfvi.starts import gaussian_guide
@@ -169,6 +172,62 @@ def test_the_oldest_draws_go_and_the_weights_are_those_of_the_rest() -> None:
     second = float(seen.omega @ population.points[:, 3:].sum(1))
     assert second - float(seen.omega @ population.points[:, 4]) == pytest.approx(2, abs=0.03)
     assert float(seen.losses.sum()) / (n // 2) == pytest.approx(0, abs=5 / n**0.5)
+
+
+def seen_by(log_p: Callable[[Tensor], Tensor]) -> tuple[Population, Seen]:
+    """What 20 000 draws of N(0, I) in the plane say of it, for such a target."""
+    mixture = NormalMixture(
+        torch.ones(1).double(), torch.zeros(1, 2).double(), torch.eye(2).double()[None]
+    )
+    loc, tril = torch.zeros(2).double(), torch.eye(2).double()
+    population = Population(LogDensity(log_p, 2), loc, tril, seeded(3), torch.float64)
+    return population, population.draw(mixture, 20_000)
+
+
+class TestWhatIsSeen:
+    def test_the_gap_is_the_divergence(self) -> None:
+        """KL(N(0, I) ‖ N(0, s² I)) = 2 log s + 1 / s² − 1, and no log Z is needed.
+
+        Of 10 000 independent draws the error would be 0.003.
+        """
+        s = 1.2
+        _, seen = seen_by(lambda z: -0.5 * (z / s).square().sum(-1) + 7)
+        assert seen.gap == pytest.approx(2 * math.log(s) + s**-2 - 1, abs=3e-3)
+
+    def test_near_the_target_draws_that_are_taken_too_seldom_count_more(self) -> None:
+        s = 1.1  # the gap is 0.017
+        population, seen = seen_by(lambda z: -0.5 * (z / s).square().sum(-1))
+        x = population.points[:, 1:3]
+        q, p = (-0.5 * x.square().sum(1)).exp(), (-0.5 * (x / s).square().sum(1)).exp() / s**2
+        drawn = 2 * math.pi * (population.log_q[:, 0]).exp()
+        wanted = p / drawn * (0.5 + 0.5 * (p / q).clamp_max(10))
+        torch.testing.assert_close(seen.omega, wanted / wanted.sum(), rtol=0.02, atol=0)
+
+    def test_further_off_they_count_by_their_weights_alone(self) -> None:
+        s = 1.5
+        population, seen = seen_by(lambda z: -0.5 * (z / s).square().sum(-1))
+        x = population.points[:, 1:3]
+        wanted = (-0.5 * (x / s).square().sum(1) - population.log_q[:, 0]).softmax(0)
+        torch.testing.assert_close(seen.omega, wanted)
+
+    def test_light_tails_are_never_enough(self) -> None:
+        """In one draw of two hundred or so p is far above q, which the ELBO hardly feels."""
+
+        def heavy(z: Tensor) -> Tensor:
+            far = -0.5 * (z / 4).square().sum(-1) - 2 * math.log(4) - 7
+            return torch.logaddexp(-0.5 * z.square().sum(-1), far)
+
+        _, seen = seen_by(heavy)
+        assert seen.gap > ENOUGH
+
+    def test_a_value_of_plus_infinity_is_no_gain(self) -> None:
+        def log_p(z: Tensor) -> Tensor:
+            values = -0.5 * z.square().sum(-1)
+            return torch.where(z[..., 0] > 2.5, torch.inf, values)
+
+        _, seen = seen_by(log_p)
+        assert seen.gap > 1
+        assert bool(seen.omega.isfinite().all())
 
 
 @pytest.fixture(scope="module")
