@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models import pot1
 from nfvi import NFVI, Budget, Fit, FitError, Guide, LogDensity, MixtureGuide, Target, TargetError
+from nfvi.auto import population as module
 from nfvi.auto.gaussians import keep_guide
 from nfvi.auto.normal_mixture import NormalMixture
 from nfvi.auto.population import ENOUGH, MOST, POOL, Population, Seen, populate
@@ -182,6 +183,24 @@ def seen_by(log_p: Callable[[Tensor], Tensor]) -> tuple[Population, Seen]:
     loc, tril = torch.zeros(2).double(), torch.eye(2).double()
     population = Population(LogDensity(log_p, 2), loc, tril, seeded(3), torch.float64)
     return population, population.draw(mixture, 20_000)
+
+
+def test_halves_that_are_dropped_again_are_no_end_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along narrow waves EM keeps one of two halves, time and again."""
+    mixture = NormalMixture(
+        torch.ones(1).double(), torch.zeros(1, 2).double(), torch.eye(2).double()[None]
+    )
+    population, seen = seen_by(lambda z: -0.5 * z.square().sum(-1))
+    calls = 0
+
+    def one_is_left(*_: object) -> NormalMixture:
+        nonlocal calls
+        calls += 1
+        assert calls < 100
+        return mixture
+
+    monkeypatch.setattr(module, "fitted", one_is_left)
+    assert module._next(population, mixture, seen, MOST, same=False) is mixture
 
 
 class TestWhatIsSeen:
