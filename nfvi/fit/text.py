@@ -96,7 +96,7 @@ def _header(fit: FitReport) -> list[str]:
     how = {
         "steps": "all steps done",
         "converged": "converged: the ELBO had stopped rising",
-        "interrupted": "interrupted" if fit.shell else "interrupted; refine() continues",
+        "interrupted": "interrupted" + ("; refine() continues" if _goes_on(fit) else ""),
         "auto": "the formula was found by the climb below",
     }
     return [
@@ -235,7 +235,15 @@ def _closer(fit: FitReport) -> str:
         return f"{what[0].upper()}{what[1:]} would bring it closer."
     if fit.shell or fit.rising:
         return ""
+    if not _goes_on(fit):
+        return "NFVI('monotone*3').fit(target, init='auto') fits a flow, which may come closer."
     return f"fit.refine({max(fit.steps, FURTHER):_}) goes on from here, and may bring it closer."
+
+
+def _goes_on(fit: FitReport) -> bool:
+    """Whether there is a method that goes on: refine has none for Gaussians that a climb mixed."""
+    mixed = fit.path is not None and fit.path[fit.path.best].components > 1 and not fit.steps
+    return not (fit.shell or mixed)
 
 
 def _auto(fit: FitReport) -> str:

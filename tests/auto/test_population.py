@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from nfvi.auto.normal_mixture import NormalMixture
 from nfvi.auto.population import ENOUGH, MOST, POOL, Population, Seen, populate
 from nfvi.auto.record import Record
 from nfvi.fit import evaluate
+from nfvi.fit.text import describe
 from nfvi.starts import gaussian_guide
 
 LOG_Z_OF_THE_RING = 2.063668
@@ -281,6 +283,20 @@ class TestAuto:
         with pytest.raises(FitError, match="some follow one shape together"):
             fit.refine(10)
         assert fit.elbo == before
+
+    def test_nor_does_its_text_say_so(self, fit: Fit) -> None:
+        """Where it was interrupted, and where weighted draws are asked for."""
+        found = fit._report()
+        assert found.findings is not None
+        cut = str(describe(replace(found, stopped="interrupted")))
+        assert "interrupted)" in cut.replace("\n", " ")
+        assert found.path is not None
+        flat = replace(found.findings.diagnostics, elbo=fit.log_evidence - 0.1, ess=8_000.0)
+        usable = describe(replace(found, findings=replace(found.findings, diagnostics=flat)))
+        text = " ".join(usable.split())
+        assert "Verdict: usable" in text
+        assert "NFVI('monotone*3').fit(target, init='auto') fits a flow" in text
+        assert "fit.refine" not in text
 
     def test_files_keep_what_it_cost(self, fit: Fit, tmp_path: object) -> None:
         path = f"{tmp_path}/fit.nfvi"
