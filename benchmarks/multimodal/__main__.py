@@ -3,6 +3,7 @@
     python -m benchmarks.multimodal --data FOLDER       # everything over five seeds; hours
     ... --seeds 1 --only 'ring*' gmm40                  # some of it
     ... --seeds 0 --nested                              # nested sampling alone, by dynesty
+    ... --seeds 0 --nested --live-points 5000           # nearer, for ten times the values
     ... --page                                          # the page again, from the rows there are
 
 Each fit is ``NFVI("auto", seed=s).fit(target)`` with nothing set but ``--budget``. The file of rows
@@ -24,7 +25,7 @@ from benchmarks.environment import describe_environment
 from benchmarks.multimodal.catalogue import SMALL
 from benchmarks.multimodal.jobs import Job, rows_of
 from benchmarks.multimodal.literature import FROM_FILES, LITERATURE
-from benchmarks.multimodal.nested import NESTED
+from benchmarks.multimodal.nested import LIVE_POINTS, NESTED
 from benchmarks.multimodal.page import page
 from benchmarks.multimodal.text import line
 from benchmarks.posteriors.store import Store, read_rows
@@ -52,7 +53,10 @@ def jobs_of(options: argparse.Namespace) -> list[Job]:
     fits = [Job("fit", name, seed, options.budget, data) for name in chosen for seed in seeds]
     if not options.nested:
         return fits
-    return [*fits, *(Job("nested", name, 1) for name in chosen if name in NESTED)]
+    nested = [
+        Job("nested", name, 1, live_points=options.live_points) for name in chosen if name in NESTED
+    ]
+    return [*fits, *nested]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,6 +100,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--budget", type=float, metavar="S", help="seconds for each fit (no limit)")
     add("--only", nargs="+", default=["*"], metavar="PATTERN", help="names, with * and ? (all)")
     add("--nested", action="store_true", help="nested sampling too, on ten of the targets")
+    add("--live-points", type=int, default=LIVE_POINTS, metavar="N", help=f"of it ({LIVE_POINTS})")
     add("--data", metavar="FOLDER", help="with sonar.csv and finpines.csv")
     add("--jobs", type=int, default=1, help="processes side by side, one thread each (1)")
     add("--retry", action="store_true", help="run again what crashed")

@@ -16,7 +16,7 @@ import torch
 from benchmarks.environment import describe_environment
 from benchmarks.multimodal.catalogue import SMALL
 from benchmarks.multimodal.literature import FROM_FILES, LITERATURE
-from benchmarks.multimodal.nested import nested_row
+from benchmarks.multimodal.nested import LIVE_POINTS, nested_row
 from benchmarks.multimodal.page import DEFAULT
 from benchmarks.multimodal.problem import Problem
 from benchmarks.multimodal.rows import fit_row
@@ -36,6 +36,7 @@ class Job:
         seed: of the fit or of the sampler.
         budget: seconds for the fit; ``None`` for no limit.
         data: folder of the data.
+        live_points: of nested sampling.
     """
 
     method: str
@@ -43,12 +44,14 @@ class Job:
     seed: int
     budget: float | None = None
     data: Path | None = None
+    live_points: int = LIVE_POINTS
 
     def key(self) -> Row:
         """What tells its row apart in the file."""
         row = {"method": self.method, "target": self.target, "seed": self.seed}
         if self.method == "nested":
-            return row
+            more = self.live_points != LIVE_POINTS
+            return {**row, "settings": f"{self.live_points} live points"} if more else row
         limit = "" if self.budget is None else f", budget {self.budget:g} s"
         return {**row, "settings": DEFAULT + limit}
 
@@ -77,7 +80,7 @@ def measure(job: Job) -> Row:
     try:
         problem = make_problem(job.target, job.data)
         found = (
-            nested_row(problem, job.seed)
+            nested_row(problem, job.seed, job.live_points)
             if job.method == "nested"
             else fit_row(problem, job.seed, job.budget)
         )

@@ -10,22 +10,26 @@ import torch
 from benchmarks.multimodal.problem import Problem
 from benchmarks.posteriors.store import Row
 
-__all__ = ["BOX", "NESTED", "nested_row"]
+__all__ = ["BOX", "LIVE_POINTS", "NESTED", "nested_row"]
 
 BOX = 6.0
 """Sds to each side of the mean. Nested sampling is told of this box, and no fit is."""
+LIVE_POINTS = 500
+"""dynesty's default."""
 NESTED = (
     *("sep30_d2", "grid25", "ring_d2_s.1", "tworings_d2", "cross", "label3"),
     *("spike_d5_sd0.1", "modes5_rand_d5", "minor_d10", "gmm40"),
 )
 
 
-def nested_row(problem: Problem, seed: int) -> Row:
+def nested_row(problem: Problem, seed: int, live_points: int = LIVE_POINTS) -> Row:
     """log Z by nested sampling with dynesty's default settings, under a uniform prior on the box.
 
     Args:
         problem: with moments that are known in all coordinates.
         seed: of the sampler.
+        live_points: of the sampler; the error falls with the root of their number, and the values
+            grow with the number.
 
     Raises:
         ValueError: the moments are not known.
@@ -46,6 +50,7 @@ def nested_row(problem: Problem, seed: int) -> Row:
         log_likelihood,
         lambda u: low + width * u,
         problem.dim,
+        nlive=live_points,
         rstate=np.random.default_rng(seed),
     )
     sampler.run_nested(print_progress=False)
@@ -53,6 +58,7 @@ def nested_row(problem: Problem, seed: int) -> Row:
     log_evidence = float(found.logz[-1] + np.log(width).sum())
     return {
         "dim": problem.dim,
+        "live_points": live_points,
         "log_evidence": log_evidence,
         "log_evidence_se": float(found.logzerr[-1]),
         "log_z": problem.log_z,

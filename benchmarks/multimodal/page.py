@@ -90,6 +90,11 @@ mean: it knows where all of the mass lies, and a fit does not. It takes values p
 that its seconds say less than its number of values. The evaluations of a fit are its gradients,
 the wide draws of its last search and the values of its mixtures of Gaussians; a batch is many of
 them at once. Errors are the worst over the seeds, costs their median.
+
+The error of nested sampling falls with the root of its live points, and its values grow with their
+number; rows of one target with two numbers show it. So the last column says how many values it
+would take for the error of the fits: values × (its own error / theirs)². Theirs is the worst error
+of the seeds, or the standard error that they report where that is larger.
 """
 
 

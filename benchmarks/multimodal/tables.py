@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
+from typing import TypeVar
 
 from benchmarks.multimodal.judge import CLASSES, class_of, counted
 from benchmarks.multimodal.needles import NEEDLES, hits
+from benchmarks.multimodal.nested import LIVE_POINTS
 from benchmarks.multimodal.text import share
 from benchmarks.posteriors.store import Row
 from benchmarks.posteriors.text import count, guide, number, seconds
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 Table = tuple[list[str], list[list[str]]]
+T = TypeVar("T")
 
 
 def classes(rows: Sequence[Row], groups: dict[str, Sequence[str]]) -> Table:
@@ -114,49 +117,51 @@ def costs(rows: Sequence[Row]) -> Table:
 
 def nested(rows: Sequence[Row], fits: Sequence[Row]) -> Table:
     """Nested sampling beside the fits of the same targets: worst errors, and median costs."""
-    header = ["target", "d", "runs", "log Z off by", "its own error", "values", "CPU s"]
+    header = ["target", "d", "live points", "log Z off by", "its own error", "values", "CPU s"]
     header += ["fits", "theirs off by", "their evaluations", "in batches", "their CPU s"]
+    header += ["values for their error"]
     beside = dict(_by_target([row for row in fits if row["status"] == "ok"]))
     table = []
-    for target, done in _by_target([row for row in rows if row["status"] == "ok"]):
+    for target, of_target in _by_target([row for row in rows if row["status"] == "ok"]):
         own = beside.get(target, [])
-        table.append(
-            [
-                *(f"`{target}`", str(done[0]["dim"]), str(len(done))),
-                number(_worst(row["log_z_error"] for row in done), 3),
-                number(median(row["log_evidence_se"] for row in done), 3),
-                count(median(row["evaluations"] for row in done)),
-                seconds(median(row["cpu_time"] for row in done)),
-                str(len(own)),
-                number(_worst(row["log_z_error"] for row in own), 3),
-                count(median(map(_evaluations, own)) if own else None),
-                count(median(row["batched_evaluations"] for row in own) if own else None),
-                seconds(median(row["cpu_time"] for row in own) if own else None),
-            ]
-        )
+        for live, done in _by(_live_points, of_target):
+            table.append(
+                [
+                    *(f"`{target}`", str(done[0]["dim"]), count(live)),
+                    number(_worst(row["log_z_error"] for row in done), 3),
+                    number(median(row["log_evidence_se"] for row in done), 3),
+                    count(_values(done)),
+                    seconds(median(row["cpu_time"] for row in done)),
+                    str(len(own)),
+                    number(_worst(row["log_z_error"] for row in own), 4),
+                    count(median(map(_evaluations, own)) if own else None),
+                    count(median(row["batched_evaluations"] for row in own) if own else None),
+                    seconds(median(row["cpu_time"] for row in own) if own else None),
+                    _order(_values_for(own, done)) if own else "–",
+                ]
+            )
     return header, table
 
 
 def nested_in_words(rows: Sequence[Row], fits: Sequence[Row]) -> str:
     """On how many targets fits have no larger an error, and take how much less than its values."""
     beside = dict(_by_target([row for row in fits if row["status"] == "ok"]))
-    pairs = [
-        (done, beside[target])
-        for target, done in _by_target([row for row in rows if row["status"] == "ok"])
-        if target in beside
-    ]
+    done = [row for row in rows if row["status"] == "ok" and _live_points(row) == LIVE_POINTS]
+    pairs = [(some, beside[target]) for target, some in _by_target(done) if target in beside]
     if not pairs:
         return ""
-    near = sum(_off(own) <= _off(done) for done, own in pairs)
-    points = sum(_cost(own, _evaluations) <= _values(done) / 10 for done, own in pairs)
+    near = sum(_off(own) <= _off(some) for some, own in pairs)
+    points = sum(_cost(own, _evaluations) <= _values(some) / 10 for some, own in pairs)
     batches = sum(
-        _cost(own, lambda row: row["batched_evaluations"]) <= _values(done) / 10
-        for done, own in pairs
+        _cost(own, lambda row: row["batched_evaluations"]) <= _values(some) / 10
+        for some, own in pairs
     )
+    equal = sum(_cost(own, _evaluations) <= _values_for(own, some) / 10 for some, own in pairs)
     return (
         f"On {near} of {len(pairs)} targets the worst error of a fit is no larger. Counted point by"
         f" point, a fit takes a tenth of the values of nested sampling or fewer on {points} of"
-        f" {len(pairs)}: it takes more, side by side. Counted in batches, it does on {batches}.\n"
+        f" {len(pairs)}: it takes more, side by side. Counted in batches, it does on {batches}. At"
+        f" an equal error, point by point, it does on {equal}.\n"
     )
 
 
@@ -178,6 +183,30 @@ def _values(rows: Sequence[Row]) -> float:
     return median(row["evaluations"] for row in rows)
 
 
+def _values_for(fits: Sequence[Row], nested: Sequence[Row]) -> float:
+    """What nested sampling would need for the error of the fits: error² · values is constant.
+
+    The error of the fits is the worst that was seen, or their own standard error where that is
+    larger; that of nested sampling is its own.
+    """
+    theirs = max(_off(fits), median(row["log_evidence_se"] for row in fits))
+    if theirs == 0:
+        return math.inf
+    own = median(row["log_evidence_se"] for row in nested)
+    return _values(nested) * (own / theirs) ** 2
+
+
+def _order(values: float) -> str:
+    """An extrapolation: above 100 000 its first digit, as 3e8."""
+    if math.isinf(values):
+        return "∞"
+    return count(values) if values < 1e5 else f"{values:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
+def _live_points(row: Row) -> int:
+    return int(row.get("live_points", LIVE_POINTS))
+
+
 def _cost(rows: Sequence[Row], of: Callable[[Row], int]) -> float:
     return median(map(of, rows))
 
@@ -195,9 +224,13 @@ def needles() -> Table:
 
 
 def _by_target(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
-    found: dict[str, list[Row]] = {}
+    return _by(lambda row: str(row["target"]), rows)
+
+
+def _by(name: Callable[[Row], T], rows: Iterable[Row]) -> list[tuple[T, list[Row]]]:
+    found: dict[T, list[Row]] = {}
     for row in rows:
-        found.setdefault(row["target"], []).append(row)
+        found.setdefault(name(row), []).append(row)
     return list(found.items())
 
 

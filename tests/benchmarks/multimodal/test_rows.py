@@ -231,9 +231,9 @@ def test_the_page_shows_what_is_wrong_and_what_it_costs() -> None:
     ) in text
     assert "| `grid25` | `25 × tril` | 20,000 | 300 | 1,000 | 2.0 | 3.0 |" in text
     assert (
-        "| `grid25` | 2 | 1 | 0.070 | 0.090 | 12,345 | 6.0 | 3 | −0.700 | 21,000 | 300 | 2.0 |"
-        in text
-    )
+        "| `grid25` | 2 | 500 | 0.070 | 0.090 | 12,345 | 6.0 | 3 | −0.7000 | 21,000 | 300 | 2.0 |"
+        " 204 |"
+    ) in text
 
 
 def test_the_page_keeps_the_order_of_the_list() -> None:
@@ -272,13 +272,28 @@ def test_nested_sampling_finds_a_log_z() -> None:
 @pytest.mark.parametrize(
     ("changes", "counts"),
     [
-        ({}, (1, 0, 1)),
-        ({"batched_evaluations": 1_300}, (1, 0, 0)),
-        ({"log_z_error": -0.1}, (0, 0, 1)),
+        ({}, (1, 0, 1, 1)),
+        ({"batched_evaluations": 1_300}, (1, 0, 0, 1)),
+        ({"log_z_error": -0.1}, (0, 0, 1, 0)),
+        ({"log_evidence_se": 0.09}, (1, 0, 1, 0)),
+        ({"log_evidence_se": 0.0, "log_z_error": 0.0}, (1, 0, 1, 1)),
     ],
 )
 def test_nested_sampling_in_words(changes: dict[str, Any], counts: tuple[int, ...]) -> None:
-    """12 345 values beside 21 000 evaluations in 300 batches, and errors of 0.07 and 0.01."""
+    """12 345 values beside 21 000 evaluations in 300 batches, and errors of 0.07 and 0.01.
+
+    Its own error is 0.09: for one of 0.01 it would take 81 times the values.
+    """
     text = nested_in_words([NESTED_ROW], [fit(**changes)])
     found = re.findall(r"(\d) of 1", text) + re.findall(r"does on (\d)", text)
     assert tuple(map(int, found)) == counts
+
+
+def test_nested_sampling_has_a_row_for_each_number_of_live_points() -> None:
+    more = {**NESTED_ROW, "live_points": 5_000, "evaluations": 123_450, "log_evidence_se": 0.03}
+    text = page([fit(), NESTED_ROW, {**more, "settings": "5000 live points"}])
+    assert "| `grid25` | 2 | 500 | 0.070 | 0.090 | 12,345 |" in text
+    assert "| `grid25` | 2 | 5,000 | 0.070 | 0.030 | 123,450 |" in text
+    assert text.count("| 1e6 |") == 2
+    assert nested_in_words([NESTED_ROW, more], [fit()]) == nested_in_words([NESTED_ROW], [fit()])
+    assert Job("nested", "cross", 1, live_points=5_000).key()["settings"] == "5000 live points"
