@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed                              # everything, five times; hours
     python -m benchmarks.speed --repeats 1 --only "step"    # some of it
+    python -m benchmarks.speed --only "process"             # from cold starts, by default settings
     python -m benchmarks.speed --device cuda                # fits and steps on a GPU
     python -m benchmarks.speed --page                       # the page again, and no measurement
 
@@ -67,6 +68,8 @@ def _line(row: Row) -> str:
         return head + f"{best:.4f} nats at best, {row['cpu_time']:.1f} CPU s in all"
     if "ms" in row:
         return head + f"{row['ms']:.3f} ms a step, {row['cpu_ms']:.3f} of the CPU"
+    if "gap" in row:
+        return head + f"{row['gap']:.4f} nats in {row['cpu_time']:.1f} CPU s"
     return head + f"ESS {row['ess']:.0f} in {row['wall_time']:.1f} s"
 
 

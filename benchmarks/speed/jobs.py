@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.posteriors.store import Row, decoded
-from benchmarks.speed.methods import FITS, NUTS, STEPS
+from benchmarks.speed.methods import FITS, NUTS, STEPS, WHOLE
 from benchmarks.speed.problems import PROBLEMS
 from benchmarks.speed.sampler_models import SAMPLED
 
@@ -31,11 +31,11 @@ class Job:
     """One measurement.
 
     Attributes:
-        kind: ``"fit"``, ``"step"`` or ``"nuts"``.
+        kind: ``"fit"``, ``"step"``, ``"nuts"`` or ``"process"``.
         method: what is measured, a name in ``methods``.
         target: of a fit or of NUTS; pot1 for steps.
         seed: 1 for the first repeat, and so on.
-        size: draws a step, or draws of each chain of NUTS; 0 for fits.
+        size: draws a step, or draws of each chain of NUTS; 0 for fits and whole processes.
         device: ``"cpu"`` or ``"cuda"``.
         seconds: that all fits of a ladder may take together.
     """
@@ -67,7 +67,7 @@ def jobs_of(
     Args:
         only: texts, one of which "kind method target" holds.
         repeats: of every measurement.
-        device: of fits and steps; chains run on the CPU alone.
+        device: of fits and steps; chains and whole processes run on the CPU alone.
         draws: of each chain of NUTS.
         seconds: that the fits of a ladder may take together.
     """
@@ -81,6 +81,7 @@ def jobs_of(
         jobs += [Job("step", name, "pot1", seed, n, device) for n in SIZES for name in STEPS]
         if device == "cpu":
             jobs += [Job("nuts", name, model, seed, draws) for model in SAMPLED for name in NUTS]
+            jobs += [Job("process", name, where, seed) for where in WHOLE for name in WHOLE[where]]
         for job in jobs:
             if any(text in f"{job.kind} {job.method} {job.target}" for text in only):
                 yield job
@@ -97,7 +98,8 @@ def measured(job: Job, python: str = sys.executable, timeout: float = 1_800.0) -
     place = {"JAX_PLATFORMS": job.device}
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, **ONE_THREAD, **place, "PYTHONPATH": paths}
-    command = [python, "-m", "benchmarks.speed.worker", json.dumps(asdict(job))]
+    module = "whole" if job.kind == "process" else "worker"
+    command = [python, "-m", f"benchmarks.speed.{module}", json.dumps(asdict(job))]
     try:
         done = subprocess.run(
             command,

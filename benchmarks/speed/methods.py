@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from benchmarks.speed.fitter import Fitter
     from benchmarks.speed.problems import Problem
 
-__all__ = ["FITS", "FOURIER", "NUTS", "PACKAGES", "STEPS", "WIDE", "Method"]
+__all__ = ["FITS", "FOURIER", "NUTS", "PACKAGES", "STEPS", "WHOLE", "WIDE", "Method"]
 
 # Above 5 000 parameters a fit has two restarts by default, and eight below.
 WIDE = "monotone(hidden=[32],terms=16)*2"
@@ -142,3 +142,15 @@ STEPS: dict[str, Callable[[int, int, str], list[Moment]]] = {
     "FlowJAX": _flowjax_steps,
     "JAX by hand": _jax_steps,
 }
+
+
+WHOLE: dict[str, dict[str, int | None]] = {
+    "pot1": {
+        "nfvi auto": None,
+        "nfvi monotone*2, 16 terms": None,
+        "nfvi planar*8": None,
+        "NumPyro BNAF": 10_000,
+    },
+    "eight schools": {"nfvi auto": None, "NumPyro NUTS": None},
+}
+"""Methods of whole processes on each target, with their steps; ``None`` for their default."""

@@ -9,7 +9,7 @@ from benchmarks.posteriors.page import markdown_table
 from benchmarks.posteriors.store import Row
 from benchmarks.speed.fitter import LADDER, reached
 from benchmarks.speed.jobs import SIZES
-from benchmarks.speed.methods import FITS, FOURIER, NUTS, STEPS, WIDE
+from benchmarks.speed.methods import FITS, FOURIER, NUTS, STEPS, WHOLE, WIDE
 from benchmarks.speed.problems import PROBLEMS
 from benchmarks.speed.sampler_models import SAMPLED
 
@@ -56,6 +56,13 @@ Four chains, one after the other, with as many draws as steps of warm-up. ESS is
 effective sample size over all coordinates. "Without compiling" takes off what JAX or numba
 compiled. nfvi runs the Pyro models of `models/`; NumPyro and PyMC run the same models.
 """
+PROCESSES = """\
+## Whole processes
+
+From the start of Python to the answer, on one core: imports, tracing and compiling count. nfvi has
+its default settings, with no number of steps. NumPyro's BNAF takes 10 000 steps, and its NUTS four
+chains of 1 000 draws after as many of warm-up. The check of the answer does not count.
+"""
 MISSING = "**Not measured yet.**\n"
 
 
@@ -65,11 +72,12 @@ def page(rows: Sequence[Row]) -> str:
     for device in dict.fromkeys(_device(row) for row in rows):
         some = [row for row in rows if _device(row) == device]
         where = "" if device == "cpu" else f"On `{device}`.\n"
-        fits, steps, chains = (_of(some, kind) for kind in ("fit", "step", "nuts"))
+        fits, steps, chains, whole = (_of(some, k) for k in ("fit", "step", "nuts", "process"))
         parts += [FITTING, where, *(_fits(fits) if fits else [MISSING])]
         parts += [STEPPING, where, _steps(steps) if steps else MISSING]
-        # Chains run on the CPU alone.
-        parts += [SAMPLING, _nuts(chains) if chains else MISSING] if device == "cpu" else []
+        if device == "cpu":  # chains and whole processes run nowhere else
+            parts += [SAMPLING, _nuts(chains) if chains else MISSING]
+            parts += [PROCESSES, _processes(whole) if whole else MISSING]
     return "\n".join(part for part in parts if part)
 
 
@@ -102,17 +110,27 @@ def _conditions(rows: Sequence[Row]) -> str:
 
 
 def _repeats(rows: Sequence[Row]) -> str:
-    """How often what was measured was, and what more often than the rest."""
-    often: dict[tuple[str, str, str], int] = {}
-    for row in rows:
-        key = (row["method"], row["target"], row["settings"])
-        often[key] = max(often.get(key, 0), row["seed"])
-    least, most = min(often.values()), max(often.values())
-    said = f"{least} {'repeat' if least == 1 else 'repeats'}"
-    more = [f"{method} on {target}" for (method, target, _), n in often.items() if n > least]
-    return said if most == least else f"{said}, but up to {most} of {', '.join(more)}"
+    """How often what was measured was, from kind to kind."""
+    said = []
+    for kind, name in KINDS.items():
+        often: dict[tuple[str, str, str], int] = {}
+        for row in _of(rows, kind):
+            key = (row["method"], row["target"], row["settings"])
+            often[key] = max(often.get(key, 0), row["seed"])
+        if often:
+            least, most = min(often.values()), max(often.values())
+            times = str(most) if least == most else f"{least} to {most}"
+            said.append(f"{times} {'repeat' if most == 1 else 'repeats'} of {name}")
+    text = ", ".join(said)
+    return text[:1].upper() + text[1:]
 
 
+KINDS = {
+    "fit": "fits",
+    "step": "steps",
+    "nuts": "NUTS",
+    "process": "whole processes",
+}
 NAMES = (
     *("nfvi", "torch", "pyro-ppl", "numpyro", "jax", "flowjax", "optax"),
     *("nutpie", "pymc"),
@@ -222,3 +240,34 @@ def _chain(rows: Sequence[Row]) -> list[str]:
         for row in rows
     ]
     return [f"{_median(each, name):.3g}" for name in each[0]]
+
+
+def _processes(rows: Sequence[Row]) -> str:
+    header = ["target", "method", "answer", "CPU s", "wall s", "CPU beside NumPyro's"]
+    cells = []
+    for target, methods in WHOLE.items():
+        done = {
+            name: [row for row in _with(rows, name) if _ends_well(row, target)] for name in methods
+        }
+        peer = next((done[name] for name in methods if name.startswith("NumPyro")), [])
+        for name in methods:
+            if mine := done[name]:
+                times = [f"{_median(mine, key):.1f}" for key in ("cpu_time", "wall_time")]
+                ratio = _median(mine, "cpu_time") / _median(peer, "cpu_time") if peer else None
+                beside = "–" if ratio is None else f"{ratio:.2f} ×"
+                cells.append([target, name, _answer(mine), *times, beside])
+            elif some := [row for row in _with(rows, name) if row["target"] == target]:
+                cells.append([target, name, _why(some), "", "", ""])
+    return markdown_table(header, cells)
+
+
+def _ends_well(row: Row, target: str) -> bool:
+    return row["target"] == target and row["status"] == "ok"
+
+
+def _answer(rows: Sequence[Row]) -> str:
+    """The median, and the worst of the repeats where there are several."""
+    if "ess" in rows[0]:
+        return f"ESS {_median(rows, 'ess'):,.0f}"
+    worst = max(row["gap"] for row in rows)
+    return f"KL {_median(rows, 'gap'):.4f}" + (f", at most {worst:.4f}" if len(rows) > 1 else "")

@@ -16,7 +16,7 @@ from benchmarks.speed.sampler_models import numpyro_model, pymc_model, torch_tar
 from nfvi import nuts
 from nfvi.mcmc import ess
 
-__all__ = ["CHAINS", "SAMPLERS", "sampler_row"]
+__all__ = ["CHAINS", "SAMPLERS", "least_ess", "sampler_row"]
 
 CHAINS = 4
 
@@ -40,11 +40,16 @@ def sampler_row(sampler: str, model: str, draws: int, seed: int) -> Row:
         chains = run(seed)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
-        "ess": float(ess(_tensor(chains), "bulk").min()),
+        "ess": least_ess(chains),
         "wall_time": wall,
         "cpu_time": cpu,
         "compiling": compiling.seconds + getattr(run, "compiling", 0.0),
     }
+
+
+def least_ess(chains: Any) -> float:
+    """The least bulk effective sample size of all coordinates, from draws as samplers give them."""
+    return float(ess(_tensor(chains), "bulk").min())
 
 
 def _tensor(chains: Any) -> Tensor:

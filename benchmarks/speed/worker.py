@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -21,7 +22,7 @@ from benchmarks.speed.jobs import Job
 from benchmarks.speed.methods import FITS, PACKAGES, STEPS
 from benchmarks.speed.problems import PROBLEMS
 
-__all__ = ["main", "row_of"]
+__all__ = ["guarded", "main", "row_of"]
 
 TIMED = {100: 200, 10_000: 100, 100_000: 20, 1_000_000: 5}
 """Steps that are timed, by the number of draws."""
@@ -29,10 +30,15 @@ TIMED = {100: 200, 10_000: 100, 100_000: 20, 1_000_000: 5}
 
 def row_of(job: Job) -> Row:
     """What was measured; a library that is missing, or an error, is a row too."""
+    return guarded(job.method, lambda: MEASURE[job.kind](job))
+
+
+def guarded(method: str, measure: Callable[[], Row]) -> Row:
+    """What was measured, with the load at its start and where; or why it was not."""
     load = os.getloadavg()[0]
     started = time.perf_counter()
     try:
-        found = MEASURE[job.kind](job)
+        found = measure()
     except ImportError as error:
         # Within a package, what is missing is a bug of ours or theirs.
         if error.name is None or error.name.split(".")[0] in ("nfvi", "benchmarks", "models"):
@@ -45,7 +51,7 @@ def row_of(job: Job) -> Row:
         **found,
         "load": load,
         "total_time": time.perf_counter() - started,
-        "environment": describe_environment(*_packages(job.method)),
+        "environment": describe_environment(*_packages(method)),
     }
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.speed import jobs, worker
+from benchmarks.speed import jobs, whole, worker
 from benchmarks.speed.clocks import Moment
 from benchmarks.speed.jobs import Job, jobs_of, measured
-from benchmarks.speed.methods import FITS, NUTS, STEPS, Method
+from benchmarks.speed.methods import FITS, NUTS, STEPS, WHOLE, Method
 from benchmarks.speed.sampler_models import SAMPLED
 from tests.benchmarks.speed.shared import Steady
 
@@ -27,11 +27,14 @@ class TestJobs:
         kinds = {kind: [job for job in found[:half] if job.kind == kind] for kind in worker.MEASURE}
         assert len(kinds["step"]) == len(STEPS) * len(jobs.SIZES)
         assert len(kinds["nuts"]) == len(NUTS) * len(SAMPLED)
+        processes = [job for job in found[:half] if job.kind == "process"]
+        assert len(processes) == sum(map(len, WHOLE.values()))
 
     def test_some_of_them(self) -> None:
         found = list(jobs_of(["step nfvi", "fit Pyro planar*8 on"], 1, "cuda", 100, 60.0))
         assert {(job.kind, job.device) for job in found} == {("step", "cuda")}
-        assert not [j for j in jobs_of([""], 1, "cuda", 100, 60.0) if j.kind == "nuts"]
+        on_a_gpu = {job.kind for job in jobs_of([""], 1, "cuda", 100, 60.0)}
+        assert on_a_gpu == {"fit", "step"}
 
     def test_what_is_missing_is_a_row(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def absent(*_: Any) -> Any:
@@ -91,3 +94,39 @@ class TestJobs:
         monkeypatch.setattr(subprocess, "run", run)
         found = measured(Job("step", "Pyro", "pot1", 1, 100), timeout=5.0)
         assert (found["status"], found["error"]) == ("stopped", "took over 5 s")
+
+    def test_a_whole_process_has_a_module_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+
+        def run(command: list[str], **_: Any) -> Any:
+            asked.append(command[2])
+            return subprocess.CompletedProcess(command, 0, '{"status": "ok"}')
+
+        monkeypatch.setattr(subprocess, "run", run)
+        measured(Job("process", "NumPyro BNAF", "pot1", 1))
+        measured(Job("fit", "NumPyro BNAF", "pot1", 1))
+        assert asked == ["benchmarks.speed.whole", "benchmarks.speed.worker"]
+
+
+class TestWholeProcesses:
+    def test_what_a_peer_does_not_need_is_taken_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All of the process counts for nfvi, for others less the import of nfvi and torch."""
+        clocks = iter([Moment(50.0, 20.0), Moment(50.0, 20.0)])
+        monkeypatch.setattr(whole, "since_the_start", lambda: next(clocks))
+        monkeypatch.setitem(FITS, "nfvi auto", Method(lambda *_: Steady([0.03])))
+        monkeypatch.setitem(FITS, "NumPyro BNAF", Method(lambda *_: Steady([0.04])))
+        ours = Moment(5.0, 2.0)
+        own = whole.measured("nfvi auto", "pot1", 1, ours)
+        assert own == {"wall_time": 50.0, "cpu_time": 20.0, "gap": 0.03}
+        peer = whole.measured("NumPyro BNAF", "pot1", 1, ours)
+        assert peer == {"wall_time": 45.0, "cpu_time": 18.0, "gap": 0.04}
+
+    def test_each_method_is_known(self) -> None:
+        names = {name for methods in WHOLE.values() for name in methods}
+        assert names - set(FITS) == {"NumPyro NUTS"}
+        assert all(
+            FITS[name].takes(target)
+            for target, methods in WHOLE.items()
+            for name in methods
+            if name in FITS
+        )

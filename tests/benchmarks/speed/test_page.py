@@ -17,6 +17,9 @@ from benchmarks.speed.page import page
 PLACE = "2026-01-02, a CPU, 2 cores, 1 torch threads, Python 3.11.7, nfvi 0.2.0, torch 2.13.0"
 
 
+GONE = {"status": "not installed", "error": "numpyro is not installed"}
+
+
 def done(job: Job, **values: Any) -> dict[str, Any]:
     return {**job.key(), "status": "ok", "load": 3.0, "environment": PLACE, **values}
 
@@ -44,6 +47,15 @@ class TestPage:
                 for s in (1, 2, 3)
             ),
             done(Job("nuts", "NumPyro", "eight schools", 1, 500), **chains),
+            *(
+                done(
+                    Job("process", name, "pot1", s), cpu_time=s * cpu, wall_time=9.0, gap=0.001 * s
+                )
+                for name, cpu in (("nfvi auto", 1.5), ("NumPyro BNAF", 6.0))
+                for s in (1, 2, 3)
+            ),
+            {**Job("process", "NumPyro NUTS", "eight schools", 1).key(), **GONE},
+            done(Job("process", "nfvi auto", "eight schools", 1), cpu_time=4, wall_time=5, gap=0.0),
         ]
 
     def test_medians_and_what_was_not_reached(self) -> None:
@@ -54,11 +66,18 @@ class TestPage:
         assert "| FlowJAX BNAF | not installed: flowjax is not installed |" in text
         assert "| Pyro | 4 / 8 | not run | not run | not run |" in text
         assert "| eight schools | NumPyro | 4 × 500 | 400 | 8 | 50 | 100 | 40 |" in text
-        assert "1 repeat, but up to 3 of nfvi planar*8 on pot1, Pyro on pot1. The" in text
+        assert (
+            "1 to 3 repeats of fits, 3 repeats of steps, 1 repeat of NUTS, 1 to 3 repeats of whole"
+            " processes. The load"
+        ) in text
         assert "3.0 in the median" in text and "torch 2.13.0" in text
 
-    def test_as_many_repeats_of_all(self) -> None:
-        assert "3 repeats. The load" in page(self.rows()[:3])
+    def test_whole_processes_beside_numpyro(self) -> None:
+        text = page(self.rows())
+        assert "| pot1 | nfvi auto | KL 0.0020, at most 0.0030 | 3.0 | 9.0 | 0.25 × |" in text
+        assert "| pot1 | NumPyro BNAF | KL 0.0020, at most 0.0030 | 12.0 | 9.0 | 1.00 × |" in text
+        assert "| eight schools | nfvi auto | KL 0.0000 | 4.0 | 5.0 | – |" in text
+        assert "| NumPyro NUTS | not installed: numpyro is not installed |" in text
 
     def test_a_page_of_nothing(self) -> None:
         assert "Nothing has been measured yet" in page([])
