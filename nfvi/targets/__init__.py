@@ -28,7 +28,7 @@ from nfvi.targets.pyro import (
 from nfvi.targets.rows import RowsTarget
 from nfvi.targets.score import log_prob_and_score
 from nfvi.targets.stan import StanTarget
-from nfvi.targets.work import numbers_per_point
+from nfvi.targets.work import costs_by_points, numbers_per_point
 
 __all__ = [
     "JaxLogDensity",
@@ -48,6 +48,7 @@ __all__ = [
     "by_another_library",
     "check_simulable",
     "checked_call",
+    "costs_by_points",
     "declared_parameters",
     "evaluate_anywhere",
     "evaluated_by",

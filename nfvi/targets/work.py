@@ -12,7 +12,7 @@ from nfvi.targets.factorization import evaluate_anywhere
 from nfvi.targets.minibatch import takes_rows
 from nfvi.utils import Counter
 
-__all__ = ["numbers_per_point", "points_at_once"]
+__all__ = ["costs_by_points", "numbers_per_point", "points_at_once"]
 
 FEWEST = 128
 """Points of a piece: what a call costs whatever its size is then a fifth at most."""
@@ -56,7 +56,16 @@ def points_at_once(target: Target, z: Tensor, numbers: float) -> int:
         z: the points.
         numbers: that the operations of log p may return for a piece.
     """
-    by_itself = target.differentiable_once or target.batching == "loop" or takes_rows(target)
+    by_itself = costs_by_points(target) or takes_rows(target)
     if by_itself or z.device.type != "cpu" or len(z) <= FEWEST:
         return len(z)
     return max(int(numbers / max(numbers_per_point(target, z[:PROBES]), 1.0)), FEWEST)
+
+
+def costs_by_points(target: Target) -> bool:
+    """Whether half a batch takes half the time: log p is another library's, or point by point.
+
+    Elsewhere a call costs much the same for some thousand points, and graphs are made for batches
+    of one size.
+    """
+    return target.differentiable_once or target.batching == "loop"

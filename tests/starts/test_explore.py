@@ -12,6 +12,7 @@ from models import make_gaussian, mixture_10d
 from models.mixture import GaussianMixture
 from nfvi.starts.explore import Modes, explore, grouped, overlap
 from nfvi.starts.starts import Start, find_start
+from nfvi.targets import LogDensity
 
 DTYPE = torch.float64
 
@@ -23,10 +24,15 @@ def gaussians(loc: list[float], sd: list[float]) -> tuple[Tensor, Tensor]:
 
 def found(target, seed: int = 0) -> Modes:
     generator = torch.Generator().manual_seed(seed)
+    return explore(target, found_start(target, generator), generator, DTYPE)
+
+
+def found_start(target, generator: torch.Generator | None = None) -> Start:
+    generator = generator or torch.Generator().manual_seed(0)
     start = find_start(target, "auto", generator, DTYPE)
     if start.tril.dim() == 1:
         start = Start(start.loc, start.tril.diag_embed(), "", 0.0, 0, 0)
-    return explore(target, start, generator, DTYPE)
+    return start
 
 
 def two_modes(apart: float) -> GaussianMixture:
@@ -103,6 +109,37 @@ class TestFinding:
         modes = Modes(loc, tril, torch.zeros(1), 0, 0)
         assert modes.away_from(loc[0] - 4, tril[0])
         assert not modes.away_from(loc[0] + 0.5, tril[0])
+
+
+class TestStartsThatArrive:
+    """Of a target that costs by its points, those that come to a known place are left there."""
+
+    def explored(self, apart: float, *, by_points: bool) -> tuple[Modes, int]:
+        mixture = two_modes(apart)
+
+        def log_prob(z: Tensor) -> Tensor:
+            # Tails that a Gaussian does not fit: its starts go on for all of their steps.
+            return mixture.log_prob(z) - 0.05 * z[:, 0].abs() ** 3
+
+        target = LogDensity(log_prob, 3, batched=True)
+        target.check(DTYPE)
+        start = found_start(target)
+        target.differentiable_once = by_points
+        generator = torch.Generator().manual_seed(0)
+        modes = explore(target, start, generator, DTYPE)
+        return modes, modes.gradient_evaluations
+
+    def test_fewer_points_and_the_same_places(self):
+        every, all_points = self.explored(14.0, by_points=False)
+        some, fewer = self.explored(14.0, by_points=True)
+        assert len(every.loc) == len(some.loc) == 2
+        assert float(torch.cdist(every.loc, some.loc).amin(1).max()) < 0.3
+        assert fewer < 0.75 * all_points
+
+    def test_one_place(self):
+        every, all_points = self.explored(0.0, by_points=False)
+        some, fewer = self.explored(0.0, by_points=True)
+        assert len(every.loc) == len(some.loc) == 1 and fewer < 0.75 * all_points
 
 
 class TestGroups:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models import eight_schools_noncentered, gaussian_20d, make_gaussian
-from nfvi.starts.gaussian_fit import GaussianFit, fit_gaussians, gaussian_elbos
+from nfvi.starts.gaussian_fit import Arrived, GaussianFit, fit_gaussians, gaussian_elbos
 from nfvi.targets import LogDensity, as_target, numbers_per_point
 from nfvi.targets.base import Target
 from nfvi.targets.score import log_prob_and_score
@@ -76,6 +76,56 @@ class TestGaussianTargets:
         seen.clear()
         found = fitted(target)
         assert (found.iterations, found.gradient_evaluations) == (len(seen), sum(seen))
+
+
+class TestStartsThatAreDone:
+    """Where a batch costs by its points, they are evaluated no more; the others do not notice."""
+
+    def run(
+        self, *, narrow: bool, cubic: float = 0.0, arrived: Arrived | None = None
+    ) -> tuple[GaussianFit, list[int]]:
+        target = make_gaussian(3, condition=5.0, seed=1)
+        seen: list[int] = []
+
+        def log_prob(z: Tensor) -> Tensor:
+            seen.append(len(z))
+            values = target.log_prob(z)
+            # Not Gaussian far from the middle, so that the starts end at different steps.
+            values = values - 0.01 * z.square().sum(-1).clamp_min(300.0)
+            return values - cubic * z[:, 0].abs() ** 3
+
+        density = LogDensity(log_prob, 3, batched=True)
+        density.check(DTYPE)
+        numbers_per_point(density, torch.zeros(2, 3, dtype=DTYPE))
+        density.differentiable_once = narrow
+        seen.clear()
+        loc = torch.tensor([[0.0, 0, 0], [40, -30, 50], [3, 2, 1]], dtype=DTYPE)
+        tril = torch.eye(3, dtype=DTYPE).repeat(3, 1, 1)
+        found = fit_gaussians(density, loc, tril, generator(), arrived=arrived)
+        assert found.gradient_evaluations == sum(seen) and found.iterations == len(seen)
+        return found, seen
+
+    def test_the_others_end_where_they_did(self):
+        wide, every = self.run(narrow=False)
+        narrow, fewer = self.run(narrow=True)
+        torch.testing.assert_close(narrow.loc, wide.loc, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(narrow.tril, wide.tril, rtol=1e-9, atol=1e-9)
+        assert len(every) == len(fewer) and len({*every}) < len({*fewer})
+        assert sum(fewer) < 0.9 * sum(every)
+
+    def test_one_that_has_arrived_stays_as_it_is(self):
+        asked: list[Tensor] = []
+
+        def arrived(loc: Tensor, tril: Tensor) -> Tensor:
+            asked.append(loc)
+            return torch.ones(len(loc), dtype=torch.bool)
+
+        plain, _ = self.run(narrow=True, cubic=1.0)
+        found, _ = self.run(narrow=True, cubic=1.0, arrived=arrived)
+        assert asked and 0 < len(asked[0]) <= 3
+        assert found.gradient_evaluations < plain.gradient_evaluations
+        # They were asked of once their ELBO no longer rose: near the end, but not at it.
+        assert 0 < float((found.loc - plain.loc).abs().max()) < 0.5
 
 
 class TestOtherTargets:
