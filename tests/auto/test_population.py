@@ -81,6 +81,31 @@ class TestFromOneWideGaussian:
         assert found < 0.01 + 5 * error
         assert 20 < record.last.components <= MOST
 
+    def test_a_component_on_two_modes_is_halved_near_the_most(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of eight modes two share one of nine components, and two of them share a mode."""
+        monkeypatch.setattr(module, "MOST", 10)
+        places = torch.tensor([[10.0 * i, 4.0 * (i % 2)] for i in range(8)])
+
+        def log_p(z: Tensor) -> Tensor:
+            distance = (z.unsqueeze(-2) - places).square().sum(-1)
+            return (-0.5 * distance).logsumexp(-1) - math.log(16 * math.pi)
+
+        target = LogDensity(log_p, 2)
+        means = torch.cat([places[:1], places[:1], places[:6], places[6:].mean(0, keepdim=True)])
+        guides = [gaussian_guide(mean, torch.eye(2), torch.float32) for mean in means[:-1]]
+        guides.append(
+            gaussian_guide(means[-1], torch.diag(torch.tensor([5.0, 2.0])), torch.float32)
+        )
+        shares = torch.tensor([1.0] * 8 + [2.0])
+        record = Record(target, 0, Budget(), {})
+        keep_guide(record, MixtureGuide(guides, shares / shares.sum()))
+        populate(record, seeded(1), torch.float32)
+        found, error = kl(record.tried[-1].guide, target, 0.0)
+        assert record.last.components == 10
+        assert found < 0.01 + 5 * error
+
     def test_costs_are_counted(self) -> None:
         calls = []
 
