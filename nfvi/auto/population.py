@@ -247,6 +247,7 @@ def _rounds(
         hopeless &= best > HOPELESS
         # What a fit by so many draws is off by: half a nat for each parameter and draw.
         noisy = mixture.parameters > 2 * NOISE * seen.gap * seen.effective
+        noisy &= n < LARGEST or not stale  # there are no more draws to be had
         full = mixture.size > FULL * most
         tried = hopeless or (stale >= PATIENCE and n >= LARGEST // 2)
         ended = taken >= IN_ALL or (full and tried)

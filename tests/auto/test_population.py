@@ -230,6 +230,35 @@ def test_halves_that_are_dropped_again_are_no_end_of_it(monkeypatch: pytest.Monk
     assert module._next(population, mixture, seen, MOST, same=False) is mixture
 
 
+def test_more_draws_come_before_more_parts_and_then_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a gap of 0.006 with 32 Gaussians, which no number of draws can tell from their noise."""
+    rounds: list[tuple[int, bool]] = []
+
+    class Drawn:
+        def draw(self, mixture: NormalMixture, n: int) -> Seen:
+            rounds.append((n, True))
+            ones = torch.ones(mixture.size)
+            return Seen(0.006 if mixture.size == 32 else 0.001, ones, 0.5 * n, ones)
+
+    def follow(_: object, mixture: NormalMixture, seen: Seen, most: int, same: bool) -> object:
+        rounds[-1] = rounds[-1][0], same
+        return mixture if same else evenly(64)
+
+    monkeypatch.setattr(module, "_next", follow)
+    record = record_of(LogDensity(ring, 2), wide(2))
+    found = module._rounds(record, Drawn(), evenly(32), 8_192, 64)  # type: ignore[arg-type]
+    assert found is not None and found.size == 64
+    assert [n for n, _ in rounds[:4]] == [8_192, 16_384, 32_768, 65_536]
+    assert [same for _, same in rounds] == [True, True, True, False, True]
+
+
+def evenly(count: int) -> NormalMixture:
+    """As many Gaussians along a line, each of the same weight."""
+    loc = torch.stack([torch.arange(count).double(), torch.zeros(count).double()], 1)
+    weights = torch.full((count,), 1 / count, dtype=torch.float64)
+    return NormalMixture(weights, loc, torch.eye(2, dtype=torch.float64).repeat(count, 1, 1))
+
+
 class TestWhatIsSeen:
     def test_the_gap_is_the_divergence(self) -> None:
         """KL(N(0, I) ‖ N(0, s² I)) = 2 log s + 1 / s² − 1, and no log Z is needed.
