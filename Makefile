@@ -22,7 +22,7 @@ DEV := $(VENV)/.nfvi-dev
 .PHONY: demo picture test lint format docs tutorials clean
 
 demo: $(DEMO)
-	$(BIN)/nfvi fit models/potentials.py:pot1 "planar*8" --nuts --seed 1 --out $(OUT)
+	$(BIN)/nfvi fit models/potentials.py:pot1 "planar*8" --nuts --jobs -1 --seed 1 --out $(OUT)
 
 # The picture in the README is the one that the demo draws.
 picture: demo
@@ -56,7 +56,7 @@ clean:
 
 # The stamps are older than what they were installed from when a requirement has changed.
 $(DEMO): pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
-	$(INSTALL) --editable '.[models,plots]'
+	$(INSTALL) --editable '.[jobs,models,plots]'
 	@touch $@
 
 $(DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/pip

@@ -142,6 +142,13 @@ def fit(
     ] = False,
     warmup: Annotated[int, _beside_option(help="Steps of adaptation in each chain.")] = 1000,
     chains: Annotated[int, _beside_option(help="Number of chains.")] = 4,
+    jobs: Annotated[
+        int,
+        _beside_option(
+            help="Chains of NUTS side by side, each in a process of its own, by the extra jobs; "
+            "-1 for one on each CPU. The draws are the same."
+        ),
+    ] = 1,
     draws: Annotated[
         int,
         result_option(help="Draws of the fit to write, and draws of each chain."),
@@ -173,7 +180,7 @@ def fit(
         dtype=dtype, device=device, init=init, steps=steps, n_mc=n_mc, restarts=restarts,
         anneal=anneal, gradient=gradient, lr=lr, budget=budget, checkpoint=checkpoint,
         resume=resume, nuts=nuts, verify=verify, draws=draws, warmup=warmup, chains=chains,
-        weighted=weighted, out=out, progress=progress,
+        jobs=jobs, weighted=weighted, out=out, progress=progress,
     )  # fmt: skip
     with failures_in_words(trace=trace):
         code = run(request)

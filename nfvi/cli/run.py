@@ -15,7 +15,7 @@ from nfvi.auto import AUTO
 from nfvi.cli.failures import exit_code
 from nfvi.cli.files import Folder
 from nfvi.cli.folders import results_folder
-from nfvi.cli.target import load_target
+from nfvi.cli.target import load_target, sent_whole
 from nfvi.cli.values import check_word, device_of, fractions, number_or_auto, start_of
 from nfvi.fit import Fit, summary_lines
 from nfvi.formula import Formula
@@ -23,7 +23,7 @@ from nfvi.inference import NFVI, WORDS, is_auto
 from nfvi.mcmc import nuts
 from nfvi.targets import Target, takes_one_argument
 from nfvi.training import Checkpoint, GradientTracker
-from nfvi.utils import check_whole
+from nfvi.utils import check_whole, jobs_for
 
 __all__ = ["Request", "run"]
 
@@ -61,6 +61,7 @@ class Request:
     draws: int
     warmup: int
     chains: int
+    jobs: int
     weighted: bool
     out: Path | None
     progress: bool | None
@@ -108,16 +109,18 @@ def _beside(
 ) -> tuple[int, Comparison | None]:
     """NUTS on the target of the fit, and the comparison; with the exit code."""
     try:
-        chains = nuts(
-            fit.target,
-            draws=request.draws,
-            warmup=request.warmup,
-            chains=request.chains,
-            seed=fit.seed,
-            dtype=fit.guide.dtype,
-            device=fit.guide.device,
-            progress=request.progress,
-        )
+        with sent_whole():
+            chains = nuts(
+                fit.target,
+                draws=request.draws,
+                warmup=request.warmup,
+                chains=request.chains,
+                seed=fit.seed,
+                dtype=fit.guide.dtype,
+                device=fit.guide.device,
+                progress=request.progress,
+                n_jobs=request.jobs,
+            )
     except KeyboardInterrupt:
         typer.echo("nfvi: NUTS was interrupted before it had draws; the fit is kept", err=True)
         return exit_code(interrupted=True), None
@@ -179,6 +182,7 @@ def _check(request: Request) -> None:
         raise ValueError(f"--budget takes seconds over 0, got {request.budget:g}")
     for name, least in (("draws", 8), ("warmup", 0), ("chains", 1)):
         check_whole(name, getattr(request, name), least)
+    _check_jobs(request)
     if request.weighted and request.out is None:
         raise ValueError("--weighted is of the draws that are written; it needs --out DIR")
     if request.formula and not is_auto(request.formula):
@@ -188,6 +192,19 @@ def _check(request: Request) -> None:
         return
     if request.budget is not None:
         raise ValueError("--budget is for the formula auto; use --steps with a formula")
+
+
+def _check_jobs(request: Request) -> None:
+    """Refuse a number of processes that cannot be, or that nothing would use."""
+    if request.jobs == 1:
+        return
+    if request.jobs < -1 or request.jobs == 0:
+        raise ValueError(
+            f"--jobs takes a number of processes, or -1 for one on each CPU, got {request.jobs}"
+        )
+    if not request.nuts:
+        raise ValueError("--jobs is for the chains of NUTS; it needs --nuts")
+    jobs_for(-1, request.chains)  # says what to install where it is missing
 
 
 def _check_auto(request: Request) -> None:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,10 @@ from nfvi.errors import TargetError
 from nfvi.targets import Target, as_target, declared_parameters
 from nfvi.utils import place_of
 
-__all__ = ["load_target"]
+__all__ = ["load_target", "sent_whole"]
+
+OWN = "_nfvi_target_"
+"""How the modules of files are named, so that random.py does not stand in for Python's."""
 
 
 @contextmanager
@@ -67,6 +70,31 @@ def load_target(text: str) -> Iterator[Any]:
         sys.path[:] = before
 
 
+@contextmanager
+def sent_whole() -> Iterator[None]:
+    """While it is entered, what a file defines goes to other processes whole, not by its name.
+
+    They find modules by the path of this process, and those of files nowhere.
+    """
+    own = [module for name, module in sys.modules.items() if name.startswith(OWN)]
+    with ExitStack() as stack:
+        for pickler in _picklers():
+            for module in own:
+                pickler.register_pickle_by_value(module)
+                stack.callback(pickler.unregister_pickle_by_value, module)
+        yield
+
+
+def _picklers() -> Iterator[ModuleType]:
+    """What joblib sends functions by: before its version 1.6 a copy of its own, else the library.
+
+    There is none where joblib is not installed, and whoever wants other processes says so.
+    """
+    for name in ("joblib.externals.cloudpickle", "cloudpickle"):
+        with suppress(ImportError):
+            yield importlib.import_module(name)
+
+
 def _from_module(name: str) -> ModuleType:
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -93,8 +121,7 @@ def _from_file(path: Path) -> ModuleType:
         module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
         if module.__file__ is not None and Path(module.__file__).resolve() == path:
             return module
-    # A name of its own, so that a file called random.py does not stand in for Python's.
-    spec = importlib.util.spec_from_file_location(f"_nfvi_target_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{OWN}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{str(path)!r} cannot be imported")
     module = importlib.util.module_from_spec(spec)

@@ -261,7 +261,7 @@ def test_help_lists_every_option_of_a_fit(cli, monkeypatch):
     code, out, _ = cli("fit", "--help")
     assert code == 0
     for name in ("dim", "base", "jitter", "seed", "dtype", "device", "steps", "n-mc", "restarts",
-                 "anneal", "gradient", "lr", "nuts", "draws", "warmup", "chains", "out",
+                 "anneal", "gradient", "lr", "nuts", "draws", "warmup", "chains", "jobs", "out",
                  "no-progress", "checkpoint", "resume"):  # fmt: skip
         assert f"--{name}" in out
 
@@ -352,6 +352,29 @@ def test_nuts_beside_the_fit(cli, tmp_path):
     assert "<h2>Beside NUTS</h2>" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
 
 
+def test_chains_side_by_side_are_the_same(cli, tmp_path):
+    """Of a function of a file, which no other process knows by its name."""
+    (tmp_path / "by_a_helper.py").write_text(
+        "def half_square(z):\n    return -0.5 * z.square().sum(-1)\n\n"
+        "def log_p(z):\n    return half_square(z / 2)\n"
+    )
+    sampling = ("--nuts", "--draws", "20", "--warmup", "20", "--chains", "2")
+    runs = []
+    for jobs, folder in (("1", "one"), ("2", "two")):
+        there = ("by_a_helper.py:log_p", "loc", "--dim", "2", "--out", folder, "--jobs", jobs)
+        code, _, err = cli("fit", *there, *FEW, *sampling)
+        assert code == 0, err
+        with np.load(tmp_path / folder / "nuts.npz") as draws:
+            runs.append(draws["z"])
+    np.testing.assert_array_equal(*runs)
+
+
+def test_more_jobs_need_joblib(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    code, out, err = cli("fit", "targets.py:normal", "loc", "--nuts", "--jobs", "2", *FEW)
+    assert code == 2 and "pip install 'nfvi[jobs]'" in " ".join(err.split()) and not out
+
+
 def test_without_jinja_there_is_no_report(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     code, out, err = cli("fit", "targets.py:normal", "loc", *FEW, "--out", "o")
@@ -419,6 +442,15 @@ def test_a_fit_goes_on_from_its_checkpoint(cli, tmp_path):
         (["targets.py:normal", "loc", "--dtype", "int8"], "--dtype takes float32 or float64"),
         (["targets.py:normal", "loc", "--device", "abacus"], "--device 'abacus' is none"),
         (["targets.py:normal", "loc", "--draws", "7"], "draws must be an integer of at least 8"),
+        (
+            ["targets.py:normal", "loc", "--nuts", "--jobs", "0"],
+            "--jobs takes a number of processes, or -1 for one on each CPU, got 0",
+        ),
+        (
+            ["targets.py:normal", "loc", "--nuts", "--jobs", "-2"],
+            "--jobs takes a number of processes, or -1 for one on each CPU, got -2",
+        ),
+        (["targets.py:normal", "loc", "--jobs", "2"], "--jobs is for the chains of NUTS"),
         (["targets.py:normal", "loc", "--weighted"], "it needs --out DIR"),
         (["targets.py:normal", "loc", "--resume"], "--resume needs --checkpoint PATH"),
         (["targets.py:normal", "--resume", "--checkpoint", "no.ckpt"], "no file 'no.ckpt'"),
