@@ -8,7 +8,7 @@ from benchmarks.multimodal import tables
 from benchmarks.multimodal.catalogue import SMALL
 from benchmarks.multimodal.judge import class_of
 from benchmarks.multimodal.literature import FROM_FILES, LITERATURE
-from benchmarks.multimodal.nested import BOX
+from benchmarks.multimodal.nested import BOX, LEFT
 from benchmarks.posteriors.page import markdown_table
 from benchmarks.posteriors.store import Row
 
@@ -92,9 +92,10 @@ the wide draws of its last search and the values of its mixtures of Gaussians; a
 them at once. Errors are the worst over the seeds, costs their median.
 
 The error of nested sampling falls with the root of its live points, and its values grow with their
-number; rows of one target with two numbers show it. So the last column says how many values it
-would take for the error of the fits: values × (its own error / theirs)². Theirs is the worst error
-of the seeds, or the standard error that they report where that is larger.
+number. So the last column says how many values it would take for the error of the fits: values ×
+(its own error / theirs)². Theirs is the worst error of the seeds, or the standard error that they
+report where that is larger. Runs with more live points end when {LEFT:g} of log Z is left in them,
+and have the smaller error for their values; the sentence below takes the better of both.
 """
 
 

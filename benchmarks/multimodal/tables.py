@@ -150,13 +150,18 @@ def nested_in_words(rows: Sequence[Row], fits: Sequence[Row]) -> str:
     pairs = [(some, beside[target]) for target, some in _by_target(done) if target in beside]
     if not pairs:
         return ""
+    better = dict(_by_target([row for row in rows if row["status"] == "ok"]))
     near = sum(_off(own) <= _off(some) for some, own in pairs)
     points = sum(_cost(own, _evaluations) <= _values(some) / 10 for some, own in pairs)
     batches = sum(
         _cost(own, lambda row: row["batched_evaluations"]) <= _values(some) / 10
         for some, own in pairs
     )
-    equal = sum(_cost(own, _evaluations) <= _values_for(own, some) / 10 for some, own in pairs)
+    equal = sum(
+        _cost(own, _evaluations)
+        <= min(_values_for(own, group) for _, group in _by(_live_points, better[target])) / 10
+        for target, own in ((some[0]["target"], own) for some, own in pairs)
+    )
     return (
         f"On {near} of {len(pairs)} targets the worst error of a fit is no larger. Counted point by"
         f" point, a fit takes a tenth of the values of nested sampling or fewer on {points} of"
