@@ -17,6 +17,7 @@ WITHOUT = {
     "benchmarks.posteriors.check_numpyro": "compares densities that are there, in seconds",
     "benchmarks.posteriors.numpyro_nuts": "imports neither torch nor nfvi",
     "benchmarks.rows": "one fit, which has a bar of its own",
+    "benchmarks.speed.whole": "one measurement of benchmarks.speed, which has the bar",
     "benchmarks.speed.worker": "one measurement of benchmarks.speed, which has the bar",
 }
 
