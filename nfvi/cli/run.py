@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -109,7 +110,7 @@ def _beside(
 ) -> tuple[int, Comparison | None]:
     """NUTS on the target of the fit, and the comparison; with the exit code."""
     try:
-        with sent_whole():
+        with sent_whole() if request.jobs != 1 else nullcontext():
             chains = nuts(
                 fit.target,
                 draws=request.draws,

@@ -32,7 +32,7 @@ NATS = 7.0
 # Bhattacharyya distance of unit normals 2.8 sds apart. 0.3 splits a mode of pot1; 3 is as good.
 SAME = 1.0
 # Unit normals 0.9 sds apart. A start so near a known Gaussian, and no longer rising, is one more of
-# it; there 10 of 16 starts on GARCH and eight schools are after half of their steps.
+# it; there 11 of 16 starts on GARCH and eight schools are after half of their steps.
 ARRIVED = 0.1
 # Of two that a flow is to cover together: unit normals nearer than 4.9 sds.
 GROUPED = 3.0

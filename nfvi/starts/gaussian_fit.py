@@ -116,8 +116,8 @@ def fit_gaussians(
     """
     run = _Run(target, loc, tril, generator, diagonal, beta, dtype or loc.dtype)
     for turn in range(steps):
-        if arrived is not None and turn % LOOK == 0:
-            run.leave(arrived)
+        if arrived is not None and turn % LOOK == 0 and not run.leave(arrived):
+            break
         if not run.step() or enough(run.gradient_evaluations):
             break
     return GaussianFit(run.loc, run.tril, run.iterations, run.gradient_evaluations)
@@ -191,11 +191,12 @@ class _Run:
         self.points = self.points.where(~stays, previous)
         return not bool(self.done.all())
 
-    def leave(self, arrived: Arrived) -> None:
-        """End the starts that have arrived, of those whose ELBO no longer rises."""
+    def leave(self, arrived: Arrived) -> bool:
+        """End those that have arrived, of the starts that no longer rise; whether any is left."""
         index = ((self.slow > 0) & ~self.done).nonzero()[:, 0]
         if len(index):
             self.done[index] = arrived(self.loc[index], self.tril[index])
+        return not bool(self.done.all())
 
     def _pace(self, rejected: Tensor) -> None:
         """Count the steps without a rise of the ELBO, and those of the slow phase."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models import eight_schools_noncentered, gaussian_20d, make_gaussian
-from nfvi.starts.gaussian_fit import Arrived, GaussianFit, fit_gaussians, gaussian_elbos
+from nfvi.starts.gaussian_fit import LOOK, Arrived, GaussianFit, fit_gaussians, gaussian_elbos
 from nfvi.targets import LogDensity, as_target, numbers_per_point
 from nfvi.targets.base import Target
 from nfvi.targets.score import log_prob_and_score
@@ -124,6 +124,8 @@ class TestStartsThatAreDone:
         found, _ = self.run(narrow=True, cubic=1.0, arrived=arrived)
         assert asked and 0 < len(asked[0]) <= 3
         assert found.gradient_evaluations < plain.gradient_evaluations
+        # One batch before the first step; no other once the last start has arrived.
+        assert (found.iterations - 1) % LOOK == 0
         # They were asked of once their ELBO no longer rose: near the end, but not at it.
         assert 0 < float((found.loc - plain.loc).abs().max()) < 0.5
 
