@@ -34,6 +34,7 @@ from benchmarks.progress import say, with_bar
 __all__ = ["jobs_of", "main"]
 
 ROOT = Path(__file__).parents[2]
+FEWEST_LIVE = 50
 ROWS, PAGE = ROOT / "benchmarks/results/multimodal.json", ROOT / "docs/multimodal.md"
 
 
@@ -41,8 +42,12 @@ def jobs_of(options: argparse.Namespace) -> list[Job]:
     """All that is asked for, a target's rows together.
 
     Raises:
-        ValueError: a pattern fits no target.
+        ValueError: a pattern fits no target, or the live points are too few, or for nothing.
     """
+    if options.live_points < FEWEST_LIVE:
+        raise ValueError(f"--live-points must be at least {FEWEST_LIVE}, got {options.live_points}")
+    if options.live_points != LIVE_POINTS and not options.nested:
+        raise ValueError("--live-points is for nested sampling; it needs --nested")
     data = None if options.data is None else Path(options.data)
     names = [*SMALL, *LITERATURE, *(FROM_FILES if data is not None else ())]
     for pattern in options.only:

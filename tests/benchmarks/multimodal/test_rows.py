@@ -297,3 +297,19 @@ def test_nested_sampling_has_a_row_for_each_number_of_live_points() -> None:
     assert text.count("| 1e6 |") == 2
     assert nested_in_words([NESTED_ROW, more], [fit()]) == nested_in_words([NESTED_ROW], [fit()])
     assert Job("nested", "cross", 1, live_points=5_000).key()["settings"] == "5000 live points"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--nested", "--live-points", "0"], "--live-points must be at least 50, got 0"),
+        (["--live-points", "2000"], "it needs --nested"),
+    ],
+)
+def test_live_points_that_cannot_be(
+    measured: Measured, tmp_path: Path, given: list[str], says: str
+) -> None:
+    out = [*("--out", str(tmp_path / "rows.json")), *("--markdown", str(tmp_path / "page.md"))]
+    with pytest.raises(ValueError, match=says):
+        main([*given, *out])
+    assert measured.jobs == []
