@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nfvi.flows.numerics.batching import batch_first
 from nfvi.flows.numerics.long_product import long_product
 from nfvi.flows.numerics.rootfind import solve_tanh
 
@@ -78,7 +79,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
-        return _Forward.apply(*_batch_first(info, in_dims, inputs)), 0  # type: ignore[no-untyped-call]
+        return _Forward.apply(*batch_first(info, in_dims, inputs)), 0  # type: ignore[no-untyped-call]
 
 
 class _Backward(torch.autograd.Function):
@@ -105,7 +106,7 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
-        return _Backward.apply(*_batch_first(info, in_dims, inputs)), 0  # type: ignore[no-untyped-call]
+        return _Backward.apply(*batch_first(info, in_dims, inputs)), 0  # type: ignore[no-untyped-call]
 
 
 def _solve_backward(end: Tensor, gram: Tensor, slope: Tensor) -> Tensor:
@@ -124,13 +125,3 @@ def _column(matrix: Tensor, k: int) -> Tensor:
 
 def _row(matrix: Tensor, k: int) -> Tensor:
     return matrix[..., k : k + 1, :]
-
-
-def _batch_first(
-    info: Any, in_dims: tuple[int | None, ...], inputs: tuple[Tensor, ...]
-) -> list[Tensor]:
-    """The inputs with the mapped dimension first, expanded where an input was not mapped."""
-    return [
-        x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-        for x, dim in zip(inputs, in_dims, strict=True)
-    ]

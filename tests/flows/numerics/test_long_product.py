@@ -51,15 +51,20 @@ def test_which_are_long() -> None:
         return torch.empty(shape, device="meta").as_subclass(Shape)
 
     n = module.LONG
-    assert is_long(on_cuda(n, 8), on_cuda(n, 2)) and is_long(on_cuda(4, n, 8), on_cuda(4, n, 8))
-    assert not is_long(on_cuda(n - 1, 8), on_cuda(n - 1, 2))
-    assert not is_long(on_cuda(n, 8), on_cuda(n, module.THIN + 1))
+    assert is_long(on_cuda(4, n, 8), on_cuda(4, n, 2))
+    assert not is_long(on_cuda(4, n - 1, 8), on_cuda(4, n - 1, 2))
+    assert not is_long(on_cuda(4, n, 8), on_cuda(4, n, module.THIN + 1))
+    for lead in ((), (1,), (1, 1)):
+        alone = module.LONG_ALONE
+        assert is_long(on_cuda(*lead, alone, 8), on_cuda(*lead, alone, 2))
+        assert not is_long(on_cuda(*lead, alone - 1, 8), on_cuda(*lead, alone - 1, 2))
 
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products are long here, too."""
     monkeypatch.setattr(module, "is_long", lambda a, b: True)
+    monkeypatch.setattr(module, "_may_be_long", lambda rows: True)
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -70,6 +75,32 @@ def test_affine_rows(starts: tuple[int, ...]) -> None:
     assert torch.autograd.gradgradcheck(lambda *x: affine_rows(*x, -0.5), inputs)
     expected = torch.addmm(*inputs, alpha=-0.5)
     assert torch.equal(affine_rows(*inputs, -0.5), expected)
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("starts", [(4,), (7, 4)])
+@pytest.mark.parametrize("in_dims", [(0, 0, 0), (None, 0, None), (0, None, 0)])
+def test_affine_rows_under_vmap(
+    starts: tuple[int, ...], in_dims: tuple[int | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient's product sees how many there are, by which it is chosen."""
+    inputs = [
+        (normal(*shape) if dim is None else normal(3, *shape)).requires_grad_()
+        for shape, dim in zip((starts, (7, 3), (3, 4)), in_dims, strict=True)
+    ]
+    seen = []
+    monkeypatch.setattr(module, "is_long", lambda a, b: seen.append(a.shape) or False)
+    found = torch.vmap(affine_rows, in_dims)(*inputs)
+    expected = torch.vmap(torch.addmm, in_dims)(*inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    weights = normal(*found.shape)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, weights),
+        torch.autograd.grad(expected, inputs, weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
+    assert seen == [(3, 7, 3)]
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -91,6 +122,7 @@ def test_planar_has_the_same_gradients(batched: bool, monkeypatch: pytest.Monkey
 
     expected = gradients()
     monkeypatch.setattr(module, "is_long", lambda a, b: True)
+    monkeypatch.setattr(module, "_may_be_long", lambda rows: True)
     for found, plain in zip(gradients(), expected, strict=True):
         torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
 
