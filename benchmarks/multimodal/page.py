@@ -54,6 +54,12 @@ ANSWERS = """\
 The worst over the seeds. k-hat is what `print(fit)` shows. A search is clean where it finds at most
 3 % of the mass outside the guide.
 """
+ELBOS = """\
+## ELBOs of the literature's targets
+
+That of the middle seed, and the lowest. The log evidence is that of importance sampling by the same
+fit. The last column is log Z − ELBO = KL(q ‖ p), with the log evidence where log Z is not known.
+"""
 COSTS = """\
 ## What they cost
 
@@ -130,8 +136,13 @@ def _fits(rows: Sequence[Row]) -> list[str]:
         *_section("## In short\n", _sums(rows)),
         *_section(WRONG, tables.not_right(rows)),
         *_section(ANSWERS, tables.answers(rows)),
+        *_section(ELBOS, tables.elbos(_of_literature(rows))),
         *_section(COSTS, tables.costs(rows)),
     ]
+
+
+def _of_literature(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["target"] not in SMALL]
 
 
 def _sums(rows: Sequence[Row]) -> tables.Table:

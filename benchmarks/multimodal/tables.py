@@ -20,6 +20,7 @@ __all__ = [
     "answers",
     "classes",
     "costs",
+    "elbos",
     "needles",
     "nested",
     "nested_in_words",
@@ -89,6 +90,30 @@ def answers(rows: Sequence[Row]) -> Table:
                 share(_least(errors["modes"] for errors in found)),
                 number(_worst((row["khat"] for row in done), signed=True)),
                 f"{sum(bool(row['clean']) for row in done)} of {len(done)}",
+            ]
+        )
+    return header, table
+
+
+def elbos(rows: Sequence[Row]) -> Table:
+    """For each target, how far the ELBO lies below log Z, known or as a fit tells it."""
+    header = ["target", "fits", "ELBO", "lowest", "log evidence", "log Z", "below it, nats"]
+    table = []
+    for target, all_of_it in _by_target(rows):
+        done = [row for row in all_of_it if row["status"] == "ok"]
+        if not done:
+            continue
+        row = sorted(done, key=lambda row: row["elbo"])[(len(done) - 1) // 2]
+        log_z = row["log_evidence"] if row["log_z"] is None else row["log_z"]
+        table.append(
+            [
+                f"`{target}`",
+                str(len(done)),
+                number(row["elbo"], 3),
+                number(min(each["elbo"] for each in done), 3),
+                f"{number(row['log_evidence'], 3)} ± {number(row['log_evidence_se'], 3)}",
+                number(row["log_z"], 3),
+                number(log_z - row["elbo"], 3),
             ]
         )
     return header, table

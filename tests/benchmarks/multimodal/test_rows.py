@@ -29,7 +29,7 @@ FIT: dict[str, Any] = {
     **{"method": "fit", "target": "grid25", "seed": 1, "settings": "auto", "status": "ok"},
     **{"environment": "2026-01-02, here", "dim": 2, "formula": "tril", "components": 25},
     **{"stopped": "auto", "verdict": "good", "reasons": ["KL is small."], "khat": 0.2},
-    **{"log_evidence": 0.01, "log_evidence_se": 0.01, "log_z": 0.0, "log_z_se": 0.0},
+    **{"elbo": 0.005, "log_evidence": 0.01, "log_evidence_se": 0.01, "log_z": 0.0, "log_z_se": 0.0},
     **{"log_z_error": 0.01, "plain": GOOD, "weighted": GOOD, "clean": True},
     **{"search_draws": 1000, "gradient_evaluations": 20_000, "batched_evaluations": 300},
     **{"cpu_time": 2.0, "wall_time": 3.0},
@@ -234,6 +234,19 @@ def test_the_page_shows_what_is_wrong_and_what_it_costs() -> None:
         "| `grid25` | 2 | 500 | 0.070 | 0.090 | 12,345 | 6.0 | 3 | −0.7000 | 21,000 | 300 | 2.0 |"
         " 204 |"
     ) in text
+
+
+def test_the_page_says_how_far_elbos_of_the_literature_are() -> None:
+    """Below log Z where it is known, and else below the log evidence of the same fit."""
+    known = [
+        fit(target="sonar", seed=seed, elbo=elbo, log_z=-108.38)
+        for seed, elbo in enumerate((-108.5, -108.47, -108.46), 1)
+    ]
+    unknown = fit(target="lgcp", elbo=498.4, log_evidence=501.6, log_z=None)
+    text = page([fit(), *known, unknown, fit(target="sonar", seed=4, status="crashed", error="no")])
+    assert "| `sonar` | 3 | −108.470 | −108.500 | 0.010 ± 0.010 | −108.380 | 0.090 |" in text
+    assert "| `lgcp` | 1 | 498.400 | 498.400 | 501.600 ± 0.010 | – | 3.200 |" in text
+    assert "| `grid25` | 1 | 0.005" not in text
 
 
 def test_the_page_keeps_the_order_of_the_list() -> None:
