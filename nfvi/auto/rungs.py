@@ -29,9 +29,9 @@ __all__ = [
 FEW_DIMENSIONS = 48
 # On 61 coefficients of a logistic regression KL 0.14 after 6 000 steps of 128 draws with the dense
 # linear maps in between, 0.24 by `monotone*3` at the same cost, and 0.27 by `realnvp*16`. Steps of
-# four times the draws cost twice as much: 2 500 of 512 come to 0.10, 4 500 to 0.07, 7 500 to 0.06. On one of
-# 100 that a Gaussian fits well, the maps gain 0.007 nats on the layers without, at 2.6 times the
-# cost. Nothing between was measured.
+# four times the draws cost twice as much: 2 500 of 512 come to 0.10, 4 500 to 0.07 and 7 500 to
+# 0.06. On one of 100 that a Gaussian fits well, the maps gain 0.007 nats on the layers without, at
+# 2.6 times the cost. Nothing between was measured.
 ROTATED_DIMENSIONS = 64
 # Where ridges and waves can be seen along a coordinate, and even draws are worth many more.
 VERY_FEW = 4
