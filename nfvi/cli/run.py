@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from nfvi.cli.values import check_word, device_of, fractions, number_or_auto, st
 from nfvi.fit import Fit, summary_lines
 from nfvi.formula import Formula
 from nfvi.inference import NFVI, WORDS, is_auto
-from nfvi.mcmc import nuts, start_chain_processes
+from nfvi.mcmc import nuts
 from nfvi.targets import Target, takes_one_argument
 from nfvi.training import Checkpoint, GradientTracker
 from nfvi.utils import check_whole, jobs_for
@@ -82,8 +81,6 @@ def run(request: Request) -> int:
         folder = Folder(out)
         tracker = _tracker(request)
         callbacks = [*arguments.pop("callbacks"), *([] if tracker is None else [tracker])]
-        # They take seconds to start, in which a fit leaves processors free.
-        wait = start_chain_processes(request.jobs, request.chains)
         fit = start.fit(target, callbacks=callbacks, **arguments)
         verified = [str(fit.verify(progress=request.progress))] if request.verify else []
         said = [fit.describe(shell=True), *_sites(fit, request), *verified]
@@ -93,7 +90,7 @@ def run(request: Request) -> int:
         folder.fit(fit, start_shown, request.draws, weighted=request.weighted)
         code, comparison = exit_code(fit.stopped == "interrupted"), None
         if request.nuts and code == 0:
-            code, comparison = _beside(fit, request, folder, said, wait)
+            code, comparison = _beside(fit, request, folder, said)
         folder.report(partial(fit.report, compare=comparison, tracker=tracker, shell=True))
         folder.end("\n\n".join(said), request.out)
     typer.echo(f"\n{verdict}")
@@ -109,15 +106,10 @@ def _tracker(request: Request) -> GradientTracker | None:
 
 
 def _beside(
-    fit: Fit,
-    request: Request,
-    folder: Folder,
-    said: list[str],
-    wait: Callable[[], None],
+    fit: Fit, request: Request, folder: Folder, said: list[str]
 ) -> tuple[int, Comparison | None]:
     """NUTS on the target of the fit, and the comparison; with the exit code."""
     try:
-        wait()
         with sent_whole() if request.jobs != 1 else nullcontext():
             chains = nuts(
                 fit.target,

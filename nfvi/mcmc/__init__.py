@@ -2,7 +2,6 @@
 
 from nfvi.mcmc.chain_stats import ess, rhat
 from nfvi.mcmc.parallel_hmc import DENSE_LIMIT, ParallelHMC
-from nfvi.mcmc.processes import start_chain_processes
 from nfvi.mcmc.run import MCMCRun
 from nfvi.mcmc.samplers import hmc, nuts
 from nfvi.mcmc.summary import frame_text, summary_frame
@@ -16,6 +15,5 @@ __all__ = [
     "hmc",
     "nuts",
     "rhat",
-    "start_chain_processes",
     "summary_frame",
 ]

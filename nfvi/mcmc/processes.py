@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 from nfvi.mcmc.chain import Chain, run_chain
 from nfvi.mcmc.potential import Potential
 from nfvi.targets import Target
-from nfvi.utils import in_processes, jobs_for, start_early
+from nfvi.utils import in_processes
 
-__all__ = ["chains_in_processes", "start_chain_processes"]
+__all__ = ["chains_in_processes"]
 
 
 class _Plan(NamedTuple):
@@ -58,15 +58,6 @@ def chains_in_processes(
         threads=torch.get_num_threads(),
         name=target.name,
     )
-
-
-def start_chain_processes(n_jobs: int | None, chains: int) -> Callable[[], None]:
-    """Start the processes of ``nuts(..., chains=chains, n_jobs=n_jobs)`` before it is called.
-
-    Returns:
-        What waits until they are there.
-    """
-    return start_early(_chain, jobs_for(n_jobs, chains))
 
 
 def _chain(plan: _Plan, item: tuple[Tensor, int]) -> Chain:

@@ -65,7 +65,7 @@ from nfvi.utils.report import (
 from nfvi.utils.text import WIDTH, align, filled, plus_minus, short, to_sd, wrapped
 from nfvi.utils.user_code import place_of
 from nfvi.utils.versions import show_versions
-from nfvi.utils.workers import WorkerError, in_processes, jobs_for, start_early
+from nfvi.utils.workers import WorkerError, in_processes, jobs_for
 
 __all__ = [
     "HDI",
@@ -139,7 +139,6 @@ __all__ = [
     "sizes",
     "sparkline",
     "stage_bar",
-    "start_early",
     "tail_length",
     "ticking",
     "to_inference_data",

@@ -10,11 +10,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from multiprocessing import resource_tracker
 from typing import Any
 
 import pyro
@@ -24,7 +23,7 @@ from torch import Tensor
 from nfvi.errors import TargetError
 from nfvi.utils.process_wide import process_wide
 
-__all__ = ["WorkerError", "in_processes", "jobs_for", "start_early"]
+__all__ = ["WorkerError", "in_processes", "jobs_for"]
 
 NO_JOBLIB = "n_jobs over 1 needs joblib, the extra `jobs`: pip install 'nfvi[jobs]'"
 UNSENDABLE = (
@@ -142,61 +141,6 @@ def in_processes(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*cancelled|.*but not used")  # as it was meant
             results.close()
-
-
-def start_early(work: Callable[[Any, Any], Any], processes: int) -> Callable[[], None]:
-    """Start processes of this machine for later jobs, and give what waits until they are there.
-
-    Meanwhile something else can run. They import what ``work`` needs, and Ctrl-C is kept from them,
-    which idle processes would not survive. It is for time alone: where they cannot be started, the
-    jobs themselves will say why.
-
-    Args:
-        work: what ``in_processes`` will run in them.
-        processes: how many. Nothing is started for one, under a backend that has processes of its
-            own, or where joblib is not installed.
-    """
-    if processes == 1 or not _at_home():
-        return _nothing
-    starting = threading.Thread(target=_start, args=(work, processes), daemon=True)
-    starting.start()
-    return starting.join
-
-
-def _nothing() -> None:
-    """Nothing to wait for."""
-
-
-def _at_home() -> bool:
-    """Whether jobs go to joblib's own processes, which it keeps for the next jobs."""
-    try:
-        from joblib.parallel import get_active_backend
-    except ImportError:
-        return False
-    return type(get_active_backend()[0]).__name__ == "LokyBackend"
-
-
-def _start(work: Callable[[Any, Any], Any], processes: int) -> None:
-    from joblib import delayed
-
-    _keep_ctrl_c_from_what_this_thread_starts()
-    jobs = (delayed(_ready)(work, _here()) for _ in range(processes))
-    with suppress(Exception):
-        list(_results(jobs, processes, ordered=False))
-
-
-def _keep_ctrl_c_from_what_this_thread_starts() -> None:
-    """A process takes the mask of signals over from the thread that starts it."""
-    if hasattr(signal, "pthread_sigmask"):
-        # Before any process Python starts a tracker of resources, which unblocks the signal.
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
-def _ready(work: Callable[[Any, Any], Any], sender: tuple[str, int]) -> bytes:
-    """The first job of a process, by which it has imported the work of those that follow."""
-    _end_with_parent(sender)
-    return b""
 
 
 def _results(jobs: Iterable[Any], processes: int, ordered: bool) -> Generator[bytes, None, None]:

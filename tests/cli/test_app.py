@@ -369,25 +369,6 @@ def test_chains_side_by_side_are_the_same(cli, tmp_path):
     np.testing.assert_array_equal(*runs)
 
 
-def test_processes_of_the_chains_start_beside_the_fit(cli, monkeypatch):
-    done = []
-
-    def start(n_jobs, chains):
-        done.append(f"{n_jobs} for {chains} chains")
-        return lambda: done.append("waited")
-
-    def fit(self, *args, **kwargs):
-        done.append("fit")
-        return whole_fit(self, *args, **kwargs)
-
-    whole_fit = NFVI.fit
-    monkeypatch.setattr(nfvi.cli.run, "start_chain_processes", start)
-    monkeypatch.setattr(NFVI, "fit", fit)
-    sampling = ("--nuts", "--draws", "20", "--warmup", "20", "--chains", "1", "--jobs", "2")
-    code, _, err = cli("fit", "targets.py:normal", "loc", *FEW, *sampling)
-    assert code == 0 and done == ["2 for 1 chains", "fit", "waited"], err
-
-
 def test_more_jobs_need_joblib(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
     code, out, err = cli("fit", "targets.py:normal", "loc", "--nuts", "--jobs", "2", *FEW)

@@ -1,11 +1,6 @@
 """Jobs in processes of their own: here, and on a cluster of Dask's."""
 
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 
 import numpy as np
 import pyro
@@ -13,8 +8,7 @@ import pytest
 import torch
 
 from nfvi import PyroTarget, calibrate, nuts
-from nfvi.errors import TargetError
-from nfvi.utils import in_processes, jobs_for, start_early
+from nfvi.utils import in_processes, jobs_for
 
 joblib = pytest.importorskip("joblib")
 HOW = {"threads": 1, "name": "this"}
@@ -117,60 +111,3 @@ def test_a_cluster_of_dask_gives_the_same():
         assert len(client.get_task_stream()) > before
     assert torch.equal(one.ranks["mean"], two.ranks["mean"]) and one.indices == two.indices
     assert torch.equal(run.draws, side.draws)
-
-
-IMPORTED = time.time()
-
-
-def told_of_its_start(shared, item):
-    """When this process had imported this file."""
-    return os.getpid(), IMPORTED
-
-
-def test_processes_that_start_early_are_there_when_jobs_come():
-    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
-    before = signals_kept_away()
-    start_early(told_of_its_start, 2)()
-    there = time.time()
-    found = list(in_processes(told_of_its_start, None, range(4), processes=2, **HOW))
-    assert all(imported < there for _, imported in found)
-    assert os.getpid() not in {pid for pid, _ in found} and signals_kept_away() == before
-
-
-def signals_kept_away(shared=None, item=None):
-    return signal.pthread_sigmask(signal.SIG_BLOCK, set())
-
-
-IN_A_NEW_PYTHON = """
-from nfvi.utils import in_processes, start_early
-from tests.utils.test_workers import signals_kept_away
-start_early(signals_kept_away, 2)()
-for kept in in_processes(signals_kept_away, None, [1, 2], processes=2, threads=1, name="this"):
-    print(kept)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no masks of signals")
-def test_ctrl_c_does_not_end_processes_that_wait_for_jobs():
-    """In a new Python, where nothing that starts processes has been used yet."""
-    there = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    new = subprocess.run(
-        [sys.executable, "-c", IN_A_NEW_PYTHON], env=there, text=True, capture_output=True
-    )
-    assert new.stdout.splitlines() == [str({signal.SIGINT})] * 2, new.stderr
-
-
-def test_nothing_starts_early_where_jobs_are_not_for_processes_of_this_machine():
-    threads = threading.active_count()
-    start_early(told, 1)()
-    with joblib.parallel_config(backend="threading"):
-        start_early(told, 2)()
-    assert threading.active_count() == threads
-
-
-def test_what_cannot_be_started_early_is_said_by_the_jobs():
-    """A function that cannot be sent ends no thread with a traceback."""
-    lock = threading.Lock()
-    start_early(lambda shared, item: lock, 2)()
-    with pytest.raises(TargetError, match="'this' cannot be sent"):
-        next(in_processes(lambda shared, item: lock, None, [1, 2], processes=2, **HOW))
