@@ -22,7 +22,8 @@ DEV := $(VENV)/.nfvi-dev
 .PHONY: demo picture test lint format docs tutorials clean
 
 demo: $(DEMO)
-	$(BIN)/nfvi fit models/potentials.py:pot1 "planar*8" --nuts --jobs -1 --seed 1 --out $(OUT)
+	$(BIN)/nfvi fit models/potentials.py:pot1 "planar*8" --nuts --warmup 500 --jobs -1 --seed 1 \
+		--out $(OUT)
 
 # The picture in the README is the one that the demo draws.
 picture: demo

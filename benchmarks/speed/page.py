@@ -163,12 +163,13 @@ def _fit(name: str, rows: Sequence[Row], limit: float) -> list[str]:
     if 2 * len(near) <= len(found):
         most = max(rung["steps"] or 0 for row in done for rung in row["rungs"])
         part = f", but in {len(near)} of {len(found)}" if near else ""
-        return [name, f"not in {most:,}{part}".replace(",", " "), "–", "–", "–", f"{gap:.3f}"]
-    steps = [one["steps"] for one in near]
+        steps = f"{most:,}".replace(",", " ")
+        return [name, f"not in {steps}{part}", "–", "–", "–", f"{gap:.3f}"]
+    taken = [one["steps"] for one in near]
     missed = (
         f" ({len(found) - len(near)} of {len(found)} did not)" if len(near) < len(found) else ""
     )
-    middle = "its own" if steps[0] is None else f"{statistics.median_high(steps):,}"
+    middle = "its own" if taken[0] is None else f"{statistics.median_high(taken):,}"
     times = [f"{_median(near, key):.1f}" for key in ("warm", "cold", "cpu_time")]
     return [name, middle.replace(",", " ") + missed, *times, f"{gap:.3f}"]
 

@@ -58,6 +58,10 @@ class TestPage:
             done(Job("process", "nfvi auto", "eight schools", 1), cpu_time=4, wall_time=5, gap=0.0),
         ]
 
+    def test_where_a_few_of_the_repeats_came_near(self) -> None:
+        rows = [fit_row("FlowJAX planar*8", k, *[0.5] * 6, gap) for k, gap in ((1, 0.04), (2, 0.3))]
+        assert "| FlowJAX planar*8 | not in 16 000, but in 1 of 2 | – | – |" in page(rows)
+
     def test_medians_and_what_was_not_reached(self) -> None:
         text = page(self.rows())
         assert "| nfvi planar*8 | 500 (1 of 3 did not) | 2.5 | 3.0 | 1.5 | 0.040 |" in text
