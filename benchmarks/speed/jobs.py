@@ -70,7 +70,11 @@ def jobs_of(
         device: of fits and steps; chains and whole processes run on the CPU alone.
         draws: of each chain of NUTS.
         seconds: that the fits of a ladder may take together.
+
+    Raises:
+        ValueError: none of the measurements has one of the texts.
     """
+    unknown = set(only)
     for seed in range(1, repeats + 1):
         jobs = [
             Job("fit", method, problem, seed, device=device, seconds=seconds)
@@ -83,8 +87,12 @@ def jobs_of(
             jobs += [Job("nuts", name, model, seed, draws) for model in SAMPLED for name in NUTS]
             jobs += [Job("process", name, where, seed) for where in WHOLE for name in WHOLE[where]]
         for job in jobs:
-            if any(text in f"{job.kind} {job.method} {job.target}" for text in only):
+            name = f"{job.kind} {job.method} {job.target}"
+            unknown -= {text for text in only if text in name}
+            if any(text in name for text in only):
                 yield job
+        if unknown:
+            raise ValueError(f"--only {min(unknown)!r} fits none of the measurements, as {name!r}")
 
 
 def measured(job: Job, python: str = sys.executable, timeout: float = 1_800.0) -> Row:

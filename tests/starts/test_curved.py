@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nfvi import NFVI, LogDensity
-from nfvi.starts import find_start, starts
+from nfvi.starts import curved, find_start, starts
 from nfvi.starts.curved import fit_by_curvature
 
 DIM = 320
@@ -53,7 +53,7 @@ def test_it_comes_to_the_best_gaussian():
     So s² = 1 / (2 − μ) at the best one; at the mode it is 1/2.
     """
     target = LogDensity(counts, DIM, batched=True)
-    mode = torch.full((DIM,), -1e-9, dtype=DTYPE)
+    mode = torch.zeros(DIM, dtype=DTYPE)
     found = fit_by_curvature(target, mode, generator(), DTYPE, lambda _: False)
     assert found is not None
     covariance = found.tril @ found.tril.T
@@ -76,6 +76,20 @@ def elbo_of_counts(loc: Tensor, covariance: Tensor) -> float:
     value = (loc - (loc + variance / 2).exp() - 0.5 * (loc.square() + variance)).sum()
     entropy = 0.5 * len(loc) * math.log(2 * math.pi * math.e) + 0.5 * torch.logdet(covariance)
     return float(value + entropy)
+
+
+def test_what_is_noise_is_shrunk_away():
+    """Residuals that have nothing to do with ε, beside those that are half of it."""
+    noise = torch.randn(2_000, 100, generator=generator(), dtype=DTYPE)
+    other = torch.randn(2_000, 100, generator=generator().manual_seed(1), dtype=DTYPE)
+    true = 0.5 * torch.eye(100, dtype=DTYPE)
+    for residual, slope, most in ((other, 0 * true, 0.05), (other + 0.5 * noise, true, 0.95)):
+        raw = residual.T @ noise / len(noise)
+        square = float(residual.square().sum(1).mean())
+        shrunk = curved._shrunk(raw, square, len(noise))
+        plain = 0.5 * (raw + raw.T)
+        assert (shrunk - slope).square().sum() < most * (plain - slope).square().sum()
+        assert torch.equal(shrunk, shrunk.T)
 
 
 def test_nothing_is_spent_on_the_shape_of_what_is_gaussian():

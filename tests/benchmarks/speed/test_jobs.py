@@ -31,10 +31,14 @@ class TestJobs:
         assert len(processes) == sum(map(len, WHOLE.values()))
 
     def test_some_of_them(self) -> None:
-        found = list(jobs_of(["step nfvi", "fit Pyro planar*8 on"], 1, "cuda", 100, 60.0))
+        found = list(jobs_of(["step nfvi"], 1, "cuda", 100, 60.0))
         assert {(job.kind, job.device) for job in found} == {("step", "cuda")}
         on_a_gpu = {job.kind for job in jobs_of([""], 1, "cuda", 100, 60.0)}
         assert on_a_gpu == {"fit", "step"}
+
+    def test_a_text_that_fits_none_of_them(self) -> None:
+        with pytest.raises(ValueError, match="--only 'fit Pyro planar on' fits none of the meas"):
+            list(jobs_of(["step nfvi", "fit Pyro planar on"], 1, "cpu", 100, 60.0))
 
     def test_what_is_missing_is_a_row(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def absent(*_: Any) -> Any:
